@@ -1,0 +1,51 @@
+# make demo   train, compare and run MD on real quantum-chemistry data (about 10 minutes, 2 cores)
+# make test   the tests CI runs (under 20 minutes, 2 cores);  make test-all: every test
+# Both set up everything they need in .venv; setting up twice takes a second.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+WORKERS ?= 2
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format data clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP)  ## create .venv with everything pinned
+
+# torch first and by its exact pin: a range would fetch the newest CUDA build on a CPU machine
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## train three models on ethanol, compare them, run MD: demo/report.md
+	$(BIN)/eqplugin demo --out demo
+
+lint: $(STAMP)  ## ruff and import layering
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+test: $(STAMP) lint  ## what CI runs
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+test-all: $(STAMP) lint  ## every test, the long ones too
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+format: $(STAMP)  ## let ruff rewrite the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+data: $(STAMP)  ## regenerate the shipped quick-start data from its seeds
+	$(BIN)/eqplugin data make ethanol-xtb --out examples/data/ethanol_xtb
+	$(BIN)/eqplugin data make cuau-emt --out examples/data/cuau_emt
+
+clean:  ## remove the environment and what the demo wrote
+	rm -rf $(VENV) demo outputs

@@ -1,0 +1,1 @@
+"""Measurements: force errors, speed, and the plots that show them."""

@@ -1,0 +1,43 @@
+"""The `eqplugin` command: thin subcommands over the library."""
+
+from __future__ import annotations
+
+import typer
+
+from eqplugin._version import __version__
+from eqplugin.cli.budget import budget
+from eqplugin.cli.demo import demo
+from eqplugin.data.cli import app as data_app
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="eqplugin",
+    help="Which equivariant model should I train, and is it worth its cost?",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"eqplugin {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Dimension-matched steerable and k-hop invariant models for NequIP and MACE.
+
+    Train with NequIP's own command: `nequip-train -cp $PWD/configs/nequip -cn steerable_minimal`.
+    """
+
+
+app.command()(budget)
+app.command()(demo)
+app.add_typer(data_app, name="data")

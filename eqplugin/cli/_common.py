@@ -1,0 +1,44 @@
+"""What the subcommands share: error sentences and option parsing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from eqplugin.errors import EqPluginError
+
+__all__ = ["integer_range", "user_errors"]
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn a user's mistake into one sentence on stderr and exit status 1."""
+    try:
+        yield
+    except EqPluginError as error:
+        typer.echo(f"eqplugin: error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def integer_range(option: str, text: str) -> list[int]:
+    """Parse ``2``, ``0,1,4`` or ``0..6`` (both ends included) into a list of integers.
+
+    >>> integer_range("--l-max", "0..3")
+    [0, 1, 2, 3]
+
+    Raises:
+        EqPluginError: naming the option, for anything else.
+    """
+    try:
+        if ".." in text:
+            first, last = (int(part) for part in text.split(".."))
+            values = list(range(first, last + 1))
+        else:
+            values = [int(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values:
+        raise EqPluginError(f"{option}={text} is not a range: write 2, or 0,1,4, or 0..6.")
+    return values

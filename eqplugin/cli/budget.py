@@ -1,0 +1,195 @@
+"""`eqplugin budget`: what a feature dimension buys at each degree, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from eqplugin.budget import FeatureBudget
+from eqplugin.cli._common import integer_range, user_errors
+from eqplugin.costs import Architecture, ModelCost, count_costs, match_parameters
+from eqplugin.errors import EqPluginError
+
+__all__ = ["budget"]
+
+
+class Match(StrEnum):
+    """What is held equal while L changes."""
+
+    dimension = "dimension"
+    parameters = "parameters"
+
+
+class ParityOption(StrEnum):
+    """Which parities the features have."""
+
+    natural = "natural"
+    both = "both"
+
+
+class ProfileOption(StrEnum):
+    """How multiplicities change with the degree."""
+
+    uniform = "uniform"
+    decreasing = "decreasing"
+
+
+class ContractionOption(StrEnum):
+    """How steerable features become invariants at a reset."""
+
+    bispectrum = "bispectrum"
+    power = "power"
+    drop = "drop"
+
+
+def budget(
+    feature_dim: int = typer.Option(
+        ..., "--feature-dim", "-D", help="Feature dimension D = sum_l mul_l (2l+1)."
+    ),
+    l_max: str = typer.Option("0..4", "--l-max", "-L", help="Highest degrees: 2, or 0,1,4, 0..6."),
+    parity: ParityOption = typer.Option(
+        ParityOption.natural, help="natural: 0e 1o 2e ...; both: every degree with both parities."
+    ),
+    profile: ProfileOption = typer.Option(
+        ProfileOption.uniform, help="Equal multiplicities, or halved with each degree."
+    ),
+    match: Match = typer.Option(
+        Match.dimension,
+        help="parameters: choose D per L so that the totals agree within 2 %; "
+        "the reference is --feature-dim at the lowest L given.",
+    ),
+    num_layers: int = typer.Option(4, help="Number of convolutions."),
+    num_types: int = typer.Option(3, help="Number of species."),
+    type_embed: int = typer.Option(32, help="Width of the type embedding."),
+    radial_depth: int = typer.Option(1, help="Hidden layers of the radial network."),
+    radial_width: int = typer.Option(128, help="Their width."),
+    hops: int | None = typer.Option(
+        None, help="k-hop invariant model: convolutions between resets (default: steerable model)."
+    ),
+    contraction: ContractionOption = typer.Option(
+        ContractionOption.bispectrum, help="Invariant contraction of the k-hop model."
+    ),
+    reset_width: int | None = typer.Option(None, help="Scalars a reset keeps."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Irreps, tensor-product paths, parameters and memory at one feature dimension, for each L.
+
+    Counts are exact for NequIP models (`eqplugin.nequip.SteerableModel`, `KHopInvariantModel`);
+    memory is a prediction for one training step on forces, float32, good to about 30 %.
+
+    Examples:
+
+      `eqplugin budget --feature-dim 512 --l-max 0..6`
+
+      `eqplugin budget --feature-dim 128 --l-max 0..3 --match parameters`
+
+      `eqplugin budget --feature-dim 128 --l-max 1 --hops 2 --num-layers 4`
+    """
+    with user_errors():
+        arch = Architecture(
+            num_layers=_positive("--num-layers", num_layers),
+            num_types=_positive("--num-types", num_types),
+            type_embed_num_features=_positive("--type-embed", type_embed),
+            radial_mlp_depth=radial_depth,
+            radial_mlp_width=_positive("--radial-width", radial_width),
+            hops=None if hops is None else _positive("--hops", hops),
+            contraction=None if hops is None else contraction.value,
+            reset_width=None if reset_width is None else _positive("--reset-width", reset_width),
+        )
+        degrees = integer_range("--l-max", l_max)
+        reference = FeatureBudget(feature_dim, degrees[0], parity.value, profile.value)
+        target = count_costs(reference, arch).total
+        rows = []
+        for degree in degrees:
+            if match is Match.parameters:
+                chosen = match_parameters(
+                    target, degree, arch, parity=parity.value, profile=profile.value
+                )
+            else:
+                chosen = FeatureBudget(feature_dim, degree, parity.value, profile.value)
+            rows.append((chosen, count_costs(chosen, arch)))
+        _print_json(rows) if as_json else _print_table(rows, match, arch)
+
+
+def _positive(option: str, value: int) -> int:
+    if value < 1:
+        raise EqPluginError(f"{option}={value} is not possible: give an integer >= 1.")
+    return value
+
+
+def _print_json(rows: list[tuple[FeatureBudget, ModelCost]]) -> None:
+    records = [
+        {
+            "feature_dim": chosen.feature_dim,
+            "l_max": chosen.l_max,
+            "irreps": str(chosen.irreps),
+            "paths": cost.paths,
+            "radial_outputs_per_edge": cost.radial_outputs,
+            "parameters": {
+                "radial": cost.radial,
+                "linear": cost.linear,
+                "self_connection": cost.self_connection,
+                "contraction": cost.contraction,
+                "other": cost.other,
+                "total": cost.total,
+            },
+            "training_bytes_per_edge": cost.training_bytes_per_edge(),
+        }
+        for chosen, cost in rows
+    ]
+    typer.echo(json.dumps(records, indent=2))
+
+
+def _print_table(
+    rows: list[tuple[FeatureBudget, ModelCost]], match: Match, arch: Architecture
+) -> None:
+    kind = "steerable" if arch.contraction is None else f"{arch.hops}-hop invariant"
+    # two tables: together with the irreps the counts would not fit a terminal of 80 columns
+    features = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    counts = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        caption="paths, radial outputs: widest layer; memory: one training step on forces, "
+        "float32, predicted to about 30 %",
+        caption_justify="left",
+    )
+    for name in ("L", "D"):
+        features.add_column(name, justify="right", no_wrap=True)
+    features.add_column("irreps", overflow="fold")
+    names = ["L", "paths", "radial\nout/edge", "radial\nparams", "linear", "self-\nconn."]
+    if arch.contraction is not None:
+        names.append("contr.")
+    for name in [*names, "total", "memory\nkB/edge"]:
+        counts.add_column(name, justify="right", no_wrap=True)
+    for chosen, cost in rows:
+        degree = str(chosen.l_max)
+        features.add_row(degree, str(chosen.feature_dim), str(chosen.irreps).replace("+", " "))
+        parts = [cost.radial, cost.linear, cost.self_connection]
+        if arch.contraction is not None:
+            parts.append(cost.contraction)
+        counts.add_row(
+            degree,
+            str(cost.paths),
+            str(cost.radial_outputs),
+            *(_short(part) for part in parts),
+            f"{cost.total:,}",
+            f"{cost.training_bytes_per_edge() / 1e3:.1f}",
+        )
+    console = Console()
+    console.print(
+        f"\n{kind} NequIP model, {arch.num_layers} convolutions, equal {match.value}", style="bold"
+    )
+    console.print(features)
+    console.print(counts)
+
+
+def _short(count: int) -> str:
+    """Counts in at most five characters: 736, 12.3k, 25.2M."""
+    if count < 10_000:
+        return str(count)
+    return f"{count / 1e3:.1f}k" if count < 1_000_000 else f"{count / 1e6:.2f}M"

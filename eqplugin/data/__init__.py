@@ -1,0 +1,54 @@
+"""Labelled data: made and checked.
+
+Names are looked up on first use, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from eqplugin.data.check import check_files, read_e0s
+    from eqplugin.data.errors import DataError
+    from eqplugin.data.make import MadeFile, make_dataset
+    from eqplugin.data.report import DataReport, FileSummary, Problem, raise_on_errors
+    from eqplugin.data.verify import Verdict, verify_labels
+
+__all__ = [
+    "DataError",
+    "DataReport",
+    "FileSummary",
+    "MadeFile",
+    "Problem",
+    "Verdict",
+    "check_files",
+    "make_dataset",
+    "raise_on_errors",
+    "read_e0s",
+    "verify_labels",
+]
+
+_HOME = {
+    "DataError": "errors",
+    "DataReport": "report",
+    "FileSummary": "report",
+    "MadeFile": "make",
+    "Problem": "report",
+    "Verdict": "verify",
+    "check_files": "check",
+    "make_dataset": "make",
+    "raise_on_errors": "report",
+    "read_e0s": "check",
+    "verify_labels": "verify",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,184 @@
+"""Ethanol with GFN2-xTB: independent Langevin trajectories at 300, 600 and 1200 K.
+
+tblite is imported only when a label is computed: reading and checking data does not need it.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from ase import Atoms, units
+from ase.build import molecule
+from ase.data import covalent_radii
+from ase.md.langevin import Langevin
+from ase.optimize import BFGS
+
+from eqplugin.data._recipe import (
+    Dataset,
+    FileRecipe,
+    Tick,
+    Trajectory,
+    as_written,
+    thermal_momenta,
+    with_labels,
+)
+from eqplugin.data.errors import DataError
+
+__all__ = ["ETHANOL", "changed_bonds"]
+
+METHOD = {"code": "tblite", "method": "GFN2-xTB", "accuracy": 0.1, "properties": "energy forces"}
+SAMPLING = {
+    "ensemble": "Langevin NVT, fixcm=False",
+    "timestep_fs": 1.0,
+    "friction_per_fs": 0.02,
+    "equilibration_fs": 1000,
+    "interval_fs": 50,
+    "relaxation": "BFGS to 0.02 eV/A",
+}
+
+# Unpaired electrons of the ground-state atoms. They are written into the file, so that the labels
+# can be recomputed from the file alone.
+UNPAIRED = {"H": 1, "C": 2, "O": 2}
+
+# In units of the sum of covalent radii. Vibrations at 1200 K stay well inside these.
+BROKEN, FORMED = 1.5, 1.15
+
+
+def _tblite(**settings: object) -> object:
+    """A silent, single-threaded GFN2-xTB calculator.
+
+    Raises:
+        DataError: tblite is not installed
+    """
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"  # read by OpenMP when tblite loads; nine atoms need no more
+    try:
+        from tblite.ase import TBLite
+    except ImportError as error:
+        raise DataError(
+            "GFN2-xTB labels need tblite, which is not installed: pip install 'eqplugin[xtb]'."
+        ) from error
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before
+    return TBLite(method=METHOD["method"], accuracy=METHOD["accuracy"], verbosity=0, **settings)
+
+
+def label(atoms: Atoms) -> Atoms:
+    """Copy of ``atoms`` with GFN2-xTB energy (eV) and forces (num_atoms, 3) (eV/A)."""
+    unpaired = int(atoms.info.get("unpaired_electrons", 0))
+    properties = ("energy",) if len(atoms) == 1 else ("energy", "forces")
+    return with_labels(atoms, _tblite(multiplicity=unpaired + 1), properties)
+
+
+def isolated_atoms() -> list[Atoms]:
+    """The unlabelled single atoms H, C, O whose energies are the reference of the data."""
+    return [
+        Atoms(s, info={"config_type": "IsolatedAtom", "unpaired_electrons": n})
+        for s, n in UNPAIRED.items()
+    ]
+
+
+def _relaxed() -> Atoms:
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = _tblite()
+    BFGS(atoms, logfile=None).run(fmax=0.02, steps=200)
+    return atoms
+
+
+def _relative_distances(atoms: Atoms) -> np.ndarray:
+    """(num_atoms, num_atoms) distances over the sum of covalent radii, infinite on the diagonal."""
+    radii = covalent_radii[atoms.numbers]
+    relative = atoms.get_all_distances() / (radii[:, None] + radii[None, :])
+    np.fill_diagonal(relative, np.inf)
+    return relative
+
+
+def changed_bonds(reference: Atoms, atoms: Atoms) -> list[str]:
+    """Bonds of ``reference`` that ``atoms`` has lost, and new ones; empty if the molecule is whole.
+
+    Args:
+        reference: relaxed molecule
+        atoms: the same atoms, moved
+
+    Returns:
+        phrases such as ``"C0-C1 broken"``
+    """
+    bonded = _relative_distances(reference) < 1.25
+    now = _relative_distances(atoms)
+    # "not <" rather than ">": a NaN distance is a broken bond
+    broken, formed = bonded & ~(now < BROKEN), ~bonded & (now < FORMED)
+    symbols = atoms.get_chemical_symbols()
+    return [
+        f"{symbols[i]}{i}-{symbols[j]}{j} {what}"
+        for pairs, what in ((broken, "broken"), (formed, "formed"))
+        for i, j in np.argwhere(np.triu(pairs))
+    ]
+
+
+def simulate(trajectory: Trajectory, tick: Tick) -> list[Atoms]:
+    """Run one trajectory.
+
+    ``fixcm=False`` is essential: ASE's default heats the light atoms of a small molecule (ethanol
+    set to 300 K ran at 385 K).
+
+    Args:
+        trajectory: seed, temperature (K), number of frames
+        tick: called after each frame
+
+    Returns:
+        unlabelled frames, centred at the centre of mass
+
+    Raises:
+        DataError: a bond broke or formed; choose another seed
+    """
+    atoms = _relaxed()
+    reference, rng = atoms.copy(), np.random.default_rng(trajectory.seed)
+    atoms.set_momenta(thermal_momenta(atoms, trajectory.temperature_K, rng))
+    dynamics = Langevin(
+        atoms,
+        SAMPLING["timestep_fs"] * units.fs,
+        temperature_K=trajectory.temperature_K,
+        friction=SAMPLING["friction_per_fs"] / units.fs,
+        rng=rng,
+        fixcm=False,
+    )
+    dynamics.run(int(SAMPLING["equilibration_fs"] / SAMPLING["timestep_fs"]))
+    frames = []
+    for index in range(trajectory.frames):
+        dynamics.run(int(SAMPLING["interval_fs"] / SAMPLING["timestep_fs"]))
+        changes = changed_bonds(reference, atoms)
+        if changes:
+            raise DataError(
+                f"Ethanol with seed {trajectory.seed} at {trajectory.temperature_K:g} K did not "
+                f"stay bonded: frame {index} has {', '.join(changes)}; choose another seed."
+            )
+        centred = atoms.positions - atoms.get_center_of_mass()
+        frames.append(as_written(Atoms(atoms.numbers, positions=centred)))
+        tick()
+    return frames
+
+
+def _runs(temperature_K: float, frames: int, *seeds: int) -> tuple[Trajectory, ...]:
+    return tuple(Trajectory(seed, temperature_K, frames) for seed in seeds)
+
+
+ETHANOL = Dataset(
+    name="ethanol-xtb",
+    method=METHOD,
+    sampling=SAMPLING,
+    packages=("tblite", "ase", "numpy"),
+    files=(
+        FileRecipe("isolated_atoms", "reference energies of H, C, O", fixed=isolated_atoms),
+        FileRecipe("train_300K", "training", _runs(300.0, 90, 101, 102, 103, 104, 105)),
+        FileRecipe("val_300K", "validation while training", _runs(300.0, 50, 201)),
+        FileRecipe("test_300K", "test, same temperature", _runs(300.0, 50, 301, 302)),
+        FileRecipe("test_600K", "test, hotter", _runs(600.0, 50, 601, 602)),
+        FileRecipe("test_1200K", "test, far hotter", _runs(1200.0, 50, 1201, 1202)),
+    ),
+    simulate=simulate,
+    label=label,
+)

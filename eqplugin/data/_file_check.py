@@ -1,0 +1,305 @@
+"""Check one file: read it frame by frame, collect problems and a summary."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from eqplugin.data._frame_checks import bad_labels, cell_problems, geometry_problems, valid
+from eqplugin.data._frames import Labels, ignored_tail, label_keys, read_frames
+from eqplugin.data.errors import DataError
+from eqplugin.data.report import FileSummary, Problem
+
+__all__ = ["FileCheck"]
+
+SHOWN = 5  # of a kind; the rest is counted, so that a broken file does not fill the screen
+NET_FORCE = 0.01  # eV/A per atom; sound references stay below 0.003
+XYZ_SUFFIXES = (".xyz", ".extxyz")
+EMPTY = " holds no frames: write some, or remove it."
+_LIKE = {"energy": "energ", "forces": "force", "stress": "stress"}
+_SHORT = {"energy": ("E", "e"), "forces": ("F", "f"), "stress": ("S",)}
+
+
+def _count(frames: list[int], total: int) -> str:
+    """Phrase such as ``"2 of 9 frames (first: 3, 4)"``."""
+    if len(frames) == total:
+        return f"all {total} frames"
+    first = ", ".join(str(frame) for frame in frames[:SHOWN])
+    return f"{len(frames)} of {total} frames (first: {first})"
+
+
+class FileCheck:
+    """State of one file's check.
+
+    Args:
+        path: as given by the user; it is what messages name
+        labels: finds labels in frames
+        required: labels that every frame must have
+        ase_args: for :func:`ase.io.iread`
+
+    Attributes:
+        problems: found so far
+        summary: numbers for the table
+        digests: geometry digest -> first frame that has it
+        runs: trajectories named by the frames' info
+        symbols: chemical symbol -> first frame that has it
+    """
+
+    def __init__(
+        self,
+        path: str,
+        labels: Labels,
+        required: tuple[str, ...],
+        ase_args: Mapping[str, object] | None,
+    ) -> None:
+        self.path, self.labels, self.required, self.ase_args = path, labels, required, ase_args
+        self.summary = FileSummary(path)
+        self.problems: list[Problem] = []
+        self.digests: dict[bytes, int] = {}
+        self.runs: set[tuple] = set()
+        self.symbols: dict[str, int] = {}
+        self._shown: Counter[str] = Counter()
+        self._missing: dict[str, list[int]] = defaultdict(list)
+        self._keys_when_missing: dict[str, Counter[str]] = defaultdict(Counter)
+        self._frames_with: dict[str, list[int]] = defaultdict(list)
+        self._atoms: list[int] = []
+        self._energies: list[float] = []
+        self._squares, self._components, self._largest = 0.0, 0, 0.0
+        self._periodic: set[str] = set()
+
+    def run(self) -> FileCheck:
+        """Read and check the whole file; never raises for what the file holds."""
+        if not self._exists():
+            return self
+        index = 0
+        try:
+            for index, atoms in enumerate(read_frames(Path(self.path), self.ase_args)):
+                self._frame(atoms, index)
+        except DataError:
+            raise  # a wrong option, not a wrong file
+        except Exception as error:  # ASE's readers raise whatever they trip over
+            self._unreadable(error, len(self._atoms))
+        self._finish()
+        return self
+
+    def _add(self, level: str, code: str, text: str, frame: int | None = None) -> None:
+        self.problems.append(Problem(level, code, f"{self.path}{text}", self.path, frame))
+
+    def _exists(self) -> bool:
+        path = Path(self.path)
+        if path.is_file():
+            if path.stat().st_size:
+                return True
+            self._add("error", "empty", EMPTY)
+            return False
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        self._add("error", "missing_file", f" {what}: check the path.")
+        return False
+
+    def _unreadable(self, error: Exception, frames: int) -> None:
+        if isinstance(error, KeyError) and str(error.args[0]).isalpha():
+            text = (
+                f", frame {frames}: '{error.args[0]}' is not a chemical element; correct the first "
+                "column."
+            )
+        else:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            text = (
+                f" could not be read after {frames} frames ({type(error).__name__}: {reason}); "
+                "mend the file, or name its format."
+            )
+        self._add("error", "unreadable", text, frames)
+
+    # --- one frame -----------------------------------------------------------------------------
+
+    def _frame(self, atoms: Atoms, index: int) -> None:
+        where = f"{self.path}, frame {index}"
+        for problem in (
+            *geometry_problems(atoms, where, self.path, index),
+            *cell_problems(atoms, where, self.path, index),
+        ):
+            self._limited(problem)
+        self._atoms.append(len(atoms))
+        self._describe(atoms, index)
+        found, conflicts = self.labels.of(atoms)
+        for problem in bad_labels(atoms, found, where, self.path, index):
+            self._limited(problem)
+        for label, keys in conflicts.items():
+            self._conflict(label, keys, where, index)
+        self._note_missing(atoms, found, index)
+        self._measure(atoms, found, index)
+
+    def _limited(self, problem: Problem) -> None:
+        self._shown[problem.code] += 1
+        if self._shown[problem.code] <= SHOWN:
+            self.problems.append(problem)
+
+    def _conflict(self, label: str, keys: list[str], where: str, frame: int) -> None:
+        text = (
+            f"{where}: {' and '.join(repr(key) for key in keys)} both give the {label} and differ, "
+            f"and '{keys[-1]}' would be used; pass exclude_keys for the other one."
+        )
+        self._limited(Problem("error", f"conflict_{label}", text, self.path, frame))
+
+    def _describe(self, atoms: Atoms, index: int) -> None:
+        """What the frame is: species, periodicity, trajectory, geometry digest."""
+        for number in np.unique(atoms.numbers):
+            self.symbols.setdefault(chemical_symbols[number], index)
+        pbc = atoms.pbc
+        self._periodic.add("yes" if pbc.all() else "partly" if pbc.any() else "no")
+        if not pbc.any() and atoms.cell.array.any():
+            self._frames_with["box"].append(index)
+        if len(atoms) == 1 and not pbc.any():
+            self._frames_with["isolated"].append(index)
+        if "traj_seed" in atoms.info:
+            settings = atoms.info.get("temperature_K", atoms.info.get("config_type"))
+            formula = atoms.get_chemical_formula()
+            self.runs.add((formula, str(settings), str(atoms.info["traj_seed"])))
+        digest = _digest(atoms)
+        if digest in self.digests:
+            self._frames_with["duplicate"].append(index)
+        else:
+            self.digests[digest] = index
+
+    def _note_missing(self, atoms: Atoms, found: Mapping[str, object], index: int) -> None:
+        keys = label_keys(atoms)
+        for key in keys:
+            self.summary.labels[key] = self.summary.labels.get(key, 0) + 1
+        for label in self.required:
+            if label not in found:
+                self._missing[label].append(index)
+                self._keys_when_missing[label].update(keys)
+
+    def _measure(self, atoms: Atoms, found: Mapping[str, object], index: int) -> None:
+        """Energy and force statistics of usable labels."""
+        size = len(atoms)
+        if size and "energy" in found and valid("energy", found["energy"], size):
+            self._energies.append(float(np.ravel(found["energy"])[0]) / size)
+        if size == 0 or "forces" not in found or not valid("forces", found["forces"], size):
+            return
+        forces = np.asarray(found["forces"], dtype=float)
+        self._squares += float((forces**2).sum())
+        self._components += forces.size
+        self._largest = max(self._largest, float(np.linalg.norm(forces, axis=1).max()))
+        if size > 1 and not forces.any():
+            self._frames_with["zero_forces"].append(index)
+        if np.linalg.norm(forces.sum(axis=0)) / size > NET_FORCE:
+            self._frames_with["net_force"].append(index)
+
+    # --- the whole file ------------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        for code, count in self._shown.items():
+            if count > SHOWN:
+                self._add("error", code, f": {count - SHOWN} more frames with the fault `{code}`.")
+        if not self._atoms:
+            if not self.problems:
+                self._add("error", "empty", EMPTY)
+            return
+        self._ignored_lines()
+        for label in self.required:
+            self._report_missing(label)
+        self._report_oddities()
+        self._summarise()
+
+    def _ignored_lines(self) -> None:
+        """Warn of an empty line, after which ASE drops the rest of the file without a word."""
+        if Path(self.path).suffix not in XYZ_SUFFIXES:
+            return
+        tail = ignored_tail(Path(self.path))
+        if tail:
+            text = (
+                f" has an empty line {tail[0]}, where reading stops: the {tail[1]} lines after it "
+                "would be ignored; remove the empty line."
+            )
+            self._add("error", "ignored_tail", text)
+
+    def _report_missing(self, label: str) -> None:
+        missing, total = self._missing[label], len(self._atoms)
+        if not missing:
+            return
+        if len(missing) == total:
+            start = f": no frame has {_a(label)}{label}"
+        else:
+            start = f": {_count(missing, total)} have no {label}"
+        keys = self._keys_when_missing[label]
+        hint = _hint(label, list(keys), partly=len(missing) < total)
+        self._add("error", f"missing_{label}", f"{start}{hint}", missing[0])
+
+    def _report_oddities(self) -> None:
+        total = len(self._atoms)
+        sentences = (
+            ("duplicate", "warning", "repeat an earlier frame of the file; remove the copies"),
+            (
+                "zero_forces",
+                "warning",
+                "have forces that are all exactly zero, which only a perfect crystal has",
+            ),
+            (
+                "net_force",
+                "warning",
+                f"have a net force above {NET_FORCE} eV/A per atom; a model that conserves "
+                "momentum cannot fit it",
+            ),
+            ("box", "note", "have a cell although pbc is F; it is not used"),
+        )
+        for code, level, what in sentences:
+            frames = self._frames_with[code]
+            if frames:
+                self._add(level, code, f": {_count(frames, total)} {what}.", frames[0])
+        isolated = self._frames_with["isolated"]
+        if isolated and len(isolated) < total:
+            text = (
+                f": {_count(isolated, total)} are isolated atoms inside the data; move them to a "
+                "file of their own."
+            )
+            self._add("warning", "isolated", text, isolated[0])
+
+    def _summarise(self) -> None:
+        summary = self.summary
+        summary.frames = len(self._atoms)
+        summary.atoms = (min(self._atoms), max(self._atoms))
+        summary.species = tuple(sorted(self.symbols, key=chemical_symbols.index))
+        summary.periodic = self._periodic.pop() if len(self._periodic) == 1 else "mixed"
+        summary.duplicates = len(self._frames_with["duplicate"])
+        if self._energies:
+            summary.energy_per_atom = (min(self._energies), max(self._energies))
+        if self._components:
+            summary.force_rms = float(np.sqrt(self._squares / self._components))
+            summary.force_max = self._largest
+
+
+def _a(label: str) -> str:
+    return "an " if label == "energy" else "a " if label == "stress" else ""
+
+
+def _hint(label: str, keys: list[str], *, partly: bool) -> str:
+    """End of the sentence about a missing label: what the frames have instead, and what to do."""
+    like = [k for k in keys if (_LIKE[label] in k.lower() or k in _SHORT[label]) and k != label]
+    like = [k for k in like if k not in ("free_energy", "energies")] or like
+    target = "total_energy" if label == "energy" else label
+    if like:
+        return f", but they have '{like[0]}'; pass the key mapping `{like[0]}: {target}`."
+    if label == "stress" and any("virial" in key.lower() for key in keys):
+        return ", but they have a virial; store stress = -virial / volume (eV/A^3)."
+    have = f" (they have {', '.join(keys)})" if keys else " (nor any other label)"
+    if partly:
+        return f"{have}; label these frames or remove them."
+    if label == "forces" and "energy" in keys:
+        return f"{have}; label the frames, or ask for energies only (`--no-forces`)."
+    return f"{have}; label the frames."
+
+
+def _digest(atoms: Atoms) -> bytes:
+    """Digest of species, positions and cell, rounded to 1e-4 A."""
+    digest = hashlib.blake2b(atoms.numbers.tobytes(), digest_size=16)
+    for array in (atoms.positions, atoms.cell.array):
+        digest.update((np.round(array, 4) + 0.0).tobytes())  # + 0.0 turns -0.0 into 0.0
+    digest.update(atoms.pbc.tobytes())
+    return digest.digest()

@@ -1,0 +1,131 @@
+"""What a shipped dataset is made of: files, their trajectories and seeds, and who labels them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+
+__all__ = ["Dataset", "FileRecipe", "Trajectory", "as_written", "thermal_momenta", "with_labels"]
+
+Tick = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One independent MD run.
+
+    Args:
+        seed: of the starting velocities and of the thermostat's noise
+        temperature_K: of the thermostat
+        frames: number of frames that are kept
+    """
+
+    seed: int
+    temperature_K: float
+    frames: int
+
+
+@dataclass(frozen=True)
+class FileRecipe:
+    """One extended-XYZ file: either trajectories, one after the other, or fixed frames.
+
+    Args:
+        stem: file name without ``.xyz``; also the ``config_type`` of its MD frames
+        purpose: one phrase for ``dataset.json``
+        trajectories: the runs in the file
+        fixed: makes the unlabelled frames of a file that holds no MD
+    """
+
+    stem: str
+    purpose: str
+    trajectories: tuple[Trajectory, ...] = ()
+    fixed: Callable[[], list[Atoms]] | None = None
+
+    @property
+    def filename(self) -> str:
+        """Name of the file in the dataset's folder."""
+        return f"{self.stem}.xyz"
+
+    def plan(self) -> list[dict[str, float]]:
+        """Seeds, temperatures (K) and frame counts, as recorded in ``dataset.json``."""
+        return [
+            {"seed": t.seed, "temperature_K": t.temperature_K, "frames": t.frames}
+            for t in self.trajectories
+        ]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset that eqplugin can make and whose labels it can recompute.
+
+    Args:
+        name: as given to ``eqplugin data make``
+        method: the reference method and its settings, recorded in ``dataset.json``
+        sampling: the MD settings, recorded in ``dataset.json``
+        packages: distributions whose version may change the result
+        files: what the folder holds
+        simulate: runs a trajectory and returns unlabelled frames; calls its second argument once
+            per frame
+        label: returns a copy of a frame with fresh energy (eV), forces (eV/A) and, for crystals,
+            stress (eV/A^3, ASE sign)
+    """
+
+    name: str
+    method: dict[str, object]
+    sampling: dict[str, object]
+    packages: tuple[str, ...]
+    files: tuple[FileRecipe, ...]
+    simulate: Callable[[Trajectory, Tick], list[Atoms]]
+    label: Callable[[Atoms], Atoms]
+
+
+def thermal_momenta(atoms: Atoms, temperature_K: float, rng: np.random.Generator) -> np.ndarray:
+    """Maxwell-Boltzmann momenta.
+
+    Written out rather than taken from ASE, whose function changed name between versions.
+
+    Args:
+        atoms: gives the masses
+        temperature_K: temperature
+        rng: source of the noise
+
+    Returns:
+        (num_atoms, 3) momenta in ASE units
+    """
+    width = np.sqrt(atoms.get_masses()[:, None] * units.kB * temperature_K)
+    return width * rng.standard_normal((len(atoms), 3))
+
+
+def as_written(atoms: Atoms) -> Atoms:
+    """Round the positions to the 8 decimals that extended XYZ keeps.
+
+    Labels are then those of the numbers in the file, not of the unrounded ones behind them.
+    """
+    atoms.positions = np.round(atoms.positions, 8) + 0.0  # + 0.0 turns -0.0 into 0.0
+    return atoms
+
+
+def with_labels(atoms: Atoms, calculator: object, properties: tuple[str, ...]) -> Atoms:
+    """Copy of ``atoms`` that carries the calculator's results as plain numbers.
+
+    A fresh calculator per frame keeps the labels free of the trajectory's history (a warm-started
+    self-consistent cycle ends at a slightly different charge density).
+
+    Args:
+        atoms: frame with info and cell
+        calculator: unused ASE calculator
+        properties: of ``energy``, ``forces``, ``stress``
+
+    Returns:
+        labelled copy
+    """
+    work = atoms.copy()
+    work.calc = calculator
+    results = {name: calculator.get_property(name, work) for name in properties}
+    labelled = atoms.copy()
+    labelled.calc = SinglePointCalculator(labelled, **results)
+    return labelled

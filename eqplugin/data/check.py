@@ -1,0 +1,232 @@
+"""Check data files before hours are spent training on them: all problems at once, in sentences."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import combinations
+from os import PathLike
+from pathlib import Path
+
+from ase.data import atomic_numbers, chemical_symbols
+
+from eqplugin.data._file_check import FileCheck
+from eqplugin.data._frame_checks import valid
+from eqplugin.data._frames import LABELS, Labels, normal_mapping, read_frames
+from eqplugin.data.errors import DataError
+from eqplugin.data.report import DataReport, Problem
+
+__all__ = ["check_files", "read_e0s"]
+
+StrPath = str | PathLike[str]
+
+
+def check_files(
+    paths: StrPath | Iterable[StrPath],
+    *,
+    required: Sequence[str] = ("energy", "forces"),
+    r_max: float | None = None,
+    species: Sequence[str] | None = None,
+    isolated_atoms: Mapping[str, float] | StrPath | None = None,
+    key_mapping: Mapping[str, str] | None = None,
+    exclude_keys: Collection[str] = (),
+    ase_args: Mapping[str, object] | None = None,
+) -> DataReport:
+    """Check data files and describe them.
+
+    Labels are looked up as NequIP's ``ASEDataset`` does. Problems are collected, not raised; see
+    :func:`eqplugin.data.raise_on_errors`.
+
+    Args:
+        paths: one file or several; overlap between files is looked for
+        required: labels that every frame must have, of ``energy``, ``forces``, ``stress``
+        r_max: cutoff (A), if known
+        species: chemical symbols the model will know; others are errors
+        isolated_atoms: energies E0 (eV) by symbol, or a file of them (see :func:`read_e0s`); every
+            species in the data must be among them
+        key_mapping: key in the file -> ``total_energy``/``energy``, ``forces`` or ``stress``
+        exclude_keys: keys in the file that are to be ignored
+        ase_args: for :func:`ase.io.iread`, without ``index`` and ``filename``
+
+    Returns:
+        summaries and problems
+
+    Raises:
+        DataError: an option that cannot be understood (unknown label, reversed key mapping,
+            ``index`` in ``ase_args``, no files)
+    """
+    names = [str(paths)] if isinstance(paths, str | PathLike) else [str(path) for path in paths]
+    if not names:
+        raise DataError("No data file was given: name at least one.")
+    for label in required:
+        if label not in LABELS:
+            raise DataError(f"'{label}' is not a label to require: choose {', '.join(LABELS)}.")
+    labels = Labels(normal_mapping(key_mapping), exclude_keys)
+    problems = _option_problems(r_max, species)
+    checks = [
+        FileCheck(name, labels, tuple(required), ase_args).run() for name in dict.fromkeys(names)
+    ]
+    for check in checks:
+        problems += check.problems
+        if species is not None:
+            problems += _unknown_species(check, species)
+    if species is not None:
+        problems += _unused_species(checks, species)
+    if isolated_atoms is not None:
+        problems += _missing_e0s(checks, isolated_atoms, labels)
+    for one, other in combinations(checks, 2):
+        problems += _overlap(one, other)
+    return DataReport([check.summary for check in checks], problems)
+
+
+def _option_problems(r_max: float | None, species: Sequence[str] | None) -> list[Problem]:
+    problems = []
+    if r_max is not None and not (math.isfinite(r_max) and r_max > 0):
+        text = f"r_max is {r_max:g} A: the cutoff must be positive, such as 5.0."
+        problems.append(Problem("error", "r_max", text))
+    for symbol in species or ():
+        if atomic_numbers.get(symbol, 0) == 0:
+            text = f"'{symbol}' in the list of species is not a chemical element: correct it."
+            problems.append(Problem("error", "species_option", text))
+    return problems
+
+
+def _unknown_species(check: FileCheck, species: Sequence[str]) -> list[Problem]:
+    return [
+        Problem(
+            "error",
+            "unknown_species",
+            f"{check.path}, frame {frame}: {symbol} is not among the species "
+            f"{', '.join(species)}; add it to the list or remove such frames.",
+            check.path,
+            frame,
+        )
+        for symbol, frame in check.symbols.items()
+        if symbol not in species and symbol != "X"
+    ]
+
+
+def _unused_species(checks: list[FileCheck], species: Sequence[str]) -> list[Problem]:
+    present = {symbol for check in checks for symbol in check.symbols}
+    unused = [symbol for symbol in species if symbol not in present and symbol in atomic_numbers]
+    if not present or not unused:
+        return []
+    text = f"Listed but in no file: {', '.join(unused)}; a model cannot learn these species here."
+    return [Problem("note", "unused_species", text)]
+
+
+def _missing_e0s(
+    checks: list[FileCheck], isolated_atoms: Mapping[str, float] | StrPath, labels: Labels
+) -> list[Problem]:
+    try:
+        energies = read_e0s(isolated_atoms, labels)
+    except DataError as error:
+        return [Problem("error", "e0s", str(error))]
+    problems, known = [], ", ".join(energies) or "none"
+    for check in checks:
+        lacking = [s for s in check.summary.species if s not in energies and s != "X"]
+        if lacking:
+            text = (
+                f"{check.path}: no isolated-atom energy (E0) for {', '.join(lacking)} (given: "
+                f"{known}); add the missing energies, computed with the method of the data."
+            )
+            problems.append(Problem("error", "missing_e0", text, check.path))
+    return problems
+
+
+def read_e0s(
+    source: Mapping[str, float] | StrPath, labels: Labels | None = None
+) -> dict[str, float]:
+    """Read isolated-atom energies.
+
+    Args:
+        source: a mapping symbol -> energy (eV), the same as JSON text, a ``.json`` file of it
+            (atomic numbers as keys are understood), or a file of single atoms with energies
+        labels: finds the energy in a frame; plain ``energy`` by default
+
+    Returns:
+        chemical symbol -> energy (eV)
+
+    Raises:
+        DataError: unreadable, not an element, or not a finite energy
+    """
+    if isinstance(source, Mapping):
+        return _checked_e0s(source, "The isolated-atom energies")
+    text = str(source)
+    if text.lstrip().startswith("{"):
+        return _checked_e0s(_json(text, "The isolated-atom energies"), "The isolated-atom energies")
+    path = Path(text)
+    if not path.is_file():
+        raise DataError(f"The file of isolated-atom energies {path} is missing: check the path.")
+    if path.suffix == ".json":
+        return _checked_e0s(_json(path.read_text(encoding="utf-8"), str(path)), str(path))
+    return _e0s_of_frames(path, labels or Labels({}))
+
+
+def _json(text: str, name: str) -> Mapping:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise DataError(f'{name}: this is not JSON ({error}); write {{"H": -13.6}}.') from error
+    if not isinstance(content, dict):
+        raise DataError(f'{name}: give a JSON object such as {{"H": -13.6}}.')
+    return content
+
+
+def _checked_e0s(energies: Mapping, name: str) -> dict[str, float]:
+    checked = {}
+    for key, energy in energies.items():
+        number = int(key) if str(key).isdigit() else atomic_numbers.get(str(key), 0)
+        if not 0 < number < len(chemical_symbols):
+            raise DataError(f"{name}: '{key}' is not a chemical element; use symbols such as H.")
+        symbol = chemical_symbols[number]
+        if isinstance(energy, bool) or not valid("energy", energy, 1):
+            raise DataError(f"{name}: the energy of {symbol} is {energy!r}; give a number in eV.")
+        checked[symbol] = float(energy)
+    return checked
+
+
+def _e0s_of_frames(path: Path, labels: Labels) -> dict[str, float]:
+    energies: dict[str, float] = {}
+    try:
+        frames = list(read_frames(path))
+    except Exception as error:  # ASE's readers raise whatever they trip over
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} could not be read ({reason}): mend the file.") from error
+    for index, atoms in enumerate(frames):
+        if len(atoms) != 1:
+            continue
+        symbol, energy = atoms.get_chemical_symbols()[0], labels.of(atoms)[0].get("energy")
+        if energy is None or not valid("energy", energy, 1):
+            raise DataError(
+                f"{path}, frame {index}: the isolated {symbol} atom has no usable energy; add it."
+            )
+        if energies.setdefault(symbol, float(energy)) != float(energy):
+            raise DataError(
+                f"{path}, frame {index}: a second, different energy for {symbol}; keep one."
+            )
+    if not energies:
+        raise DataError(f"{path} holds no isolated atom: give a file of single-atom frames.")
+    return energies
+
+
+def _overlap(one: FileCheck, other: FileCheck) -> list[Problem]:
+    problems = []
+    shared = one.digests.keys() & other.digests.keys()
+    if shared:
+        first = min(shared, key=lambda digest: one.digests[digest])
+        text = (
+            f"{one.path} and {other.path} share {len(shared)} frames (first: "
+            f"{one.digests[first]} and {other.digests[first]}); training and test data must not."
+        )
+        problems.append(Problem("warning", "overlap", text, one.path, one.digests[first]))
+    runs = sorted(one.runs & other.runs)
+    if runs:
+        seeds = ", ".join(run[2] for run in runs)
+        text = (
+            f"{one.path} and {other.path} hold frames of the same trajectory (traj_seed {seeds}); "
+            "errors on such a test set flatter, so test on an independent trajectory."
+        )
+        problems.append(Problem("warning", "same_trajectory", text, one.path))
+    return problems

@@ -1,0 +1,217 @@
+"""The commands ``eqplugin data make``, ``verify`` and ``check``."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from eqplugin.data.errors import DataError
+from eqplugin.errors import EqPluginError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Make, verify and check labelled data (extended XYZ; eV, A, eV/A, eV/A^3).",
+)
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"eqplugin: error: {message}", err=True)
+
+
+def _one_sentence(command: Callable[..., None]) -> Callable[..., None]:
+    """Print a user's mistake as one sentence instead of a traceback."""
+
+    @functools.wraps(command)
+    def guarded(*args: object, **kwargs: object) -> None:
+        try:
+            command(*args, **kwargs)
+        except EqPluginError as error:
+            _fail(str(error))
+            raise typer.Exit(1) from None
+
+    return guarded
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar per file, on stderr so that stdout stays a clean table."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    bars: dict[str, int] = {}
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
+
+        def advance(name: str, done: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = bar.add_task(name, total=total)
+            bar.update(bars[name], completed=done)
+
+        yield advance
+
+
+@app.command()
+@_one_sentence
+def make(
+    name: Annotated[str, typer.Argument(help="`ethanol-xtb` or `cuau-emt`")],
+    out: Annotated[Path, typer.Option(help="folder for the files; made if needed")],
+    only: Annotated[list[str] | None, typer.Option(help="one file; may be repeated")] = None,
+    force: Annotated[bool, typer.Option("--force", help="make existing files again")] = False,
+) -> None:
+    """Make a quick-start dataset from its seeds (two minutes for ethanol on one core).
+
+    A file appears only when it is whole: run the command again after an interruption and it goes
+    on with what is missing.
+
+    **Examples**
+
+        eqplugin data make cuau-emt --out data/cuau_emt
+
+        eqplugin data make ethanol-xtb --out data/ethanol_xtb --only test_300K --only test_600K
+    """
+    from eqplugin.data.make import make_dataset
+
+    with _progress() as progress:
+        made = make_dataset(name, out, only=only or (), force=force, progress=progress)
+    for file in made:
+        state = "already there" if file.reused else "made"
+        typer.echo(f"{file.path}: {file.frames} frames, {state}")
+
+
+@app.command()
+@_one_sentence
+def verify(
+    folder: Annotated[Path, typer.Argument(help="a folder that `eqplugin data make` filled")],
+    every: Annotated[int, typer.Option(help="recompute every n-th frame")] = 10,
+) -> None:
+    """Recompute labels with the method in `dataset.json` and compare.
+
+    This is the test of shipped data: MD is chaotic, so another machine may make other frames from
+    the same seed, but the labels of given frames agree everywhere. Fails above 1e-5 eV, 1e-4 eV/A
+    or 1e-6 eV/A^3, and if a file has other bytes than recorded.
+
+    **Example**
+
+        eqplugin data verify examples/data/ethanol_xtb --every 1
+    """
+    from eqplugin.data.verify import verify_labels
+
+    with _progress() as progress:
+        verdict = verify_labels(folder, every=every, progress=progress)
+    table = Table("file", "frames", "checked", "|dE| (eV)", "|dF| (eV/A)", "|dS| (eV/A^3)")
+    for file in verdict.files:
+        worst = [f"{value:.1e}" for value in (file.energy, file.forces, file.stress)]
+        table.add_row(file.file, str(file.frames), str(file.checked), *worst)
+    Console().print(table)
+    for problem in verdict.problems:
+        _fail(problem)
+    if not verdict.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+@_one_sentence
+def check(
+    files: Annotated[list[str], typer.Argument(help="files that ASE reads, e.g. extended XYZ")],
+    forces: Annotated[bool, typer.Option(help="whether every frame must have forces")] = True,
+    stress: Annotated[bool, typer.Option(help="whether every frame must have stress")] = False,
+    species: Annotated[str | None, typer.Option(help="species of the model: `C,H,O`")] = None,
+    e0s: Annotated[
+        str | None,
+        typer.Option(help='isolated-atom energies (eV): a file of atoms, or JSON `{"H": -13.6}`'),
+    ] = None,
+    r_max: Annotated[float | None, typer.Option(help="cutoff (A)")] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help="key in the file = label; may be repeated")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="key in the file to ignore; may be repeated")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="ASE's name of the file format")] = None,
+    json: Annotated[Path | None, typer.Option(help="write the report to this file")] = None,
+) -> None:
+    """Check data files before training: every problem at once, each in one sentence.
+
+    Exit code 1 if there is an error. Warnings and notes do not fail. Give training and test files
+    together, and frames that are in both are reported.
+
+    **Examples**
+
+        eqplugin data check train.xyz test.xyz --species C,H,O --e0s isolated_atoms.xyz
+
+        eqplugin data check train.xyz --key REF_energy=total_energy --key REF_forces=forces
+
+        eqplugin data check isolated_atoms.xyz --no-forces
+    """
+    from eqplugin.data._files import write_json
+    from eqplugin.data.check import check_files
+
+    wanted = {"energy": True, "forces": forces, "stress": stress}
+    report = check_files(
+        files,
+        required=tuple(label for label, on in wanted.items() if on),
+        r_max=r_max,
+        species=None if species is None else [s.strip() for s in species.split(",") if s.strip()],
+        isolated_atoms=e0s,
+        key_mapping=_mapping(key or []),
+        exclude_keys=exclude or (),
+        ase_args={"format": format} if format else None,
+    )
+    if json:
+        write_json(json, report.to_dict())
+    if any(file.frames for file in report.files):
+        Console().print(_table(report.files))
+    for problem in report.problems:
+        typer.echo(f"eqplugin: {problem.level}: {problem.message}", err=True)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _mapping(pairs: list[str]) -> dict[str, str]:
+    mapping = {}
+    for pair in pairs:
+        source, equals, label = pair.partition("=")
+        if not (source and equals and label):
+            raise DataError(f"--key {pair}: write KEY=LABEL, such as REF_forces=forces.")
+        mapping[source] = label
+    return mapping
+
+
+def _table(files: list) -> Table:
+    # eight columns with two-line heads, to fit a terminal of 80 characters
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    names = [Path(file.path).name for file in files]
+    table.add_column("file", overflow="fold", min_width=min(14, max(map(len, names))))
+    for column in ("frames", "atoms", "types", "pbc", "labels"):
+        table.add_column(column, overflow="fold", min_width=len(column))
+    table.add_column("energy\n(eV/atom)", no_wrap=True)
+    table.add_column("F rms, max\n(eV/A)", no_wrap=True)
+    for file, name in zip(files, names, strict=True):
+        low, high = file.atoms
+        labels = [n if c == file.frames else f"{n} ({c})" for n, c in file.labels.items()]
+        table.add_row(
+            # the whole path only where it is needed to tell two files apart
+            name if names.count(name) == 1 else file.path,
+            f"{file.frames} ({file.duplicates} copies)" if file.duplicates else str(file.frames),
+            str(low) if low == high else f"{low}..{high}",
+            " ".join(file.species),
+            file.periodic,
+            "\n".join(labels),
+            _or_dash("{:.2f}..{:.2f}", *file.energy_per_atom),
+            _or_dash("{:.3f}, {:.1f}", file.force_rms, file.force_max),
+        )
+    return table
+
+
+def _or_dash(pattern: str, *values: float) -> str:
+    return "-" if any(math.isnan(value) for value in values) else pattern.format(*values)

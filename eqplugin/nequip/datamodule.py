@@ -1,0 +1,100 @@
+"""NequIP's ASE data module behind a data check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nequip.data.datamodule import ASEDataModule
+from omegaconf import OmegaConf
+
+from eqplugin.data import check_files, raise_on_errors, read_e0s
+from eqplugin.nequip._workflow import one_sentence_errors
+
+__all__ = ["CheckedASEDataModule"]
+
+
+class CheckedASEDataModule(ASEDataModule):
+    """ASEDataModule that refuses bad data with one sentence before anything is trained.
+
+    All files are checked once (about a second per 1000 frames) for what `eqplugin data check`
+    finds: missing or non-finite labels, unknown species, zero cells, empty files. Species and
+    cutoff are read from the transforms, so nothing has to be said twice.
+
+    Args:
+        isolated_atoms: extxyz or JSON file of isolated-atom energies, or a mapping of species to
+            energy in eV. It becomes the training-data statistic ``isolated_atom_energies``, a value per type, for
+            ``per_type_energy_shifts: ${training_data_stats:isolated_atom_energies}``.
+        required_labels: labels every frame must carry; add ``stress`` when training on it.
+        **kwargs: all arguments of :class:`nequip.data.datamodule.ASEDataModule`.
+
+    Raises:
+        DataError: naming file, frame and key (inside ``nequip-train``: one line and exit 1).
+    """
+
+    def __init__(
+        self,
+        isolated_atoms: str | Mapping[str, float] | None = None,
+        required_labels: Sequence[str] = ("energy", "forces"),
+        **kwargs: Any,
+    ) -> None:
+        plain = _plain(kwargs)
+        self._types, r_max = _types_and_cutoff(plain.get("transforms", []))
+        with one_sentence_errors():
+            self._e0s = None if isolated_atoms is None else read_e0s(isolated_atoms)
+            raise_on_errors(
+                check_files(
+                    _all_files(plain),
+                    required=tuple(required_labels),
+                    species=list(self._types) or None,
+                    isolated_atoms=self._e0s,
+                    r_max=r_max,
+                    key_mapping=plain.get("key_mapping") or {},
+                    exclude_keys=plain.get("exclude_keys") or (),
+                    ase_args=plain.get("ase_args") or {},
+                )
+            )
+        super().__init__(**kwargs)
+
+    def get_statistics(self, dataset: str = "train", dataset_idx: int = 0) -> dict[str, Any]:
+        """NequIP's statistics, and ``isolated_atom_energies`` (eV, by type) where given."""
+        statistics = dict(super().get_statistics(dataset, dataset_idx))
+        if self._e0s is not None:
+            statistics["isolated_atom_energies"] = {
+                name: self._e0s[species] for species, name in self._types.items()
+            }
+        return statistics
+
+
+def _plain(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy of the arguments with OmegaConf containers turned into plain ones."""
+    return {
+        key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        for key, value in kwargs.items()
+    }
+
+
+def _all_files(kwargs: Mapping[str, Any]) -> list[str]:
+    files: list[str] = []
+    for key in ("train_file_path", "val_file_path", "test_file_path", "predict_file_path"):
+        paths = kwargs.get(key) or []
+        files += [paths] if isinstance(paths, str) else list(paths)
+    splits = kwargs.get("split_dataset") or []
+    splits = [splits] if isinstance(splits, Mapping) else splits
+    return files + [split["file_path"] for split in splits if "file_path" in split]
+
+
+def _types_and_cutoff(transforms: Sequence[Any]) -> tuple[dict[str, str], float | None]:
+    """Type name by species of the type mapper, and r_max (A) of the neighbour list."""
+    types: dict[str, str] = {}
+    r_max: float | None = None
+    for transform in transforms:
+        if not isinstance(transform, Mapping):
+            continue
+        target = str(transform.get("_target_", ""))
+        if target.endswith("ChemicalSpeciesToAtomTypeMapper"):
+            mapping = transform.get("chemical_species_to_atom_type_map")
+            types = dict(mapping or {name: name for name in transform["model_type_names"]})
+        elif target.endswith("NeighborListTransform"):
+            r_max = transform.get("r_max")
+    return types, r_max

@@ -1,0 +1,158 @@
+"""Invariant contractions: steerable features in, scalars (0e) out.
+
+A k-hop invariant model resets its features to invariants after every h convolutions (Wang et
+al., ICLR 2024, section on k-hop invariant GNNs). What the reset keeps depends on the contraction:
+
+* ``drop`` keeps the 0e features alone. It needs no module: the last convolution before the reset
+  is simply built with scalar outputs.
+* ``power`` adds, per irrep, the inner products of the channel vectors (their Gram matrix).
+* ``bispectrum`` adds triple products that couple different irreps, which fixes their relative
+  orientation.
+
+With C >= d = 2l + 1 channels the Gram matrix of one degree has rank d, so C x d of its entries
+determine it. Instead of all C (C + 1) / 2 entries we take the products of every channel with d
+learned mixtures of the channels ("pivots"): the same C d - d (d - 1) / 2 independent invariants
+from C d numbers. All maps are polynomials without bias, hence smooth, and zero for zero features.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from e3nn.math._normalize_activation import normalize2mom
+from e3nn.o3._irreps import Irreps
+from e3nn.o3._wigner import wigner_3j
+
+__all__ = ["CONTRACTIONS", "InvariantContraction"]
+
+# "drop" is realised by the convolution itself, see above.
+CONTRACTIONS: Final = ("bispectrum", "power", "drop")
+
+
+def _triples(irreps: Irreps) -> list[tuple[int, int, int]]:
+    """Index triples (i <= j <= k) of steerable blocks that couple to 0e, lowest degree first."""
+    steerable = [i for i, (_, ir) in enumerate(irreps) if ir != (0, 1)]
+    steerable.sort(key=lambda i: irreps[i].ir.l)
+    triples = []
+    for a, i in enumerate(steerable):
+        for b, j in enumerate(steerable[a:], a):
+            for k in steerable[b:]:
+                if irreps[k].ir in irreps[i].ir * irreps[j].ir:
+                    triples.append((i, j, k))
+    return triples
+
+
+class InvariantContraction(torch.nn.Module):
+    """Contract steerable node features to scalars: silu(W invariants(x)).
+
+    Args:
+        irreps_in: features to contract, (num_nodes, D) in e3nn's mul_ir layout.
+        out_features: number of scalars returned. Parameters and time grow linearly with it.
+        contraction: ``"power"`` or ``"bispectrum"``. At D = 512, L = 3 the bispectrum doubles the
+            number of invariants; beside the convolutions either is cheap (it acts on nodes).
+        bilinear_channels: channels of the first two factors of the triple products; 4 are enough
+            for D - 3 independent invariants at any D with natural parity.
+
+    Raises:
+        ValueError: for an unknown contraction or fewer than one output.
+
+    Source: power and bispectrum invariants of point configurations; see docs/khop.md.
+    """
+
+    def __init__(
+        self,
+        irreps_in: Irreps | str,
+        out_features: int,
+        contraction: str = "bispectrum",
+        bilinear_channels: int = 4,
+    ) -> None:
+        super().__init__()
+        if contraction not in ("power", "bispectrum"):
+            raise ValueError(f"contraction={contraction!r}: use 'power' or 'bispectrum'.")
+        if out_features < 1:
+            raise ValueError(f"out_features={out_features}: at least one scalar is needed.")
+        self.irreps_in = Irreps(irreps_in).simplify()
+        self.irreps_out = Irreps([(out_features, (0, 1))])
+        self.contraction = contraction
+        self._muls = [mul for mul, _ in self.irreps_in]
+        self._dims = [ir.dim for _, ir in self.irreps_in]
+        self._is_scalar = [ir == (0, 1) for _, ir in self.irreps_in]
+        self._triples = _triples(self.irreps_in) if contraction == "bispectrum" else []
+
+        self.pivots = torch.nn.ParameterDict()
+        for i, (mul, ir) in enumerate(self.irreps_in):
+            if not self._is_scalar[i]:
+                self.pivots[str(i)] = self._mixing(mul, min(mul, ir.dim))
+        self.left = torch.nn.ParameterDict()
+        self.right = torch.nn.ParameterDict()
+        for name, factor in (("left", 0), ("right", 1)):
+            mixing = getattr(self, name)
+            for i in sorted({triple[factor] for triple in self._triples}):
+                mixing[str(i)] = self._mixing(self._muls[i], bilinear_channels)
+        for n, (i, j, k) in enumerate(self._triples):
+            degrees = (self.irreps_in[m].ir.l for m in (i, j, k))
+            self.register_buffer(f"_cg_{n}", wigner_3j(*degrees), persistent=False)
+
+        self.num_invariants = self._count_invariants(bilinear_channels)
+        self.weight = self._mixing(self.num_invariants, out_features)
+        self.act = normalize2mom(torch.nn.functional.silu)
+
+    @staticmethod
+    def _mixing(fan_in: int, fan_out: int) -> torch.nn.Parameter:
+        return torch.nn.Parameter(torch.randn(fan_in, fan_out))
+
+    def _count_invariants(self, bilinear_channels: int) -> int:
+        per_block = (
+            mul if scalar else mul * min(mul, dim)
+            for mul, dim, scalar in zip(self._muls, self._dims, self._is_scalar, strict=True)
+        )
+        return sum(per_block) + sum(bilinear_channels * self._muls[k] for *_, k in self._triples)
+
+    def _blocks(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Split (num_nodes, D) into one (num_nodes, mul, 2l + 1) tensor per irrep."""
+        sizes = [mul * dim for mul, dim in zip(self._muls, self._dims, strict=True)]
+        parts = torch.split(x, sizes, dim=-1)
+        return [
+            part.reshape(-1, mul, dim)
+            for part, mul, dim in zip(parts, self._muls, self._dims, strict=True)
+        ]
+
+    @staticmethod
+    def _mix(block: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Mix channels: (num_nodes, mul, d) x (mul, n) -> (num_nodes, n, d), unit variance kept."""
+        return torch.einsum("zud,ua->zad", block, weight) / block.shape[1] ** 0.5
+
+    def invariants(self, x: torch.Tensor) -> torch.Tensor:
+        """Invariants before the linear layer.
+
+        Args:
+            x: node features, (num_nodes, D).
+
+        Returns:
+            (num_nodes, num_invariants).
+        """
+        blocks = self._blocks(x)
+        out = []
+        for i, block in enumerate(blocks):
+            if self._is_scalar[i]:
+                out.append(block.squeeze(-1))
+            else:
+                pivots = self._mix(block, self.pivots[str(i)])
+                gram = torch.einsum("zud,zad->zua", block, pivots) / self._dims[i] ** 0.5
+                out.append(gram.flatten(1))
+        for n, (i, j, k) in enumerate(self._triples):
+            left = self._mix(blocks[i], self.left[str(i)])
+            right = self._mix(blocks[j], self.right[str(j)])
+            # w3j has unit norm: without further factors z.x has unit variance per component sum
+            z = torch.einsum("zai,zaj,ijk->zak", left, right, getattr(self, f"_cg_{n}"))
+            out.append(torch.einsum("zak,zuk->zau", z, blocks[k]).flatten(1))
+        return torch.cat(out, dim=-1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Contract node features (num_nodes, D) to scalars (num_nodes, out_features)."""
+        mixed = self.invariants(x) @ self.weight / self.num_invariants**0.5
+        return self.act(mixed)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.contraction}: {self.irreps_in} -> {self.irreps_out})"
