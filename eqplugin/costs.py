@@ -7,7 +7,7 @@ InteractionBlock end up with; the tests compare them with built models parameter
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 from e3nn.o3 import Irrep, Irreps
@@ -57,9 +57,7 @@ class ModelCost:
     @property
     def total(self) -> int:
         """All trainable parameters."""
-        return (
-            self.radial + self.linear + self.self_connection + self.contraction + self.other
-        )
+        return self.radial + self.linear + self.self_connection + self.contraction + self.other
 
     def training_bytes_per_edge(self, itemsize: int = 4) -> int:
         """Predicted memory of a training step on forces, in bytes per edge.
@@ -213,47 +211,79 @@ def _contraction(features: _Muls, width: int, arch: Architecture) -> int:
 
 
 def match_parameters(
-    target: int,
-    l_max: int,
+    reference: FeatureBudget,
+    degrees: Sequence[int],
     arch: Architecture | None = None,
-    tolerance: float = 0.01,
-    parity: str = "natural",
-    profile: str = "uniform",
-) -> FeatureBudget:
-    """Find the feature dimension whose model has ``target`` parameters within ``tolerance`` (1 %).
+    tolerance: float = 0.02,
+) -> list[FeatureBudget]:
+    """Choose a feature dimension for each degree so that all parameter totals agree.
 
     Args:
-        target: number of trainable parameters to meet.
-        l_max: highest degree.
+        reference: the budget whose model sets the number of parameters; parity and profile are
+            taken from it too, and a degree equal to its own keeps its feature dimension.
+        degrees: highest degrees to match.
         arch: the rest of the architecture.
-        tolerance: largest relative deviation allowed; 1 % each keeps any two within 2 %.
-        parity: as in :class:`FeatureBudget`.
-        profile: as in :class:`FeatureBudget`.
+        tolerance: largest total over smallest total, minus one.
 
     Returns:
-        The budget with the fewest left-over scalars among those within the tolerance.
+        A budget per degree, with as few left-over scalars as the tolerance allows.
 
     Raises:
-        BudgetError: when no feature dimension comes close enough.
+        BudgetError: when some degree has no feature dimension that fits.
     """
+    target = count_costs(reference, arch).total
+    choices = []  # per degree: {total: feature_dim}, evenly dividing dimensions first
+    for l_max in degrees:
+        if l_max == reference.l_max:
+            choices.append({target: reference.feature_dim})
+        else:
+            choices.append(_close_dims(reference, l_max, target, arch, tolerance))
+    # The totals come in steps, so slide a window of the tolerance over them until it holds one of
+    # each degree; the window nearest to the target wins.
+    totals = sorted({total for options in choices for total in options}, key=lambda t: target - t)
+    for low in (total for total in totals if total <= target):
+        high = (1 + tolerance) * low
+        if high < target:
+            continue
+        fitting = [[d for t, d in options.items() if low <= t <= high] for options in choices]
+        if all(fitting):
+            return [
+                FeatureBudget(dims[0], l_max, reference.parity, reference.profile)
+                for l_max, dims in zip(degrees, fitting, strict=True)
+            ]
+    raise BudgetError(
+        f"the totals cannot be made to agree within {tolerance:.0%} for l_max in {[*degrees]}: "
+        "raise feature_dim, so that one scalar more or less counts for less."
+    )
 
-    def total(feature_dim: int) -> int:
-        return count_costs(FeatureBudget(feature_dim, l_max, parity, profile), arch).total
+
+def _close_dims(
+    reference: FeatureBudget,
+    l_max: int,
+    target: int,
+    arch: Architecture | None,
+    tolerance: float,
+) -> dict[int, int]:
+    """Totals near the target and their feature dimensions, fewest left-over scalars first."""
+
+    def total(dim: int) -> int:
+        budget = FeatureBudget(dim, l_max, reference.parity, reference.profile)
+        return count_costs(budget, arch).total
 
     # Dimensions that divide evenly have strictly rising counts, so bisect those; between two of
-    # them the left-over scalars make the count jump up and down, so scan there if need be.
-    unit = minimum_feature_dim(l_max, parity)
+    # them the left-over scalars make the count jump up and down, so scan there.
+    unit = minimum_feature_dim(l_max, reference.parity)
     below = unit * _bisect(lambda copies: total(copies * unit), target)
-    even = [below, below + unit]
-    between = sorted(range(below, below + unit), key=lambda d: d - below)
-    for dim in [*sorted(even, key=lambda d: abs(total(d) - target)), *between]:
-        if abs(total(dim) - target) <= tolerance * target:
-            return FeatureBudget(dim, l_max, parity, profile)
-    closest = min([*even, *between], key=lambda d: abs(total(d) - target))
-    raise BudgetError(
-        f"no feature dimension at l_max={l_max} gives {target} parameters within "
-        f"{tolerance:.0%}: the closest, {closest}, gives {total(closest)}."
-    )
+    nearby = range(max(unit, below - 2 * unit), below + 3 * unit)
+    found = {total(dim): dim for dim in sorted(nearby, key=lambda dim: dim % unit, reverse=True)}
+    close = {t: dim for t, dim in found.items() if abs(t - target) <= tolerance * target}
+    if not close:
+        nearest = min(found, key=lambda t: abs(t - target))
+        raise BudgetError(
+            f"no feature dimension at l_max={l_max} gives {target} parameters within "
+            f"{tolerance:.0%}: the closest, {found[nearest]}, gives {nearest}."
+        )
+    return dict(sorted(close.items(), key=lambda item: (item[1] % unit, abs(item[0] - target))))
 
 
 def _bisect(count: Callable[[int], int], target: int) -> int:

@@ -103,16 +103,14 @@ def budget(
         )
         degrees = integer_range("--l-max", l_max)
         reference = FeatureBudget(feature_dim, degrees[0], parity.value, profile.value)
-        target = count_costs(reference, arch).total
-        rows = []
-        for degree in degrees:
-            if match is Match.parameters:
-                chosen = match_parameters(
-                    target, degree, arch, parity=parity.value, profile=profile.value
-                )
-            else:
-                chosen = FeatureBudget(feature_dim, degree, parity.value, profile.value)
-            rows.append((chosen, count_costs(chosen, arch)))
+        if match is Match.parameters:
+            budgets = match_parameters(reference, degrees, arch)
+        else:
+            budgets = [
+                FeatureBudget(feature_dim, degree, parity.value, profile.value)
+                for degree in degrees
+            ]
+        rows = [(chosen, count_costs(chosen, arch)) for chosen in budgets]
         _print_json(rows) if as_json else _print_table(rows, match, arch)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from ase import Atoms, units
@@ -22,11 +22,13 @@ class Trajectory:
         seed: of the starting velocities and of the thermostat's noise
         temperature_K: of the thermostat
         frames: number of frames that are kept
+        interval_fs: time between them; ``None``: the dataset's own
     """
 
     seed: int
     temperature_K: float
     frames: int
+    interval_fs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ class FileRecipe:
         return f"{self.stem}.xyz"
 
     def plan(self) -> list[dict[str, float]]:
-        """Seeds, temperatures (K) and frame counts, as recorded in ``dataset.json``."""
+        """Seeds, temperatures (K), frame counts and intervals, as in ``dataset.json``."""
         return [
-            {"seed": t.seed, "temperature_K": t.temperature_K, "frames": t.frames}
-            for t in self.trajectories
+            {key: value for key, value in asdict(trajectory).items() if value is not None}
+            for trajectory in self.trajectories
         ]
 
 

@@ -195,14 +195,14 @@ def _table(files: list) -> Table:
     for column in ("frames", "atoms", "types", "pbc", "labels"):
         table.add_column(column, overflow="fold", min_width=len(column))
     table.add_column("energy\n(eV/atom)", no_wrap=True)
-    table.add_column("F rms, max\n(eV/A)", no_wrap=True)
+    table.add_column("F rms, max\n(eV/A)", no_wrap=True, min_width=10)
     for file, name in zip(files, names, strict=True):
         low, high = file.atoms
         labels = [n if c == file.frames else f"{n} ({c})" for n, c in file.labels.items()]
         table.add_row(
             # the whole path only where it is needed to tell two files apart
             name if names.count(name) == 1 else file.path,
-            f"{file.frames} ({file.duplicates} copies)" if file.duplicates else str(file.frames),
+            f"{file.frames}\n{file.duplicates} dup." if file.duplicates else str(file.frames),
             str(low) if low == high else f"{low}..{high}",
             " ".join(file.species),
             file.periodic,

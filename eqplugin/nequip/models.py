@@ -194,11 +194,11 @@ def _contract_layer(
             "avg_num_neighbors": kwargs.get("avg_num_neighbors"),
             "type_names": kwargs["type_names"],
         },
-        resnet=kwargs.get("convnet_resnet", False),
+        # never in the first layer, as in stock NequIP: an isolated atom would lose its shift
+        resnet=(layer > 0 or kwargs.get("learnable_shift", False))
+        and kwargs.get("convnet_resnet", False),
         nonlinearity_type=kwargs.get("convnet_nonlinearity_type", "gate"),
-        nonlinearity_scalars=kwargs.get(
-            "convnet_nonlinearity_scalars", {"e": "silu", "o": "tanh"}
-        ),
+        nonlinearity_scalars=kwargs.get("convnet_nonlinearity_scalars", {"e": "silu", "o": "tanh"}),
         nonlinearity_gates=kwargs.get("convnet_nonlinearity_gates", {"e": "silu", "o": "tanh"}),
     )
     features = convolution.irreps_out[AtomicDataDict.NODE_FEATURES_KEY]

@@ -54,6 +54,9 @@ class InvariantContraction(torch.nn.Module):
         bilinear_channels: channels of the first two factors of the triple products; 4 are enough
             for D - 3 independent invariants at any D with natural parity.
 
+    The coupling coefficients take the default dtype of the moment: build under float64 for float64
+    work, rather than converting a float32 module.
+
     Raises:
         ValueError: for an unknown contraction or fewer than one output.
 

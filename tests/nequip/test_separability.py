@@ -194,6 +194,18 @@ ALL_SEEING = [
     ("khop", {"l_max": 2, "hops": None, "num_layers": 3, "contraction": "bispectrum"}),
     ("khop", {"l_max": 2, "hops": 2, "num_blocks": 2, "contraction": "power"}),
     ("khop", {"l_max": 2, "hops": 2, "num_blocks": 2, "contraction": "bispectrum"}),
+    # with pseudoscalars (0o) among the features
+    (
+        "khop",
+        {
+            "l_max": 1,
+            "hops": None,
+            "num_layers": 3,
+            "contraction": "bispectrum",
+            "parity": "both",
+            "feature_dim": 64,
+        },
+    ),
 ]
 SHORT_SIGHTED = [
     ("khop", {"l_max": 1, "hops": 1, "num_blocks": 2, "contraction": "power"}),

@@ -61,9 +61,7 @@ STEERABLE["steerable-L1-zbl"] = steerable(
 )
 KHOP = {
     f"khop-L{l_max}-h{hops}-{contraction}": khop(l_max, hops, contraction)
-    for l_max, hops, contraction in product(
-        range(4), (1, 2, None), ("bispectrum", "power", "drop")
-    )
+    for l_max, hops, contraction in product(range(4), (1, 2, None), ("bispectrum", "power", "drop"))
 }
 ALL = STEERABLE | KHOP
 QUICK = ["steerable-L1", "khop-L2-h1-bispectrum"]
