@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 from e3nn.o3 import Irrep, Irreps
 
@@ -178,7 +179,7 @@ def _convolution(
 
 def _mlp(n_in: int, width: int, depth: int, n_out: int) -> int:
     sizes = [n_in, *[width] * depth, n_out]
-    return sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    return sum(a * b for a, b in pairwise(sizes))
 
 
 def _dim(muls: _Muls) -> int:

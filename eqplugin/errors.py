@@ -6,4 +6,4 @@ __all__ = ["EqPluginError"]
 
 
 class EqPluginError(ValueError):
-    """A mistake the user can mend; the command line prints it as one sentence and exits non-zero."""
+    """A mistake the user can mend; commands print it as one sentence and exit non-zero."""

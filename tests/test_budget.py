@@ -20,7 +20,6 @@ def test_dimension_is_exact(feature_dim, l_max, parity, profile):
     budget = FeatureBudget(feature_dim, l_max, parity, profile)
     assert budget.irreps.dim == feature_dim
     assert budget.irreps.lmax == l_max
-    assert budget.irreps == budget.irreps.sort().irreps.simplify() or parity == "both"
     assert min(budget.multiplicities) >= 1
     assert sum(
         m * ir.dim for m, (_, ir) in zip(budget.multiplicities, budget.irreps, strict=True)

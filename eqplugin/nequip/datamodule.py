@@ -23,8 +23,8 @@ class CheckedASEDataModule(ASEDataModule):
 
     Args:
         isolated_atoms: extxyz or JSON file of isolated-atom energies, or a mapping of species to
-            energy in eV. It becomes the training-data statistic ``isolated_atom_energies``, a value per type, for
-            ``per_type_energy_shifts: ${training_data_stats:isolated_atom_energies}``.
+            energy in eV. It becomes the training-data statistic ``isolated_atom_energies``, a value
+            per type, for ``per_type_energy_shifts: ${training_data_stats:isolated_atom_energies}``.
         required_labels: labels every frame must carry; add ``stress`` when training on it.
         **kwargs: all arguments of :class:`nequip.data.datamodule.ASEDataModule`.
 

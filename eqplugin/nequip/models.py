@@ -180,7 +180,7 @@ def _contract_layer(
     radial_mlp_width: int,
     kwargs: Mapping[str, Any],
 ) -> None:
-    """Let convolution ``layer`` return steerable features and contract them to ``width`` scalars."""
+    """Let convolution ``layer`` return steerable features, contracted to ``width`` scalars."""
     name = f"layer{layer}_convnet"
     stock = getattr(network, name)
     convolution = ConvNetLayer(
