@@ -111,9 +111,7 @@ def plot_parity(
                     rasterized=True,
                     label=f"{temperature} K",
                 )
-            limits = np.array([axis.get_xlim(), axis.get_ylim()])
-            ends = [limits.min(), limits.max()]
-            axis.plot(ends, ends, color="0.4", lw=0.8, zorder=0)
+            axis.axline((0, 0), slope=1, color="0.4", lw=0.8, zorder=0)
             axis.set_title(label, fontsize=9)
             axis.set_xlabel("reference force (eV/Å)")
             axis.set_aspect("equal")

@@ -5,7 +5,8 @@ tblite is imported only when a label is computed: reading and checking data does
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from ase import Atoms, units
@@ -46,27 +47,31 @@ BROKEN, FORMED = 1.5, 1.15
 
 
 def _tblite(**settings: object) -> object:
-    """A silent, single-threaded GFN2-xTB calculator.
+    """A silent GFN2-xTB calculator.
 
     Raises:
         DataError: tblite is not installed
     """
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"  # read by OpenMP when tblite loads; nine atoms need no more
     try:
         from tblite.ase import TBLite
     except ImportError as error:
         raise DataError(
             "GFN2-xTB labels need tblite, which is not installed: pip install 'eqplugin[xtb]'."
         ) from error
-    finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
-            os.environ["OMP_NUM_THREADS"] = before
     return TBLite(method=METHOD["method"], accuracy=METHOD["accuracy"], verbosity=0, **settings)
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Nine atoms need no second thread, and sums in another order would be other bytes."""
+    _tblite()  # the limit reaches only libraries that are loaded
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
+
+
+@_one_thread()
 def label(atoms: Atoms) -> Atoms:
     """Copy of ``atoms`` with GFN2-xTB energy (eV) and forces (num_atoms, 3) (eV/A)."""
     unpaired = int(atoms.info.get("unpaired_electrons", 0))
@@ -74,6 +79,7 @@ def label(atoms: Atoms) -> Atoms:
     return with_labels(atoms, _tblite(multiplicity=unpaired + 1), properties)
 
 
+@_one_thread()
 def isolated_atoms() -> list[Atoms]:
     """The unlabelled single atoms H, C, O whose energies are the reference of the data."""
     return [
@@ -119,6 +125,7 @@ def changed_bonds(reference: Atoms, atoms: Atoms) -> list[str]:
     ]
 
 
+@_one_thread()
 def simulate(trajectory: Trajectory, tick: Tick) -> list[Atoms]:
     """Run one trajectory.
 

@@ -68,7 +68,7 @@ def make(
     only: Annotated[list[str] | None, typer.Option(help="one file; may be repeated")] = None,
     force: Annotated[bool, typer.Option("--force", help="make existing files again")] = False,
 ) -> None:
-    """Make a quick-start dataset from its seeds (two minutes for ethanol on one core).
+    """Make a quick-start dataset from its seeds (five minutes for ethanol on one core).
 
     A file appears only when it is whole: run the command again after an interruption and it goes
     on with what is missing.

@@ -65,6 +65,18 @@ class CheckedASEDataModule(ASEDataModule):
             }
         return statistics
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the data order of the interrupted run.
+
+        Lightning restores the state after ``setup`` has already made the generators, so NequIP
+        0.19 would shuffle a resumed run's epochs like its first ones.
+        """
+        super().load_state_dict(state_dict)
+        if hasattr(self, "train_generator"):
+            self.train_generator.set_state(self.train_generator_state)
+        if hasattr(self, "generator"):
+            self.generator.set_state(self.generator_state)
+
 
 def _plain(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Copy of the arguments with OmegaConf containers turned into plain ones."""
