@@ -34,10 +34,10 @@ lint: $(STAMP)  ## ruff and import layering
 	$(BIN)/lint-imports --no-cache
 
 test: $(STAMP) lint  ## what CI runs
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not slow"
 
 test-all: $(STAMP) lint  ## every test, the long ones too
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 format: $(STAMP)  ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .

@@ -110,7 +110,8 @@ def verify(
         verdict = verify_labels(folder, every=every, progress=progress)
     table = Table("file", "frames", "checked", "|dE| (eV)", "|dF| (eV/A)", "|dS| (eV/A^3)")
     for file in verdict.files:
-        worst = [f"{value:.1e}" for value in (file.energy, file.forces, file.stress)]
+        differences = (file.energy, file.forces, file.stress)
+        worst = ["-" if value is None else f"{value:.1e}" for value in differences]
         table.add_row(file.file, str(file.frames), str(file.checked), *worst)
     Console().print(table)
     for problem in verdict.problems:

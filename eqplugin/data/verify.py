@@ -31,19 +31,19 @@ class FileVerdict:
         file: name
         frames: frames in the file
         checked: frames whose labels were recomputed
-        energy: largest ``|dE|`` (eV)
-        forces: largest component of ``|dF|`` (eV/A)
-        stress: largest component of ``|dS|`` (eV/A^3)
         problems: one sentence each; empty if the file is what its record says
+        energy: largest ``|dE|`` (eV); ``None``, as below: not compared
+        forces: largest component of ``|dF|`` (eV/A)
+        stress: largest component of ``|dS|`` (eV/A^3); molecules have none
     """
 
     file: str
     frames: int
     checked: int
-    energy: float
-    forces: float
-    stress: float
     problems: tuple[str, ...]
+    energy: float | None = None
+    forces: float | None = None
+    stress: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _verify_file(
 ) -> FileVerdict:
     if not path.exists():
         problem = f"{path} is recorded in {RECORD} but missing: make it again."
-        return FileVerdict(path.name, 0, 0, 0.0, 0.0, 0.0, (problem,))
+        return FileVerdict(path.name, 0, 0, (problem,))
     try:
         frames = read(path, ":", format="extxyz")
     except Exception as error:  # a reader may raise anything on a broken file
@@ -96,10 +96,11 @@ def _verify_file(
     if sha256(path) != entry["sha256"]:
         problems.append(f"{path} has other bytes than {RECORD} records (sha256 differs).")
     limits = {"energy": ENERGY_TOLERANCE, "forces": FORCE_TOLERANCE, "stress": STRESS_TOLERANCE}
-    worst, picked = dict.fromkeys(limits, 0.0), _picked(len(frames), every)
+    worst: dict[str, float] = {}
+    picked = _picked(len(frames), every)
     for done, index in enumerate(picked, 1):
         for name, value in _difference(frames[index], label(frames[index])).items():
-            worst[name] = max(worst[name], value)
+            worst[name] = max(worst.get(name, 0.0), value)
             if value > limits[name]:
                 problems.append(
                     f"{path}, frame {index}: the stored {name} differs from the recomputed one by "
@@ -107,7 +108,7 @@ def _verify_file(
                 )
         if progress:
             progress(path.name, done, len(picked))
-    return FileVerdict(path.name, len(frames), len(picked), **worst, problems=tuple(problems))
+    return FileVerdict(path.name, len(frames), len(picked), tuple(problems), **worst)
 
 
 def verify_labels(

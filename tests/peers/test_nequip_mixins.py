@@ -1,8 +1,8 @@
 """NequIP's own model tests, applied to our models.
 
-`make test` runs the basic and energy mixins on a covering set of variants and compiles one of
-each family; `make test-all` runs every combination of l_max, hops and contraction, and compiles
-a covering set (each l_max, each hops and each contraction at least once).
+`make test` runs the basic and energy mixins on a variant of each family and compiles one;
+`make test-all` runs every combination of l_max, hops and contraction, and compiles a covering set
+(each l_max, each hops and each contraction at least once).
 """
 
 from itertools import product
@@ -110,10 +110,16 @@ class CompiledTests(MessagePassing):
     def conffile(cls, request):
         return request.param
 
-    @pytest.fixture(scope="class", params=params(COVERING))
+    @pytest.fixture(scope="class", params=params(COVERING, quick=["khop-L1-h2-bispectrum"]))
     @classmethod
     def config(cls, request):
         return request.param
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model_source(cls, model_dtype):
+        """Both ways to a compiled model, one per dtype: every cell would take hours on a CPU."""
+        return {"float32": "package", "float64": "fresh"}[model_dtype]
 
 
 class TestDeployment(CompiledTests, BaseEnergyModelTests):
@@ -126,9 +132,4 @@ class TestTorchSim(CompiledTests, TorchSimIntegrationMixin):
     @pytest.fixture(scope="class", params=params(["steerable-L1", "khop-L2-hNone-power"]))
     @classmethod
     def config(cls, request):
-        return request.param
-
-    @pytest.fixture(scope="class", params=["fresh"])
-    @classmethod
-    def model_source(cls, request):
         return request.param
