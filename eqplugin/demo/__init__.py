@@ -1,0 +1,1 @@
+"""`make demo`: train, compare, run MD and report, in about ten minutes on two cores."""
