@@ -13,7 +13,7 @@ __all__ = ["demo"]
 
 def demo(
     out: Path = typer.Option(Path("demo"), help="Folder for models, tables and plots."),
-    epochs: int = typer.Option(20, min=1, help="Passes over the 450 training frames."),
+    epochs: int = typer.Option(10, min=1, help="Passes over the 450 training frames."),
     workers: int = typer.Option(2, min=1, help="Models trained at the same time, one core each."),
 ) -> None:
     """Train three models at one feature dimension on ethanol, compare them, run MD, report.

@@ -111,7 +111,7 @@ def _parameters(checkpoint: Path) -> int:
 
 
 def _markdown(rows: list[list[str]]) -> str:
-    """An aligned Markdown table, a model per column: eleven rows fit a page, eleven columns don't."""
+    """An aligned Markdown table with a column per model: eleven columns would not fit a page."""
     table = [list(column) for column in zip(COLUMNS, *rows, strict=True)]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     out = []

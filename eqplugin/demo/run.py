@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PLAN = f"""\
 **What this does** (about ten minutes on two cores; run it again to resume or reuse)
 
-1. trains {len(VARIANTS)} models at one feature dimension D = {FEATURE_DIM} with `nequip-train` on 450 frames of
-   ethanol at 300 K (GFN2-xTB): {"; ".join(v.label for v in VARIANTS)}
+1. trains {len(VARIANTS)} models at one feature dimension D = {FEATURE_DIM} with `nequip-train`
+   on 450 frames of ethanol at 300 K (GFN2-xTB): {"; ".join(v.label for v in VARIANTS)}
 2. evaluates each on independent trajectories at 300, 600 and 1200 K
 3. runs {MD_STEPS * 0.5e-3:g} ps of NVE molecular dynamics with each through its ASE calculator
 4. times a force call, the models alternated
@@ -65,7 +65,7 @@ def run_demo(out: Path, epochs: int, workers: int) -> None:
 
 
 @contextmanager
-def _progress(console: Console):  # noqa: ANN202 - a rich.progress.Progress
+def _progress(console: Console) -> Iterator[Progress]:
     columns = (
         TextColumn("{task.description:<32}"),
         BarColumn(bar_width=24),
