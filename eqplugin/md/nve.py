@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from eqplugin.errors import EqPluginError
@@ -77,8 +77,7 @@ def run_nve(
     """
     atoms = atoms.copy()
     atoms.calc = calculator
-    rng = np.random.RandomState(seed)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    thermalize_momenta(atoms, temperature, rng=np.random.default_rng(seed))
     Stationary(atoms)
     partial = partial_log(log)
     with partial.open("w", newline="") as file:

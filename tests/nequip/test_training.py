@@ -81,13 +81,32 @@ def test_checkpoint_runs_in_ase(trained):
     assert np.abs(atoms.get_forces().sum(axis=0)).max() < 1e-4
 
 
-def test_package_holds_only_what_models_need(trained, tmp_path):
+# A process in which eqplugin is not installed: no entry point, no import.
+WITHOUT_EQPLUGIN = """
+import importlib.metadata, sys
+found = importlib.metadata.entry_points
+importlib.metadata.entry_points = lambda **by: (
+    [] if by.get("group") == "nequip.extension" else found(**by)
+)
+sys.modules["eqplugin"] = None
+from ase.io import read
+from nequip.integrations.ase import NequIPCalculator
+atoms = read(sys.argv[2], 0)
+atoms.calc = NequIPCalculator._from_saved_model(sys.argv[1], chemical_species_to_atom_type_map=True)
+print("energy", float(atoms.get_potential_energy()).hex())
+"""
+
+
+def test_package_runs_without_eqplugin_and_holds_only_what_models_need(trained, tmp_path):
     package = tmp_path / "model.nequip.zip"
     built = command("nequip-package", "build", trained, package, cwd=tmp_path)
     assert built.returncode == 0, built.stderr[-2000:]
-    atoms, same = (read(ETHANOL / "test_300K.xyz", 0) for _ in range(2))
-    atoms.calc, same.calc = load_calculator(trained), load_calculator(package)
-    np.testing.assert_allclose(same.get_forces(), atoms.get_forces(), atol=1e-6)
+    atoms = read(ETHANOL / "test_300K.xyz", 0)
+    atoms.calc = load_calculator(trained)
+    result = command("python", "-c", WITHOUT_EQPLUGIN, package, ETHANOL / "test_300K.xyz")
+    assert result.returncode == 0, result.stderr[-2000:]
+    energy = float.fromhex(result.stdout.split("energy ")[1].split()[0])
+    assert energy == pytest.approx(atoms.get_potential_energy(), abs=1e-4)
     listed = command("nequip-package", "list", package).stdout
     ours = {line.split("/", 1)[1] for line in listed.splitlines() if "/eqplugin/" in line}
     assert "eqplugin/nn/contraction.py" in ours
