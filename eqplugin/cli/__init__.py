@@ -6,8 +6,8 @@ import typer
 
 from eqplugin._version import __version__
 from eqplugin.cli.budget import budget
+from eqplugin.cli.data import app as data_app
 from eqplugin.cli.demo import demo
-from eqplugin.data.cli import app as data_app
 
 __all__ = ["app"]
 

@@ -9,7 +9,12 @@ import typer
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["integer_range", "user_errors"]
+__all__ = ["integer_range", "print_error", "user_errors"]
+
+
+def print_error(sentence: str) -> None:
+    """Print one sentence on stderr the way all commands do."""
+    typer.echo(f"eqplugin: error: {sentence}", err=True)
 
 
 @contextmanager
@@ -18,7 +23,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except EqPluginError as error:
-        typer.echo(f"eqplugin: error: {error}", err=True)
+        print_error(str(error))
         raise typer.Exit(1) from None
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from eqplugin.data.check import check_files, read_e0s
-    from eqplugin.data.errors import DataError
+    from eqplugin.data.errors import DataError, Problem
     from eqplugin.data.make import MadeFile, make_dataset
-    from eqplugin.data.report import DataReport, FileSummary, Problem, raise_on_errors
+    from eqplugin.data.report import DataReport, FileSummary, raise_on_errors
     from eqplugin.data.verify import Verdict, verify_labels
 
 __all__ = [
@@ -34,7 +34,7 @@ _HOME = {
     "DataReport": "report",
     "FileSummary": "report",
     "MadeFile": "make",
-    "Problem": "report",
+    "Problem": "errors",
     "Verdict": "verify",
     "check_files": "check",
     "make_dataset": "make",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from ase.md.langevin import Langevin
 
 from eqplugin.data._recipe import (
     Dataset,
@@ -14,7 +13,7 @@ from eqplugin.data._recipe import (
     Tick,
     Trajectory,
     as_written,
-    thermal_momenta,
+    equilibrated_langevin,
     with_labels,
 )
 
@@ -62,16 +61,7 @@ def simulate(trajectory: Trajectory, tick: Tick) -> list[Atoms]:
     atoms, rng = crystal(), np.random.default_rng(trajectory.seed)
     unstrained = atoms.cell.array.copy()
     atoms.calc = EMT()
-    atoms.set_momenta(thermal_momenta(atoms, trajectory.temperature_K, rng))
-    dynamics = Langevin(
-        atoms,
-        SAMPLING["timestep_fs"] * units.fs,
-        temperature_K=trajectory.temperature_K,
-        friction=SAMPLING["friction_per_fs"] / units.fs,
-        rng=rng,
-        fixcm=False,
-    )
-    dynamics.run(int(SAMPLING["equilibration_fs"] / SAMPLING["timestep_fs"]))
+    dynamics = equilibrated_langevin(atoms, trajectory, SAMPLING, rng)
     frames = []
     for _ in range(trajectory.frames):
         noise = rng.normal(0.0, SAMPLING["strain_std"], (3, 3))

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.build import molecule
 from ase.data import covalent_radii
-from ase.md.langevin import Langevin
 from ase.optimize import BFGS
 
 from eqplugin.data._recipe import (
@@ -21,7 +20,7 @@ from eqplugin.data._recipe import (
     Tick,
     Trajectory,
     as_written,
-    thermal_momenta,
+    equilibrated_langevin,
     with_labels,
 )
 from eqplugin.data.errors import DataError
@@ -129,9 +128,6 @@ def changed_bonds(reference: Atoms, atoms: Atoms) -> list[str]:
 def simulate(trajectory: Trajectory, tick: Tick) -> list[Atoms]:
     """Run one trajectory.
 
-    ``fixcm=False`` is essential: ASE's default heats the light atoms of a small molecule (ethanol
-    set to 300 K ran at 385 K).
-
     Args:
         trajectory: seed, temperature (K), number of frames
         tick: called after each frame
@@ -144,16 +140,7 @@ def simulate(trajectory: Trajectory, tick: Tick) -> list[Atoms]:
     """
     atoms = _relaxed()
     reference, rng = atoms.copy(), np.random.default_rng(trajectory.seed)
-    atoms.set_momenta(thermal_momenta(atoms, trajectory.temperature_K, rng))
-    dynamics = Langevin(
-        atoms,
-        SAMPLING["timestep_fs"] * units.fs,
-        temperature_K=trajectory.temperature_K,
-        friction=SAMPLING["friction_per_fs"] / units.fs,
-        rng=rng,
-        fixcm=False,
-    )
-    dynamics.run(int(SAMPLING["equilibration_fs"] / SAMPLING["timestep_fs"]))
+    dynamics = equilibrated_langevin(atoms, trajectory, SAMPLING, rng)
     interval = trajectory.interval_fs or SAMPLING["interval_fs"]
     frames = []
     for index in range(trajectory.frames):

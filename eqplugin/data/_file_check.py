@@ -13,8 +13,8 @@ from ase.data import chemical_symbols
 
 from eqplugin.data._frame_checks import bad_labels, cell_problems, geometry_problems, valid
 from eqplugin.data._frames import Labels, ignored_tail, label_keys, read_frames
-from eqplugin.data.errors import DataError
-from eqplugin.data.report import FileSummary, Problem
+from eqplugin.data.errors import DataError, Problem
+from eqplugin.data.report import FileSummary
 
 __all__ = ["FileCheck"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from eqplugin.data.report import Problem
+from eqplugin.data.errors import Problem
 
 __all__ = [
     "TOO_CLOSE",

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.md.langevin import Langevin
 
-__all__ = ["Dataset", "FileRecipe", "Trajectory", "as_written", "thermal_momenta", "with_labels"]
+__all__ = [
+    "Dataset",
+    "FileRecipe",
+    "Trajectory",
+    "as_written",
+    "equilibrated_langevin",
+    "thermal_momenta",
+    "with_labels",
+]
 
 Tick = Callable[[], None]
 
@@ -100,6 +110,36 @@ def thermal_momenta(atoms: Atoms, temperature_K: float, rng: np.random.Generator
     """
     width = np.sqrt(atoms.get_masses()[:, None] * units.kB * temperature_K)
     return width * rng.standard_normal((len(atoms), 3))
+
+
+def equilibrated_langevin(
+    atoms: Atoms, trajectory: Trajectory, sampling: Mapping[str, Any], rng: np.random.Generator
+) -> Langevin:
+    """Thermostatted dynamics of ``atoms`` after equilibration.
+
+    ``fixcm=False`` is essential: ASE's default heats the light atoms of a small molecule (ethanol
+    set to 300 K ran at 385 K).
+
+    Args:
+        atoms: with a calculator; its momenta are set
+        trajectory: gives the temperature (K)
+        sampling: ``timestep_fs``, ``friction_per_fs`` and ``equilibration_fs``
+        rng: source of the starting velocities and of the thermostat's noise
+
+    Returns:
+        the dynamics, ready to go on
+    """
+    atoms.set_momenta(thermal_momenta(atoms, trajectory.temperature_K, rng))
+    dynamics = Langevin(
+        atoms,
+        sampling["timestep_fs"] * units.fs,
+        temperature_K=trajectory.temperature_K,
+        friction=sampling["friction_per_fs"] / units.fs,
+        rng=rng,
+        fixcm=False,
+    )
+    dynamics.run(int(sampling["equilibration_fs"] / sampling["timestep_fs"]))
+    return dynamics
 
 
 def as_written(atoms: Atoms) -> Atoms:

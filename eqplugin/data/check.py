@@ -14,8 +14,8 @@ from ase.data import atomic_numbers, chemical_symbols
 from eqplugin.data._file_check import FileCheck
 from eqplugin.data._frame_checks import valid
 from eqplugin.data._frames import LABELS, Labels, normal_mapping, read_frames
-from eqplugin.data.errors import DataError
-from eqplugin.data.report import DataReport, Problem
+from eqplugin.data.errors import DataError, Problem
+from eqplugin.data.report import DataReport
 
 __all__ = ["check_files", "read_e0s"]
 

@@ -1,17 +1,32 @@
-"""The error of this room: a data problem the user can mend."""
+"""What can be wrong with data: a problem in a sentence, and the error that carries problems."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from eqplugin.errors import EqPluginError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+__all__ = ["DataError", "Problem"]
 
-    from eqplugin.data.report import Problem
 
-__all__ = ["DataError"]
+@dataclass(frozen=True)
+class Problem:
+    """One thing that was found.
+
+    Args:
+        level: ``error`` (unusable), ``warning`` (look at it) or ``note`` (harmless)
+        code: short stable name, e.g. ``missing_forces``
+        message: one sentence that names file, frame and culprit, and says what to do
+        file: path as given, or None
+        frame: index of the first frame concerned, or None
+    """
+
+    level: str
+    code: str
+    message: str
+    file: str | None = None
+    frame: int | None = None
 
 
 class DataError(EqPluginError):
@@ -22,7 +37,7 @@ class DataError(EqPluginError):
         problems: everything that was found, when more than one thing was looked at
 
     Attributes:
-        problems: tuple of :class:`eqplugin.data.report.Problem`, possibly empty
+        problems: tuple of :class:`Problem`, possibly empty
     """
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:

@@ -5,30 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, field
 
-from eqplugin.data.errors import DataError
+from eqplugin.data.errors import DataError, Problem
 
-__all__ = ["DataReport", "FileSummary", "Problem", "raise_on_errors"]
+__all__ = ["DataReport", "FileSummary", "raise_on_errors"]
 
 LEVELS = ("error", "warning", "note")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that was found.
-
-    Args:
-        level: ``error`` (unusable), ``warning`` (look at it) or ``note`` (harmless)
-        code: short stable name, e.g. ``missing_forces``
-        message: one sentence that names file, frame and culprit, and says what to do
-        file: path as given, or None
-        frame: index of the first frame concerned, or None
-    """
-
-    level: str
-    code: str
-    message: str
-    file: str | None = None
-    frame: int | None = None
 
 
 @dataclass

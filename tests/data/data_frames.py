@@ -5,7 +5,7 @@ from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from typer.testing import CliRunner
 
-from eqplugin.data.cli import app
+from eqplugin.cli.data import app
 
 
 def labelled(atoms, seed=0, **changes):

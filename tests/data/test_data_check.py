@@ -12,9 +12,9 @@ from ase.io import read
 from data_frames import crystal, labelled, moved, renamed, run_check, water
 from typer.testing import CliRunner
 
+from eqplugin.cli.data import app
 from eqplugin.data import DataError, check_files, raise_on_errors, read_e0s
 from eqplugin.data._frame_checks import close_pairs
-from eqplugin.data.cli import app
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "examples" / "data"

@@ -11,9 +11,9 @@ from ase.build import molecule
 from ase.io import read, write
 from typer.testing import CliRunner
 
+from eqplugin.cli.data import app
 from eqplugin.data import DataError, _cuau, _ethanol, make, make_dataset, verify_labels
 from eqplugin.data._recipe import FileRecipe, Trajectory, thermal_momenta
-from eqplugin.data.cli import app
 
 TINY_FILES = (
     FileRecipe("one", "first", (Trajectory(1, 600.0, 2), Trajectory(2, 600.0, 1))),

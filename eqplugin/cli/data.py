@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from eqplugin.cli._common import print_error, user_errors
 from eqplugin.data.errors import DataError
-from eqplugin.errors import EqPluginError
 
 __all__ = ["app"]
 
@@ -25,24 +24,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Make, verify and check labelled data (extended XYZ; eV, A, eV/A, eV/A^3).",
 )
-
-
-def _fail(message: str) -> None:
-    typer.echo(f"eqplugin: error: {message}", err=True)
-
-
-def _one_sentence(command: Callable[..., None]) -> Callable[..., None]:
-    """Print a user's mistake as one sentence instead of a traceback."""
-
-    @functools.wraps(command)
-    def guarded(*args: object, **kwargs: object) -> None:
-        try:
-            command(*args, **kwargs)
-        except EqPluginError as error:
-            _fail(str(error))
-            raise typer.Exit(1) from None
-
-    return guarded
 
 
 @contextmanager
@@ -61,7 +42,7 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @app.command()
-@_one_sentence
+@user_errors()
 def make(
     name: Annotated[str, typer.Argument(help="`ethanol-xtb` or `cuau-emt`")],
     out: Annotated[Path, typer.Option(help="folder for the files; made if needed")],
@@ -89,7 +70,7 @@ def make(
 
 
 @app.command()
-@_one_sentence
+@user_errors()
 def verify(
     folder: Annotated[Path, typer.Argument(help="a folder that `eqplugin data make` filled")],
     every: Annotated[int, typer.Option(help="recompute every n-th frame")] = 10,
@@ -115,13 +96,13 @@ def verify(
         table.add_row(file.file, str(file.frames), str(file.checked), *worst)
     Console().print(table)
     for problem in verdict.problems:
-        _fail(problem)
+        print_error(problem)
     if not verdict.ok:
         raise typer.Exit(1)
 
 
 @app.command()
-@_one_sentence
+@user_errors()
 def check(
     files: Annotated[list[str], typer.Argument(help="files that ASE reads, e.g. extended XYZ")],
     forces: Annotated[bool, typer.Option(help="whether every frame must have forces")] = True,
