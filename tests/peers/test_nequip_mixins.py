@@ -66,15 +66,11 @@ KHOP = {
 ALL = STEERABLE | KHOP
 QUICK = ["steerable-L1", "khop-L2-h1-bispectrum"]
 COVERING = [
-    "steerable-L0",
-    "steerable-L1",
-    "steerable-L2",
     "steerable-L3",
     "khop-L0-h1-power",
     "khop-L1-h2-bispectrum",
-    "khop-L2-hNone-power",
-    "khop-L3-h1-bispectrum",
     "khop-L1-h1-drop",
+    "khop-L2-hNone-power",
 ]
 
 
