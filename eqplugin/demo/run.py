@@ -9,6 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, 
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Event
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -90,12 +91,20 @@ def _train_all(
 
         return report
 
+    stop = Event()
     with ThreadPoolExecutor(workers) as pool:
         futures = []
         for variant in VARIANTS:
             task = progress.add_task(f"train {variant.label}", total=epochs, note="waiting")
-            futures.append(pool.submit(train, variant, configs, data, out, epochs, reporter(task)))
-        return [future.result() for future in futures]
+            futures.append(
+                pool.submit(train, variant, configs, data, out, epochs, reporter(task), stop)
+            )
+        try:
+            return [future.result() for future in futures]
+        except BaseException:  # Ctrl-C too: end what runs, do not start what waits
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _measure_all(progress: Progress, models: list[TrainedModel], data: Path, workers: int) -> None:

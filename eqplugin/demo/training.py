@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from threading import Event
 
 from eqplugin.demo.variants import FEATURE_DIM, Variant
 from eqplugin.errors import EqPluginError
@@ -56,6 +57,7 @@ def train(
     out: Path,
     epochs: int,
     report: Callable[[int, str], None],
+    stop: Event,
 ) -> TrainedModel:
     """Train one variant in ``out/<name>``, or go on with it, or return what is there.
 
@@ -66,9 +68,10 @@ def train(
         out: the demo's folder.
         epochs: passes over the training set.
         report: called with (epochs done, message) while training runs.
+        stop: when set, training is ended; it can be resumed.
 
     Raises:
-        EqPluginError: when nequip-train fails; names the log.
+        EqPluginError: when nequip-train fails or ends early; names the log.
     """
     folder = out / variant.name
     fingerprint = _fingerprint(variant, configs, data, epochs)
@@ -82,32 +85,60 @@ def train(
         report(epochs, f"reused, {_force_mae(folder)}")
         return TrainedModel(variant, best, state["seconds"], True, fingerprint)
 
+    _refuse_if_running(folder, state)
     folder.mkdir(parents=True, exist_ok=True)
     seconds = float(state.get("seconds", 0.0))
-    _write_state(folder, fingerprint=fingerprint, seconds=seconds, finished=False)
+    unfinished = {"fingerprint": fingerprint, "seconds": seconds, "finished": False}
+    _write_state(folder, **unfinished)
     command = command_of(variant, configs, folder, epochs)
     if last.is_file():
         command.append(f"++ckpt_path={last}")
     start = time.monotonic()
-    _run(command, folder / "console.log", lambda: report(*_progress(folder)))
+    log = folder / "console.log"
+    _run(
+        command,
+        log,
+        started=lambda pid: _write_state(folder, **unfinished, pid=pid),
+        poll=lambda: report(*_progress(folder)),
+        stop=stop,
+    )
+    done = _epochs_done(folder)
+    if done < epochs:
+        raise EqPluginError(
+            f"{variant.config} stopped after {done} of {epochs} epochs; its output: {log}. "
+            "Run the demo again to go on."
+        )
     seconds += time.monotonic() - start
     _write_state(folder, fingerprint=fingerprint, seconds=seconds, finished=True)
     report(epochs, _force_mae(folder))
     return TrainedModel(variant, best, seconds, False, fingerprint)
 
 
-def _run(command: list[str], log: Path, poll: Callable[[], None]) -> None:
+def _run(
+    command: list[str],
+    log: Path,
+    started: Callable[[int], None],
+    poll: Callable[[], None],
+    stop: Event,
+) -> None:
     """Run a command of this environment, its output in a log file, polling once a second."""
     program = Path(sys.executable).parent / command[0]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with log.open("w") as file:
+        # in a session of its own: Ctrl-C reaches us alone, and we end it in good order
         process = subprocess.Popen(
-            [str(program), *command[1:]], stdout=file, stderr=subprocess.STDOUT, env=environment
+            [str(program), *command[1:]],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
         )
+        started(process.pid)
         try:
             while process.poll() is None:
+                if stop.wait(1.0):
+                    raise EqPluginError("interrupted: run the demo again to go on.")
                 poll()
-                time.sleep(1.0)
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -117,6 +148,20 @@ def _run(command: list[str], log: Path, poll: Callable[[], None]) -> None:
         raise EqPluginError(
             f"`{' '.join(command[:5])} ...` failed with exit status {process.returncode}; "
             f"its last line: {lines[-1] if lines else '(no output)'}; the whole output: {log}"
+        )
+
+
+def _refuse_if_running(folder: Path, state: dict) -> None:
+    """Two runs must not write to one folder; a killed demo may have left its training behind."""
+    pid = state.get("pid")
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return
+    if str(folder) in command:
+        raise EqPluginError(
+            f"an earlier training run (process {pid}) still writes to {folder}: "
+            f"wait for it or end it with `kill {pid}`."
         )
 
 
@@ -144,22 +189,26 @@ def _write_state(folder: Path, **state: object) -> None:
     partial.replace(folder / "run.json")
 
 
-def _validation_rows(folder: Path) -> list[float]:
-    """Validation force MAE (eV/A) of each finished epoch, from Lightning's CSV logs."""
-    values = []
+def _validation_rows(folder: Path) -> dict[int, float]:
+    """Validation force MAE (eV/A) by finished epoch, from Lightning's CSV logs."""
+    values: dict[int, float] = {}
     logs = sorted(folder.glob("metrics/version_*/metrics.csv"), key=lambda p: p.stat().st_mtime)
     for log in logs:
         with log.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        values += [float(row[VAL_FORCE_MAE]) for row in rows if row.get(VAL_FORCE_MAE)]
+            for row in csv.DictReader(file):
+                if row.get(VAL_FORCE_MAE):
+                    values[int(row["epoch"])] = float(row[VAL_FORCE_MAE])
     return values
 
 
+def _epochs_done(folder: Path) -> int:
+    return max(_validation_rows(folder), default=-1) + 1
+
+
 def _progress(folder: Path) -> tuple[int, str]:
-    values = _validation_rows(folder)
-    return len(values), _force_mae(folder) if values else "starting"
+    return _epochs_done(folder), _force_mae(folder) or "starting"
 
 
 def _force_mae(folder: Path) -> str:
     values = _validation_rows(folder)
-    return f"validation {1e3 * values[-1]:.1f} meV/A" if values else ""
+    return f"validation {1e3 * values[max(values)]:.1f} meV/A" if values else ""

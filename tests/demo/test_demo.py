@@ -1,8 +1,12 @@
 """The demo's bookkeeping: reuse, resume, retrain; and its report from stored results."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -30,20 +34,33 @@ def data(tmp_path):
 
 @pytest.fixture
 def commands(monkeypatch):
-    """Stands in for nequip-train: notes the command and leaves checkpoints."""
+    """Stands in for nequip-train: notes the command, leaves checkpoints and metrics."""
     seen = []
 
-    def run(command, log, poll):
+    def run(command, log, **_):
         seen.append(command)
         for name in ("best.ckpt", "last.ckpt"):
             (log.parent / name).touch()
+        epochs = next(int(part[11:]) for part in command if part.startswith("max_epochs="))
+        write_metrics(log.parent, epochs)
 
     monkeypatch.setattr(training, "_run", run)
     return seen
 
 
-def go(data, out, epochs=3):
-    return train(VARIANTS[0], CONFIGS, data, out, epochs, lambda done, note: None)
+def write_metrics(folder, epochs):
+    csv = folder / "metrics" / "version_0" / "metrics.csv"
+    csv.parent.mkdir(parents=True, exist_ok=True)
+    rows = [f"{epoch},{0.1 / (epoch + 1)}\n{epoch}," for epoch in range(epochs)]
+    csv.write_text("\n".join([f"epoch,{training.VAL_FORCE_MAE}", *rows]) + "\n")
+
+
+def go(data, out, epochs=3, notes=None):
+    def report(done, note):
+        if notes is not None:
+            notes.append((done, note))
+
+    return train(VARIANTS[0], CONFIGS, data, out, epochs, report, Event())
 
 
 def test_a_finished_run_is_reused(commands, data, tmp_path):
@@ -55,7 +72,7 @@ def test_a_finished_run_is_reused(commands, data, tmp_path):
 
 
 def test_an_interrupted_run_is_resumed(commands, data, tmp_path, monkeypatch):
-    def interrupted(command, log, poll):
+    def interrupted(command, log, **_):
         (log.parent / "last.ckpt").touch()
         raise KeyboardInterrupt
 
@@ -80,11 +97,53 @@ def test_what_was_trained_otherwise_is_trained_again(commands, data, tmp_path, c
     assert not any("ckpt_path" in part for part in commands[-1])
 
 
+def run_python(code, log, stop=None, started=lambda pid: None):
+    training._run(["python", "-c", code], log, started, lambda: None, stop or Event())
+
+
 def test_a_failing_command_names_its_log(tmp_path):
     with pytest.raises(EqPluginError) as error:
-        training._run(["python", "-c", "raise SystemExit('no luck')"], tmp_path / "log", bool)
+        run_python("raise SystemExit('no luck')", tmp_path / "log")
     assert "no luck" in str(error.value)
     assert str(tmp_path / "log") in str(error.value)
+
+
+def test_stopping_ends_the_training_process(tmp_path):
+    stop, pids = Event(), []
+    stop.set()
+    with pytest.raises(EqPluginError, match="interrupted"):
+        run_python("import time; time.sleep(60)", tmp_path / "log", stop, pids.append)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+def test_a_run_that_ended_early_is_not_called_finished(commands, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_run", lambda command, log, **_: write_metrics(log.parent, 2))
+    with pytest.raises(EqPluginError, match="2 of 3 epochs"):
+        go(data, tmp_path)
+    assert not json.loads((tmp_path / VARIANTS[0].name / "run.json").read_text())["finished"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_a_folder_in_use_is_refused(commands, data, tmp_path):
+    go(data, tmp_path)
+    folder = tmp_path / VARIANTS[0].name
+    state = json.loads((folder / "run.json").read_text())
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(folder)])
+    try:
+        (folder / "run.json").write_text(json.dumps({**state, "finished": False, "pid": other.pid}))
+        with pytest.raises(EqPluginError, match=f"kill {other.pid}"):
+            go(data, tmp_path)
+    finally:
+        other.kill()
+        other.wait()
+    assert len(commands) == 1
+
+
+def test_progress_counts_epochs_once(tmp_path):
+    write_metrics(tmp_path, 2)
+    assert training._progress(tmp_path) == (2, "validation 50.0 meV/A")
+    assert training._progress(tmp_path / "nothing") == (0, "starting")
 
 
 def test_variants_share_dimension_and_depth():
