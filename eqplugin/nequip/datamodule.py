@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from nequip.data.datamodule import ASEDataModule
+from nequip.scripts._workflow_utils import get_workflow_state
 from omegaconf import OmegaConf
 
-from eqplugin.data import check_files, raise_on_errors, read_e0s
+from eqplugin.data import DataError, check_files, raise_on_errors, read_e0s
 from eqplugin.nequip._workflow import one_sentence_errors
 
 __all__ = ["CheckedASEDataModule"]
@@ -39,6 +41,13 @@ class CheckedASEDataModule(ASEDataModule):
         **kwargs: Any,
     ) -> None:
         plain = _plain(kwargs)
+        if get_workflow_state() in ("package", "compile"):
+            # these only take an example frame from the training data, which was checked before
+            with one_sentence_errors():
+                _require_training_files(plain)
+            self._types, self._e0s = {}, None
+            super().__init__(**kwargs)
+            return
         self._types, r_max = _types_and_cutoff(plain.get("transforms", []))
         with one_sentence_errors():
             self._e0s = None if isolated_atoms is None else read_e0s(isolated_atoms)
@@ -94,6 +103,21 @@ def _all_files(kwargs: Mapping[str, Any]) -> list[str]:
     splits = kwargs.get("split_dataset") or []
     splits = [splits] if isinstance(splits, Mapping) else splits
     return files + [split["file_path"] for split in splits if "file_path" in split]
+
+
+def _require_training_files(kwargs: Mapping[str, Any]) -> None:
+    """nequip-package and nequip-compile fail deep inside when the training data have moved.
+
+    Raises:
+        DataError: naming the file and what to do.
+    """
+    for file in _all_files({**kwargs, "val_file_path": [], "test_file_path": []}):
+        if not Path(file).is_file():
+            raise DataError(
+                f"{file} is not here: nequip-package and nequip-compile take an example frame from "
+                "the training data, so run them where that path leads to it, or on a package "
+                "(.nequip.zip), which brings its example along."
+            )
 
 
 def _types_and_cutoff(transforms: Sequence[Any]) -> tuple[dict[str, str], float | None]:

@@ -113,6 +113,16 @@ def test_package_runs_without_eqplugin_and_holds_only_what_models_need(trained, 
     assert not [name for name in ours if "/data/" in name or "/cli/" in name or "/demo/" in name]
 
 
+def test_packaging_without_the_training_data_says_what_to_do(few_frames, trained, tmp_path):
+    stored = torch.load(trained, map_location="cpu", weights_only=False)
+    stored["hyper_parameters"]["info_dict"]["data"]["train_file_path"] = "moved/train.xyz"
+    moved = tmp_path / "moved.ckpt"
+    torch.save(stored, moved)
+    result = command("nequip-package", "build", moved, tmp_path / "m.nequip.zip", cwd=tmp_path)
+    check_refusal(result, ["moved/train.xyz", "example frame"])
+    assert not (tmp_path / "m.nequip.zip").exists()
+
+
 def test_lammps_file_is_written(trained, tmp_path):
     out = tmp_path / "model.nequip.lmp.pt"
     result = command("nequip-prepare-lmp-mliap", trained, out, "--no-compile", cwd=tmp_path)
