@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
 	@touch $(STAMP)
 
-demo: $(STAMP)  ## train three models on ethanol, compare them, run MD: demo/report.md
+demo: $(STAMP)  ## train five models on ethanol, compare them, run MD: demo/report.md
 	$(BIN)/eqplugin demo --out demo
 
 lint: $(STAMP)  ## ruff and import layering

@@ -16,12 +16,12 @@ def demo(
     epochs: int = typer.Option(10, min=1, help="Passes over the 450 training frames."),
     workers: int = typer.Option(2, min=1, help="Models trained at the same time, one core each."),
 ) -> None:
-    """Train three models at one feature dimension on ethanol, compare them, run MD, report.
+    """Train five models at one feature dimension on ethanol, compare them, run MD, report.
 
-    Real `nequip-train` runs on quantum-chemistry data made by this project (GFN2-xTB): a steerable
-    model with L=1, one with L=2, and a 2-hop invariant model, all with D=128. About ten minutes
-    on two cores. Run it again and it reuses or resumes what is there; the result is
-    `demo/report.md`.
+    Real `nequip-train` and `eqplugin mace-train` runs on quantum-chemistry data made by this
+    project (GFN2-xTB), all with D=128: NequIP with L=1, L=2 and reset every 2 hops, MACE with L=1
+    and reset every hop. About ten minutes on two cores. Run it again and it reuses or resumes
+    what is there; the result is `demo/report.md`.
     """
     # plots and torch load only when the command really runs
     from eqplugin.demo.run import run_demo

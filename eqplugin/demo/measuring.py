@@ -11,6 +11,7 @@ import numpy as np
 from ase.io import read
 
 from eqplugin.bench.forces import ForceErrors, Predictions, predict
+from eqplugin.demo.stacks import STACKS
 from eqplugin.md.nve import NveRun, run_nve
 
 __all__ = ["MD_STEPS", "TEMPERATURES", "load_errors", "load_nve", "load_parity", "measure"]
@@ -20,17 +21,16 @@ MD_STEPS = 4000  # of 0.5 fs: 2 ps
 NUM_ATOMS = 9
 
 
-def measure(checkpoint: Path, folder: Path, data: Path, fingerprint: str) -> None:
-    """Write errors.json, parity.npz and nve.csv into ``folder``; skip what is there already.
+def measure(stack: str, model: Path, data: Path, fingerprint: str) -> None:
+    """Write errors.json, parity.npz and nve.csv beside the model; skip what is there already.
 
     Runs in a process of its own, so it takes and leaves plain files.
     """
     warnings.filterwarnings("ignore")
     import torch
 
-    from eqplugin.nequip import load_calculator
-
     torch.set_num_threads(1)
+    folder = model.parent
     stamp = folder / "measured.txt"
     if not stamp.is_file() or stamp.read_text() != fingerprint:
         for name in ("errors.json", "parity.npz", "nve.csv"):
@@ -38,7 +38,7 @@ def measure(checkpoint: Path, folder: Path, data: Path, fingerprint: str) -> Non
         stamp.write_text(fingerprint)
     if (folder / "errors.json").is_file() and (folder / "nve.csv").is_file():
         return
-    calculator = load_calculator(checkpoint)
+    calculator = STACKS[stack].calculator(model)
     if not (folder / "errors.json").is_file():
         _measure_errors(calculator, folder, data)
     if not (folder / "nve.csv").is_file():

@@ -13,6 +13,7 @@ import numpy as np
 
 from eqplugin.bench.plots import plot_energy_drift, plot_errors, plot_parity
 from eqplugin.demo.measuring import TEMPERATURES, load_errors, load_nve, load_parity
+from eqplugin.demo.stacks import STACKS
 from eqplugin.demo.training import TrainedModel
 from eqplugin.demo.variants import FEATURE_DIM
 
@@ -64,6 +65,8 @@ def write_report(
         "  and spread is needed before one says that a degree or a hop is worth its cost.",
         "- The models share the feature dimension, not the number of parameters or the time per",
         "  step; `eqplugin budget` shows both, and matches by parameters.",
+        "- The two stacks run with recipes of their own (layers, cutoff, schedule: `configs/`), so",
+        "  compare within a stack, not across.",
         "- Ethanol fits inside the 5 Å cutoff, so every atom sees the whole molecule in one hop:",
         "  this set does not show what a k-hop invariant model loses. Larger molecules do.",
         "- 600 K and 1200 K are extrapolation; the training data are at 300 K.",
@@ -95,19 +98,13 @@ def _row(model: TrainedModel, times: np.ndarray) -> list[str]:
     low, middle, high = np.percentile(times, [10, 50, 90])
     return [
         model.variant.label,
-        f"{_parameters(model.checkpoint):,}",
+        f"{STACKS[model.variant.stack].num_parameters(model.checkpoint):,}",
         *(f"{errors[t].force_mae:.1f} / {errors[t].force_rmse:.1f}" for t in TEMPERATURES),
         *(f"{errors[t].energy_mae_per_atom:.2f}" for t in TEMPERATURES),
         f"{middle:.1f} ({low:.1f}-{high:.1f})",
         f"{load_nve(folder).drift:+.3f}",
         f"{model.seconds:.0f}",
     ]
-
-
-def _parameters(checkpoint: Path) -> int:
-    from eqplugin.nequip import load_calculator
-
-    return sum(p.numel() for p in load_calculator(checkpoint).model.parameters())
 
 
 def _markdown(rows: list[list[str]]) -> str:
@@ -151,7 +148,7 @@ def _plots(out: Path, models: list[TrainedModel], times: Mapping[str, np.ndarray
 
 def _made_with(processor: str) -> str:
     packages = ", ".join(
-        f"{p} {version(p)}" for p in ("eqplugin", "nequip", "e3nn", "torch", "ase")
+        f"{p} {version(p)}" for p in ("eqplugin", "nequip", "mace-torch", "e3nn", "torch", "ase")
     )
     return (
         f"{packages}; Python {platform.python_version()}; {platform.system()} "

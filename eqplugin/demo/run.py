@@ -16,6 +16,7 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from eqplugin.demo.measuring import MD_STEPS, measure
+from eqplugin.demo.stacks import STACKS
 from eqplugin.demo.training import TrainedModel, train
 from eqplugin.demo.variants import FEATURE_DIM, VARIANTS
 from eqplugin.errors import EqPluginError
@@ -27,8 +28,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PLAN = f"""\
 **What this does** (about ten minutes on two cores; run it again to resume or reuse)
 
-1. trains {len(VARIANTS)} models at one feature dimension D = {FEATURE_DIM} with `nequip-train`
-   on 450 frames of ethanol at 300 K (GFN2-xTB): {"; ".join(v.label for v in VARIANTS)}
+1. trains {len(VARIANTS)} models at one feature dimension D = {FEATURE_DIM} with `nequip-train` and
+   `eqplugin mace-train` on 450 frames of ethanol at 300 K (GFN2-xTB):
+   {"; ".join(v.label for v in VARIANTS)}
 2. evaluates each on independent trajectories at 300, 600 and 1200 K
 3. runs {MD_STEPS * 0.5e-3:g} ps of NVE molecular dynamics with each through its ASE calculator
 4. times a force call, the models alternated
@@ -43,8 +45,8 @@ def run_demo(out: Path, epochs: int, workers: int) -> None:
         EqPluginError: when not run from a clone, or when a training run fails.
     """
     start = time.monotonic()
-    configs, data = ROOT / "configs" / "nequip", ROOT / "examples" / "data" / "ethanol_xtb"
-    for folder in (configs, data):
+    data = ROOT / "examples" / "data" / "ethanol_xtb"
+    for folder in (ROOT / "configs", data):
         if not folder.is_dir():
             raise EqPluginError(
                 f"{folder} is missing: the demo needs a clone of the repository, "
@@ -54,7 +56,7 @@ def run_demo(out: Path, epochs: int, workers: int) -> None:
     console = Console()
     console.print(Markdown(PLAN))
     with _progress(console) as progress:
-        models = _train_all(progress, configs, data, out.resolve(), epochs, workers)
+        models = _train_all(progress, out.resolve(), epochs, workers)
         _measure_all(progress, models, data, workers)
         times = _time_all(progress, models, data)
     from eqplugin.demo.report import write_report
@@ -78,9 +80,7 @@ def _progress(console: Console) -> Iterator[Progress]:
         yield progress
 
 
-def _train_all(
-    progress: Progress, configs: Path, data: Path, out: Path, epochs: int, workers: int
-) -> list[TrainedModel]:
+def _train_all(progress: Progress, out: Path, epochs: int, workers: int) -> list[TrainedModel]:
     def reporter(task: int) -> Callable[[int, str], None]:
         def report(done: int, note: str) -> None:
             before = progress.tasks[task].completed
@@ -96,9 +96,7 @@ def _train_all(
         futures = []
         for variant in VARIANTS:
             task = progress.add_task(f"train {variant.label}", total=epochs, note="waiting")
-            futures.append(
-                pool.submit(train, variant, configs, data, out, epochs, reporter(task), stop)
-            )
+            futures.append(pool.submit(train, variant, ROOT, out, epochs, reporter(task), stop))
         try:
             return [future.result() for future in futures]
         except BaseException:  # Ctrl-C too: end what runs, do not start what waits
@@ -114,7 +112,9 @@ def _measure_all(progress: Progress, models: list[TrainedModel], data: Path, wor
         for model in models:
             task = progress.add_task(f"test, MD {model.variant.label}", total=MD_STEPS, note="")
             folder = model.checkpoint.parent
-            future = pool.submit(measure, model.checkpoint, folder, data, model.fingerprint)
+            future = pool.submit(
+                measure, model.variant.stack, model.checkpoint, data, model.fingerprint
+            )
             jobs[future] = task, folder
         pending = set(jobs)
         while pending:
@@ -147,11 +147,10 @@ def _time_all(progress: Progress, models: list[TrainedModel], data: Path) -> dic
     from ase.io import read
 
     from eqplugin.bench.speed import time_force_calls
-    from eqplugin.nequip import load_calculator
 
     task = progress.add_task("time a force call", total=1, note="models alternated, one thread")
     torch.set_num_threads(1)
-    calculators = {m.variant.name: load_calculator(m.checkpoint) for m in models}
+    calculators = {m.variant.name: STACKS[m.variant.stack].calculator(m.checkpoint) for m in models}
     times = time_force_calls(calculators, read(data / "test_300K.xyz", index=0), repeats=60)
     progress.update(task, completed=1)
     return times

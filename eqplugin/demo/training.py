@@ -1,8 +1,7 @@
-"""Real `nequip-train` runs, resumed where they were interrupted and reused when they are done."""
+"""Real training runs of either stack: resumed where interrupted, reused when done."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -16,12 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import Event
 
-from eqplugin.demo.variants import FEATURE_DIM, Variant
+from eqplugin.demo.stacks import STACKS
+from eqplugin.demo.variants import Variant
 from eqplugin.errors import EqPluginError
 
 __all__ = ["TrainedModel", "train"]
-
-VAL_FORCE_MAE = "val0_epoch/forces_mae"
 
 
 @dataclass(frozen=True)
@@ -35,25 +33,9 @@ class TrainedModel:
     fingerprint: str  # of config, data and versions
 
 
-def command_of(variant: Variant, configs: Path, folder: Path, epochs: int) -> list[str]:
-    """The `nequip-train` command line, as a user would type it."""
-    return [
-        "nequip-train",
-        "-cp",
-        str(configs),
-        "-cn",
-        variant.config,
-        f"feature_dim={FEATURE_DIM}",
-        *variant.overrides,
-        f"max_epochs={epochs}",
-        f"hydra.run.dir={folder}",
-    ]
-
-
 def train(
     variant: Variant,
-    configs: Path,
-    data: Path,
+    root: Path,
     out: Path,
     epochs: int,
     report: Callable[[int, str], None],
@@ -63,55 +45,52 @@ def train(
 
     Args:
         variant: what to train.
-        configs: the configs/nequip folder.
-        data: folder of the training files, part of the fingerprint.
+        root: the clone, with its configs and data.
         out: the demo's folder.
         epochs: passes over the training set.
         report: called with (epochs done, message) while training runs.
         stop: when set, training is ended; it can be resumed.
 
     Raises:
-        EqPluginError: when nequip-train fails or ends early; names the log.
+        EqPluginError: when training fails or ends early; names the log.
     """
-    folder = out / variant.name
-    fingerprint = _fingerprint(variant, configs, data, epochs)
+    stack, folder = STACKS[variant.stack], out / variant.name
+    fingerprint = _fingerprint(variant, root, epochs)
     state = _read_state(folder)
     if state.get("fingerprint") != fingerprint and folder.exists():
         # another config, data set or version: its weights would not be comparable
         shutil.rmtree(folder)
         state = {}
-    best, last = folder / "best.ckpt", folder / "last.ckpt"
-    if state.get("finished") and best.is_file():
-        report(epochs, f"reused, {_force_mae(folder)}")
-        return TrainedModel(variant, best, state["seconds"], True, fingerprint)
+    model = stack.model(folder)
+    if state.get("finished") and model.is_file():
+        report(epochs, f"reused, {_progress(variant, folder)[1]}")
+        return TrainedModel(variant, model, state["seconds"], True, fingerprint)
 
     _refuse_if_running(folder, state)
     folder.mkdir(parents=True, exist_ok=True)
     seconds = float(state.get("seconds", 0.0))
     unfinished = {"fingerprint": fingerprint, "seconds": seconds, "finished": False}
     _write_state(folder, **unfinished)
-    command = command_of(variant, configs, folder, epochs)
-    if last.is_file():
-        command.append(f"++ckpt_path={last}")
+    command = [*stack.command(variant, root, folder, epochs), *stack.resume(folder)]
     start = time.monotonic()
     log = folder / "console.log"
     _run(
         command,
         log,
         started=lambda pid: _write_state(folder, **unfinished, pid=pid),
-        poll=lambda: report(*_progress(folder)),
+        poll=lambda: report(*_progress(variant, folder)),
         stop=stop,
     )
-    done = _epochs_done(folder)
-    if done < epochs:
+    done, note = _progress(variant, folder)
+    if done < epochs or not model.is_file():
         raise EqPluginError(
-            f"{variant.config} stopped after {done} of {epochs} epochs; its output: {log}. "
+            f"training {variant.label} stopped after {done} of {epochs} epochs; its output: {log}. "
             "Run the demo again to go on."
         )
     seconds += time.monotonic() - start
     _write_state(folder, fingerprint=fingerprint, seconds=seconds, finished=True)
-    report(epochs, _force_mae(folder))
-    return TrainedModel(variant, best, seconds, False, fingerprint)
+    report(epochs, note)
+    return TrainedModel(variant, model, seconds, False, fingerprint)
 
 
 def _run(
@@ -165,13 +144,17 @@ def _refuse_if_running(folder: Path, state: dict) -> None:
         )
 
 
-def _fingerprint(variant: Variant, configs: Path, data: Path, epochs: int) -> str:
+def _fingerprint(variant: Variant, root: Path, epochs: int) -> str:
     """Hash of everything that decides the weights: command, configs, data and versions."""
+    stack = STACKS[variant.stack]
     digest = hashlib.sha256()
-    digest.update(json.dumps([variant.name, variant.config, variant.overrides, epochs]).encode())
-    for package in ("torch", "e3nn", "nequip", "eqplugin"):
+    command = stack.command(variant, Path(), Path(), epochs)  # without the place of the clone
+    digest.update(json.dumps([variant.name, command]).encode())
+    for package in stack.packages:
         digest.update(f"{package}={version(package)}".encode())
-    for file in [*sorted(configs.rglob("*.yaml")), *sorted(data.glob("*.xyz"))]:
+    configs = sorted((root / "configs" / variant.stack).rglob("*.yaml"))
+    data = sorted((root / "examples" / "data" / "ethanol_xtb").glob("*.xyz"))
+    for file in [*configs, *data]:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -189,26 +172,10 @@ def _write_state(folder: Path, **state: object) -> None:
     partial.replace(folder / "run.json")
 
 
-def _validation_rows(folder: Path) -> dict[int, float]:
-    """Validation force MAE (eV/A) by finished epoch, from Lightning's CSV logs."""
-    values: dict[int, float] = {}
-    logs = sorted(folder.glob("metrics/version_*/metrics.csv"), key=lambda p: p.stat().st_mtime)
-    for log in logs:
-        with log.open(newline="") as file:
-            for row in csv.DictReader(file):
-                if row.get(VAL_FORCE_MAE):
-                    values[int(row["epoch"])] = float(row[VAL_FORCE_MAE])
-    return values
-
-
-def _epochs_done(folder: Path) -> int:
-    return max(_validation_rows(folder), default=-1) + 1
-
-
-def _progress(folder: Path) -> tuple[int, str]:
-    return _epochs_done(folder), _force_mae(folder) or "starting"
-
-
-def _force_mae(folder: Path) -> str:
-    values = _validation_rows(folder)
-    return f"validation {1e3 * values[max(values)]:.1f} meV/A" if values else ""
+def _progress(variant: Variant, folder: Path) -> tuple[int, str]:
+    """Epochs done, and the validation error in words."""
+    values = STACKS[variant.stack].force_maes(folder)
+    if not values:
+        return 0, "starting"
+    last = max(values)
+    return last + 1, f"validation {1e3 * values[last]:.1f} meV/A"

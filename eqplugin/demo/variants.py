@@ -16,18 +16,22 @@ class Variant:
     Attributes:
         name: folder name.
         label: as it appears in tables and plots.
-        config: name of a config in configs/nequip.
-        overrides: Hydra overrides beside the common ones.
+        config: name of a config in configs/<stack>.
+        overrides: arguments beside the common ones, in the stack's own form.
+        stack: ``"nequip"`` or ``"mace"``.
     """
 
     name: str
     label: str
     config: str
     overrides: tuple[str, ...]
+    stack: str = "nequip"
 
 
 VARIANTS = (
-    Variant("steerable-L1", "steerable, L=1", "steerable_minimal", ("l_max=1",)),
-    Variant("steerable-L2", "steerable, L=2", "steerable_minimal", ("l_max=2",)),
-    Variant("khop-h2-L1", "2-hop invariant, L=1", "khop_minimal", ("l_max=1", "hops=2")),
+    Variant("steerable-L1", "NequIP L=1", "steerable_minimal", ("l_max=1",)),
+    Variant("steerable-L2", "NequIP L=2", "steerable_minimal", ("l_max=2",)),
+    Variant("khop-h2-L1", "NequIP 2-hop", "khop_minimal", ("l_max=1", "hops=2")),
+    Variant("mace-L1", "MACE L=1", "steerable_minimal", ("--max_L", "1"), "mace"),
+    Variant("mace-h1", "MACE 1-hop", "khop_minimal", ("--hops", "1", "--max_L", "0"), "mace"),
 )

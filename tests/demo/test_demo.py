@@ -16,20 +16,30 @@ from eqplugin.bench.forces import ForceErrors
 from eqplugin.cli import app
 from eqplugin.demo import report, training
 from eqplugin.demo.measuring import TEMPERATURES
+from eqplugin.demo.stacks import STACKS
 from eqplugin.demo.training import TrainedModel, train
 from eqplugin.demo.variants import VARIANTS
 from eqplugin.errors import EqPluginError
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = ROOT / "configs" / "nequip"
+
+
+NEQUIP = next(variant for variant in VARIANTS if variant.stack == "nequip")
+MACE = next(variant for variant in VARIANTS if variant.stack == "mace")
 
 
 @pytest.fixture
-def data(tmp_path):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    (folder / "train.xyz").write_text("frames")
-    return folder
+def clone(tmp_path):
+    """Stands in for the repository: configs and data, which decide what is trained."""
+    root = tmp_path / "clone"
+    for path in (
+        "examples/data/ethanol_xtb/train.xyz",
+        "configs/nequip/a.yaml",
+        "configs/mace/a.yaml",
+    ):
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_text("something")
+    return root
 
 
 @pytest.fixture
@@ -52,26 +62,22 @@ def write_metrics(folder, epochs):
     csv = folder / "metrics" / "version_0" / "metrics.csv"
     csv.parent.mkdir(parents=True, exist_ok=True)
     rows = [f"{epoch},{0.1 / (epoch + 1)}\n{epoch}," for epoch in range(epochs)]
-    csv.write_text("\n".join([f"epoch,{training.VAL_FORCE_MAE}", *rows]) + "\n")
+    csv.write_text("\n".join(["epoch,val0_epoch/forces_mae", *rows]) + "\n")
 
 
-def go(data, out, epochs=3, notes=None):
-    def report(done, note):
-        if notes is not None:
-            notes.append((done, note))
-
-    return train(VARIANTS[0], CONFIGS, data, out, epochs, report, Event())
+def go(clone, out, epochs=3):
+    return train(NEQUIP, clone, out, epochs, lambda done, note: None, Event())
 
 
-def test_a_finished_run_is_reused(commands, data, tmp_path):
-    first, second = go(data, tmp_path), go(data, tmp_path)
+def test_a_finished_run_is_reused(commands, clone, tmp_path):
+    first, second = go(clone, tmp_path), go(clone, tmp_path)
     assert len(commands) == 1
     assert (first.reused, second.reused) == (False, True)
     assert second.checkpoint.is_file()
     assert second.seconds == pytest.approx(first.seconds)
 
 
-def test_an_interrupted_run_is_resumed(commands, data, tmp_path, monkeypatch):
+def test_an_interrupted_run_is_resumed(commands, clone, tmp_path, monkeypatch):
     def interrupted(command, log, **_):
         (log.parent / "last.ckpt").touch()
         raise KeyboardInterrupt
@@ -79,19 +85,19 @@ def test_an_interrupted_run_is_resumed(commands, data, tmp_path, monkeypatch):
     whole = training._run
     monkeypatch.setattr(training, "_run", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        go(data, tmp_path)
+        go(clone, tmp_path)
     monkeypatch.setattr(training, "_run", whole)
-    go(data, tmp_path)
-    last = tmp_path / VARIANTS[0].name / "last.ckpt"
+    go(clone, tmp_path)
+    last = tmp_path / NEQUIP.name / "last.ckpt"
     assert f"++ckpt_path={last}" in commands[-1]
 
 
 @pytest.mark.parametrize("change", ["data", "epochs"])
-def test_what_was_trained_otherwise_is_trained_again(commands, data, tmp_path, change):
-    go(data, tmp_path)
+def test_what_was_trained_otherwise_is_trained_again(commands, clone, tmp_path, change):
+    go(clone, tmp_path)
     if change == "data":
-        (data / "train.xyz").write_text("other frames")
-    again = go(data, tmp_path, epochs=4 if change == "epochs" else 3)
+        (clone / "examples/data/ethanol_xtb/train.xyz").write_text("other frames")
+    again = go(clone, tmp_path, epochs=4 if change == "epochs" else 3)
     assert not again.reused
     assert len(commands) == 2
     assert not any("ckpt_path" in part for part in commands[-1])
@@ -117,23 +123,23 @@ def test_stopping_ends_the_training_process(tmp_path):
         os.kill(pids[0], 0)
 
 
-def test_a_run_that_ended_early_is_not_called_finished(commands, data, tmp_path, monkeypatch):
+def test_a_run_that_ended_early_is_not_called_finished(commands, clone, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_run", lambda command, log, **_: write_metrics(log.parent, 2))
     with pytest.raises(EqPluginError, match="2 of 3 epochs"):
-        go(data, tmp_path)
-    assert not json.loads((tmp_path / VARIANTS[0].name / "run.json").read_text())["finished"]
+        go(clone, tmp_path)
+    assert not json.loads((tmp_path / NEQUIP.name / "run.json").read_text())["finished"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
-def test_a_folder_in_use_is_refused(commands, data, tmp_path):
-    go(data, tmp_path)
-    folder = tmp_path / VARIANTS[0].name
+def test_a_folder_in_use_is_refused(commands, clone, tmp_path):
+    go(clone, tmp_path)
+    folder = tmp_path / NEQUIP.name
     state = json.loads((folder / "run.json").read_text())
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(folder)])
     try:
         (folder / "run.json").write_text(json.dumps({**state, "finished": False, "pid": other.pid}))
         with pytest.raises(EqPluginError, match=f"kill {other.pid}"):
-            go(data, tmp_path)
+            go(clone, tmp_path)
     finally:
         other.kill()
         other.wait()
@@ -142,19 +148,40 @@ def test_a_folder_in_use_is_refused(commands, data, tmp_path):
 
 def test_progress_counts_epochs_once(tmp_path):
     write_metrics(tmp_path, 2)
-    assert training._progress(tmp_path) == (2, "validation 50.0 meV/A")
-    assert training._progress(tmp_path / "nothing") == (0, "starting")
+    assert training._progress(NEQUIP, tmp_path) == (2, "validation 50.0 meV/A")
+    assert training._progress(NEQUIP, tmp_path / "nothing") == (0, "starting")
+
+
+def test_progress_of_mace_reads_its_results(tmp_path):
+    (tmp_path / "results").mkdir()
+    rows = [
+        {"mode": "eval", "epoch": None, "mae_f": 0.9},
+        {"mode": "opt", "epoch": 0, "loss": 1.0},
+        {"mode": "eval", "epoch": 0, "mae_f": 0.2},
+        {"mode": "eval", "epoch": 1, "mae_f": 0.1},
+    ]
+    text = "\n".join(json.dumps(row) for row in rows) + '\n{"mode": "ev'  # a line being written
+    (tmp_path / "results" / "a_run-1_train.txt").write_text(text)
+    assert training._progress(MACE, tmp_path) == (2, "validation 100.0 meV/A")
+
+
+def test_an_interrupted_mace_run_is_resumed(tmp_path):
+    assert STACKS["mace"].resume(tmp_path) == []
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "a.pt").touch()
+    assert STACKS["mace"].resume(tmp_path) == ["--restart_latest"]
 
 
 def test_variants_share_dimension_and_depth():
-    commands = [training.command_of(v, CONFIGS, Path("out"), 1) for v in VARIANTS]
-    assert all("feature_dim=128" in command for command in commands)
+    commands = [STACKS[v.stack].command(v, ROOT, Path("out"), 1) for v in VARIANTS]
+    assert all("feature_dim 128" in " ".join(command).replace("=", " ") for command in commands)
     assert not any("num_layers" in part for command in commands for part in command)
+    assert not any("num_interactions" in part for command in commands for part in command)
 
 
 def test_report_holds_what_was_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "_parameters", lambda checkpoint: 12345)
-    folder = tmp_path / VARIANTS[0].name
+    monkeypatch.setattr(type(STACKS["nequip"]), "num_parameters", lambda self, model: 12345)
+    folder = tmp_path / NEQUIP.name
     folder.mkdir()
     errors = {t: asdict(ForceErrors(100, t / 10, t / 8, t / 100)) for t in TEMPERATURES}
     (folder / "errors.json").write_text(json.dumps(errors))
@@ -166,10 +193,8 @@ def test_report_holds_what_was_measured(tmp_path, monkeypatch):
     )
     times = "\n".join(f"{i / 10},{-900 + 9e-3 * i / 10},300" for i in range(20))
     (folder / "nve.csv").write_text(f"time_ps,total_energy_eV,temperature_K\n{times}\n")
-    model = TrainedModel(VARIANTS[0], folder / "best.ckpt", 65.0, False, "")
-    path = report.write_report(
-        tmp_path, [model], {VARIANTS[0].name: np.full(5, 7.25)}, 123.0, 10, ""
-    )
+    model = TrainedModel(NEQUIP, folder / "best.ckpt", 65.0, False, "")
+    path = report.write_report(tmp_path, [model], {NEQUIP.name: np.full(5, 7.25)}, 123.0, 10, "")
     text = path.read_text()
     for expected in ("12,345", "30.0 / 37.5", "120.0 / 150.0", "3.00", "7.2 (7.2-7.2)", "+1.000"):
         assert expected in text
