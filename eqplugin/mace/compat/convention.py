@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
+import importlib
+from collections.abc import Callable
+from typing import Any, Literal
 
 import e3nn.o3
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 
 from eqplugin.errors import EqPluginError
 from eqplugin.mace.compat import signs
+from eqplugin.mace.compat._rebind import rebind
 
 __all__ = [
     "ATTRIBUTE",
@@ -128,17 +131,17 @@ def require_legacy(model: nn.Module, purpose: str) -> None:
         raise ConventionError(
             f"{purpose} is not possible: this model was built with the Clebsch-Gordan signs of "
             "e3nn 0.6 (without eqplugin.mace), and rebuilt with those of e3nn 0.4, which MACE "
-            "pins, it would silently predict other forces; train it with `eqplugin mace -- "
-            "mace_run_train`."
+            "pins, it would silently predict other forces; train it anew with "
+            "`eqplugin mace -- mace_run_train`."
         )
 
 
 def repair() -> None:
     """Record the convention when a model is built, and check it where MACE rebuilds one.
 
-    The classes of mace/modules/models.py (all others derive from them) get the record; the
-    conversions to cuEquivariance (mace/cli/convert_e3nn_*.py, ``run``) take the
-    coefficients of the running process instead of the model's, so they check it.
+    The classes of mace/modules/models.py (all others derive from them) get the record. The
+    conversions to cuEquivariance and OpenEquivariance (``run`` in mace/cli/convert_e3nn_*.py) take
+    the coefficients of the running process instead of the model's, so they check it.
     """
     import mace.modules.models
 
@@ -146,9 +149,20 @@ def repair() -> None:
         cls = getattr(mace.modules.models, name, None)
         if cls is not None and not hasattr(cls.__init__, "_eqplugin"):
             cls.__init__ = _recording(cls.__init__)
+    for kernel, name in (
+        ("cuEquivariance", "convert_e3nn_cueq"),
+        ("OpenEquivariance", "convert_e3nn_oeq"),
+        ("cuEquivariance and OpenEquivariance", "convert_e3nn_hybrid"),
+    ):
+        try:
+            module = importlib.import_module(f"mace.cli.{name}")
+        except ImportError:  # older MACE has fewer of them
+            continue
+        if not hasattr(module.run, "_eqplugin"):
+            rebind(module.run, _checking(module.run, f"Conversion to {kernel}"))
 
 
-def _recording(init):  # noqa: ANN001 - any __init__
+def _recording(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def __init__(self: nn.Module, *args: object, **kwargs: object) -> None:
         init(self, *args, **kwargs)
@@ -156,3 +170,16 @@ def _recording(init):  # noqa: ANN001 - any __init__
 
     __init__._eqplugin = True
     return __init__
+
+
+def _checking(run: Callable[..., Any], purpose: str) -> Callable[..., Any]:
+    @functools.wraps(run)
+    def checked(input_model: str | nn.Module, *args: object, **kwargs: object) -> Any:
+        model = input_model
+        if isinstance(model, str):
+            model = torch.load(model, map_location="cpu", weights_only=False)
+        require_legacy(model, purpose)
+        return run(input_model, *args, **kwargs)
+
+    checked._eqplugin = True
+    return checked
