@@ -11,6 +11,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import logging
 
 from eqplugin.mace.compat.versions import installed_version, reason_for_no_repair
@@ -46,6 +49,7 @@ def apply() -> bool:
     if reason:
         _LOGGER.info("eqplugin.mace changes nothing: %s.", reason)
         return False
+    _import_quietly()
     # imported here: each of them imports MACE, which the lines above may do without
     from eqplugin.mace.compat import convention, copying, jitmode, pickles, signs
 
@@ -54,3 +58,15 @@ def apply() -> bool:
     _active = True
     _LOGGER.info("MACE on e3nn %s builds and reads as on e3nn 0.4.", installed_version("e3nn"))
     return True
+
+
+def _import_quietly() -> None:
+    """Import MACE's modules; what they print (mace/tools/cg.py:276) goes to the log instead.
+
+    Otherwise it would be part of every command's output, of JSON as well.
+    """
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        importlib.import_module("mace.tools.cg")
+    for line in printed.getvalue().splitlines():
+        _LOGGER.info(line)
