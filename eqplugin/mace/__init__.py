@@ -15,11 +15,18 @@ _EXPORTS = {
     "SteerableMACE": "models",
     "convention_of": "compat.convention",
     "convert_model": "convert",
+    "descriptors": "export",
+    "export_lammps": "export",
+    "extract_config": "export",
+    "load_model": "export",
+    "rebuild": "export",
 }
 
 __all__ = list(_EXPORTS)
 
 compat.apply()
+# after the repair: the guards import MACE's modules
+import_module(f"{__name__}._guards").install()
 
 
 def __getattr__(name: str) -> object:
