@@ -52,6 +52,7 @@ def main(argv: list[str]) -> int:
         print(f"e3nn {e3nn.__version__} is not 0.4: see the top of this file.", file=sys.stderr)
         return 1
     reference = load_reference()
+    torch.set_default_dtype(torch.float64)
 
     if arguments.evaluate:
         results = {}
@@ -71,8 +72,14 @@ def main(argv: list[str]) -> int:
             buffer = io.BytesIO()
             torch.save(model, buffer)
             (MODELS / f"{name}.model.xz").write_bytes(lzma.compress(buffer.getvalue(), preset=9))
+    coefficients = {
+        ",".join(map(str, degrees)): reference.project(e3nn.o3.wigner_3j(*degrees))
+        for degrees in reference.triples()
+    }
     versions = {"e3nn": e3nn.__version__, "mace": mace.__version__, "torch": torch.__version__}
-    reference.STORED.write_text(json.dumps({"made_with": versions, "results": results}) + "\n")
+    reference.STORED.write_text(
+        json.dumps({"made_with": versions, "wigner_3j": coefficients, "results": results}) + "\n"
+    )
     return 0
 
 

@@ -23,8 +23,11 @@ __all__ = [
     "build",
     "deviations",
     "evaluate",
+    "project",
+    "stored_coefficients",
     "stored_results",
     "structure",
+    "triples",
 ]
 
 STORED = Path(__file__).with_name("reference.json")
@@ -174,6 +177,30 @@ def evaluate(model: torch.nn.Module) -> dict[str, np.ndarray]:
         "forces": results["forces"].detach().numpy(),
         "stress": results["stress"].detach().numpy()[0],
     }
+
+
+def triples(l_max: int = 6) -> list[tuple[int, int, int]]:
+    """All degrees that couple, in every order, up to ``l_max``."""
+    degrees = range(l_max + 1)
+    return [
+        (l1, l2, l3)
+        for l1 in degrees
+        for l2 in degrees
+        for l3 in degrees
+        if abs(l1 - l2) <= l3 <= l1 + l2
+    ]
+
+
+def project(tensor: torch.Tensor) -> float:
+    """One number that stands for a tensor: its inner product with a fixed random one."""
+    direction = np.random.default_rng(11).standard_normal(tuple(tensor.shape))
+    return float((tensor.double().numpy() * direction).sum())
+
+
+def stored_coefficients() -> dict[tuple[int, int, int], float]:
+    """``project(wigner_3j(l1, l2, l3))`` of e3nn 0.4.4, for all `triples`."""
+    stored = json.loads(STORED.read_text())["wigner_3j"]
+    return {tuple(map(int, degrees.split(","))): value for degrees, value in stored.items()}
 
 
 def stored_results() -> dict[str, dict[str, np.ndarray]]:
