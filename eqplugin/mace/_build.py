@@ -36,7 +36,8 @@ def spec_from(args: argparse.Namespace) -> ModelSpec:
 def families_built_by(stock: Callable, spec: ModelSpec) -> Callable:
     """Wrap ``model_script_utils._build_model`` so that it knows our families.
 
-    The arguments are those of its ScaleShiftMACE: scale and shift from the training data.
+    The arguments are those of its ScaleShiftMACE: scale and shift from the training data, unless
+    ``--zero_shift`` asks for an isolated atom at exactly its E0.
     """
 
     @functools.wraps(stock)
@@ -64,7 +65,7 @@ def families_built_by(stock: Callable, spec: ModelSpec) -> Callable:
             interaction_cls_first=modules.interaction_classes[args.interaction_first],
             MLP_irreps=Irreps(args.MLP_irreps),
             atomic_inter_scale=args.std,
-            atomic_inter_shift=args.mean,
+            atomic_inter_shift=[0.0] * len(heads) if args.zero_shift else args.mean,
             radial_MLP=ast.literal_eval(args.radial_MLP),
             radial_type=args.radial_type,
             heads=heads,

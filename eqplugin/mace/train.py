@@ -59,6 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="KHopInvariantMACE: scalars a reset keeps; default: those of the feature budget",
     )
     ours.add_argument(
+        "--zero_shift",
+        action="store_true",
+        help="our models: an isolated atom has exactly its E0, as with --model MACE; default: E0 "
+        "plus the mean interaction energy of the training data, which learns energies faster",
+    )
+    ours.add_argument(
         "--allow_missing_labels",
         action="store_true",
         help="accept frames without energy or forces; they get zero weight in the loss",
@@ -116,6 +122,11 @@ def _check_family(args: argparse.Namespace) -> None:
         raise EqPluginError(
             f"--lora is not tried with {args.model}: fine-tune all weights, or --freeze layers."
         )
+    if args.zero_shift and "Residual" in args.interaction_first:
+        raise EqPluginError(
+            "--zero_shift has no effect with a residual first layer, which gives an isolated atom "
+            "an energy of its own: add --interaction_first RealAgnosticInteractionBlock."
+        )
     spec = spec_from(args)
     plan = spec.plan(args.num_interactions, args.use_so3)
     if plan.uniform_base.lmax > args.max_ell:
@@ -130,8 +141,8 @@ def _check_family(args: argparse.Namespace) -> None:
 
 
 def _check_stock(args: argparse.Namespace) -> None:
-    for name in ("feature_dim", "hops", "reset_width"):
-        if getattr(args, name) is not None:
+    for name in ("feature_dim", "hops", "reset_width", "zero_shift"):
+        if getattr(args, name) is not None and getattr(args, name) is not False:
             raise EqPluginError(
                 f"--{name} is not an option of --model {args.model}: use --model "
                 f"{' or '.join(FAMILIES)}."
