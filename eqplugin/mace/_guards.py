@@ -20,6 +20,7 @@ from mace.cli import (
     convert_e3nn_oeq,
     convert_oeq_e3nn,
 )
+from mace.modules.models import ScaleShiftMACE
 from mace.tools import model_script_utils, scripts_utils
 
 from eqplugin.errors import EqPluginError
@@ -62,10 +63,14 @@ def _refusing(backend: str, stock: Callable) -> Callable:
     def extract(model: torch.nn.Module) -> dict[str, Any]:
         spec = ModelSpec.of(model)
         if spec is not None:
+            layers = int(model.num_interactions)
+            if spec.plan(layers, getattr(model, "use_so3", False)).is_stock:
+                model.__class__ = ScaleShiftMACE  # it is the stock model, weight for weight
+                return stock(model)
             raise EqPluginError(
-                f"A {spec.model} cannot be converted to or from {backend}: the conversion assumes "
-                f"the same irreps in every layer and would leave weights random; use the model as "
-                f"it is (for LAMMPS: `eqplugin mace-export`)."
+                f"This {spec.model} cannot be converted to or from {backend}: the conversion "
+                f"assumes equal channels and the same irreps in every layer and would leave "
+                f"weights random; use it as it is (for LAMMPS: `eqplugin mace-export`)."
             )
         return stock(model)
 

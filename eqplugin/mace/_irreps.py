@@ -150,6 +150,16 @@ class LayerPlan:
         found = sorted({ir for out in self.outputs for _, ir in out}, key=_order)
         return Irreps([(self.channels[0], ir) for ir in found])
 
+    @property
+    def is_stock(self) -> bool:
+        """Whether MACE itself can build these layers: one irreps, equal channels everywhere."""
+        first, channels = self.outputs[0], self.channels[0]
+        return (
+            all(out == first for out in self.outputs[:-1])
+            and self.outputs[-1] == (_only_scalars(first) if len(self.outputs) > 1 else first)
+            and {out.mul for out in first} == set(self.channels) == {channels}
+        )
+
     def product_irreps(self, layer: int) -> Irreps:
         """Equal-channel irreps that the symmetric contraction of a layer produces."""
         return Irreps([(self.channels[layer], ir) for _, ir in self.outputs[layer]])

@@ -1,5 +1,6 @@
 """Configurations, descriptors, LAMMPS files and refusals, for our models and for stock ones."""
 
+import functools
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -32,13 +33,18 @@ from eqplugin.mace.export import (
 from eqplugin.mace.models import KHopInvariantMACE, SteerableMACE
 
 WIDE = {"r_max": 4.0, "avg_num_neighbors": 6.0}
-MODELS = {
+BUILDERS = {
     "steerable": lambda: steerable("6x0e+3x1o+2x2e", num_interactions=3, **WIDE),
     "khop": lambda: khop(2, feature_dim=20, max_L=2, num_interactions=4, reset_width=9, **WIDE),
     "stock": lambda: stock("4x0e+4x1o", num_interactions=3, **WIDE),
 }
 OURS = ["steerable", "khop"]
-every_model = pytest.mark.parametrize("name", MODELS)
+every_model = pytest.mark.parametrize("name", BUILDERS)
+
+
+@functools.cache
+def built(name):
+    return BUILDERS[name]()
 
 
 def saved(model, tmp_path):
@@ -51,7 +57,7 @@ def saved(model, tmp_path):
 
 @every_model
 def test_rebuilt_from_configuration_with_the_same_numbers(name, tmp_path):
-    model = MODELS[name]()
+    model = built(name)
     for source in (model, load_model(saved(model, tmp_path))):
         copied = rebuild(source)
         assert type(copied) is type(model)
@@ -61,7 +67,7 @@ def test_rebuilt_from_configuration_with_the_same_numbers(name, tmp_path):
 
 
 def test_configuration_names_our_arguments():
-    config = extract_config(MODELS["khop"]())
+    config = extract_config(built("khop"))
     assert (config["feature_dim"], config["max_L"], config["hops"]) == (20, 2, 2)
     assert type(KHopInvariantMACE(**config)) is KHopInvariantMACE
 
@@ -69,7 +75,7 @@ def test_configuration_names_our_arguments():
 def test_mace_extract_model_rebuilds_a_loaded_model(tmp_path):
     from mace.tools.scripts_utils import extract_model
 
-    model = MODELS["steerable"]()
+    model = built("steerable")
     loaded = torch.load(saved(model, tmp_path), weights_only=False)
     assert type(loaded) is ScaleShiftMACE
     torch.set_default_dtype(torch.float64)
@@ -88,7 +94,7 @@ def test_mace_extract_model_rebuilds_a_loaded_model(tmp_path):
 
 @every_model
 def test_descriptors_per_layer_have_the_layers_dimensions(name):
-    model = MODELS[name]()
+    model = built(name)
     full = descriptors(model, molecule(), invariants_only=False)
     expected = [product.linear.irreps_out.dim for product in model.products]
     assert [layer.shape for layer in full] == [(9, dim) for dim in expected]
@@ -113,14 +119,14 @@ def calculator_of(model, tmp_path):
 
 @pytest.mark.parametrize("invariants_only", [True, False])
 def test_calculator_descriptors_of_our_models_are_ours(tmp_path, invariants_only):
-    model = MODELS["khop"]()
+    model = built("khop")
     found = calculator_of(model, tmp_path).get_descriptors(molecule(), invariants_only)
     expected = np.concatenate(descriptors(model, molecule(), None, invariants_only), axis=1)
     assert np.allclose(found, expected, atol=1e-12)
 
 
 def test_calculator_descriptors_of_stock_models_are_unchanged(tmp_path):
-    model = MODELS["stock"]()
+    model = built("stock")
     found = calculator_of(model, tmp_path).get_descriptors(molecule())
     assert np.allclose(found, np.concatenate(descriptors(model, molecule()), axis=1), atol=1e-12)
 
@@ -128,7 +134,7 @@ def test_calculator_descriptors_of_stock_models_are_unchanged(tmp_path):
 @pytest.mark.parametrize("layers", [0, 5])
 def test_layers_that_do_not_exist_are_refused(layers):
     with pytest.raises(EqPluginError, match=f"num_layers={layers}"):
-        descriptors(MODELS["stock"](), molecule(), num_layers=layers)
+        descriptors(built("stock"), molecule(), num_layers=layers)
 
 
 # ---- LAMMPS
@@ -136,7 +142,7 @@ def test_layers_that_do_not_exist_are_refused(layers):
 
 @every_model
 def test_libtorch_file_gives_the_same_energies_and_forces(name, tmp_path):
-    model = MODELS[name]()
+    model = built(name)
     path = export_lammps(model, tmp_path / "model-lammps.pt")
     loaded = torch.jit.load(path)
     batch = graph(molecule(), model)
@@ -181,7 +187,7 @@ def lammps_data(atoms, numbers, cutoff):
 
 @every_model
 def test_mliap_file_gives_the_same_energies_and_forces(name, tmp_path):
-    model = MODELS[name]()
+    model = built(name)
     path = export_lammps(model, tmp_path / "model-mliap_lammps.pt", format="mliap")
     interface = torch.load(path, weights_only=False)
     assert type(interface.model.model) is ScaleShiftMACE
@@ -195,7 +201,7 @@ def test_mliap_file_gives_the_same_energies_and_forces(name, tmp_path):
 
 
 def test_mliap_file_loads_without_eqplugin(tmp_path):
-    path = export_lammps(MODELS["khop"](), tmp_path / "model.pt", format="mliap")
+    path = export_lammps(built("khop"), tmp_path / "model.pt", format="mliap")
     code = "import torch\nprint(type(torch.load(sys.argv[1], weights_only=False)).__name__)"
     assert without_eqplugin(code, path).split()[-1] == "LAMMPS_MLIAP_MACE"
 
@@ -210,12 +216,12 @@ def test_mliap_file_loads_without_eqplugin(tmp_path):
 )
 def test_impossible_exports_are_refused_and_write_nothing(tmp_path, changes, culprit):
     with pytest.raises(EqPluginError, match=culprit):
-        export_lammps(MODELS["stock"](), tmp_path / "out.pt", **changes)
+        export_lammps(built("stock"), tmp_path / "out.pt", **changes)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_export_command(tmp_path):
-    path = saved(MODELS["steerable"](), tmp_path)
+    path = saved(built("steerable"), tmp_path)
     done = subprocess.run(
         [
             *(sys.executable, "-c", "from eqplugin.cli import app; app()"),
@@ -261,15 +267,39 @@ def test_files_that_are_no_models_are_refused(tmp_path):
 def test_conversions_of_our_models_are_refused(name, module, backend, tmp_path):
     import importlib
 
-    path = saved(MODELS[name](), tmp_path)
+    path = saved(built(name), tmp_path)
     loaded = torch.load(path, weights_only=False)
     run = importlib.import_module(f"mace.cli.{module}").run
     with pytest.raises(EqPluginError, match=backend):
         run(loaded, device="cpu", return_model=True)
 
 
+@pytest.mark.parametrize(
+    "build, irreps",
+    [
+        (lambda: steerable(feature_dim=16, max_L=1, **WIDE), "4x0e+4x1o"),
+        (lambda: khop(1, feature_dim=16, max_L=1, num_interactions=3, **WIDE), "4x0e"),
+    ],
+)
+def test_models_that_mace_could_have_built_are_passed_on(build, irreps):
+    from mace.cli import convert_e3nn_cueq
+
+    model = build()
+    config = convert_e3nn_cueq.extract_config_mace_model(model)
+    assert str(config["hidden_irreps"]) == irreps
+    torch.set_default_dtype(torch.float64)
+    try:
+        copied = ScaleShiftMACE(**config)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    copied.load_state_dict(model.state_dict())
+    assert torch.equal(
+        evaluate(copied, molecule())["forces"], evaluate(model, molecule())["forces"]
+    )
+
+
 def test_conversion_of_stock_models_is_left_to_mace():
     from mace.cli import convert_e3nn_cueq
 
-    config = convert_e3nn_cueq.extract_config_mace_model(MODELS["stock"]())
+    config = convert_e3nn_cueq.extract_config_mace_model(built("stock"))
     assert str(config["hidden_irreps"]) == "4x0e+4x1o"
