@@ -12,7 +12,9 @@ from ase import Atoms
 from ase.io import read, write
 from mace.modules import ScaleShiftMACE
 from mace_under_test import REPOSITORY, RESIDUAL, evaluate, without_eqplugin
+from typer.testing import CliRunner
 
+from eqplugin.cli import app
 from eqplugin.errors import EqPluginError
 from eqplugin.mace._irreps import ModelSpec
 from eqplugin.mace.train import parse, train
@@ -94,9 +96,8 @@ def log_of(work_dir):
 
 
 @pytest.mark.parametrize("family", [STEERABLE, KHOP])
-def test_short_training_lowers_the_loss_and_writes_stock_files(ethanol, tmp_path, family):
+def test_short_training_lowers_the_loss(ethanol, tmp_path, family):
     model = trained(ethanol, tmp_path, **family, max_num_epochs=20, lr=0.03)
-    assert type(model) is ScaleShiftMACE
     assert ModelSpec.of(model).model == family["model"]
     losses = [
         float(line.split("loss=")[1].split(",")[0])
@@ -105,6 +106,11 @@ def test_short_training_lowers_the_loss_and_writes_stock_files(ethanol, tmp_path
     ]
     assert len(losses) == 21
     assert min(losses[1:]) < 0.9 * losses[0]
+
+
+def test_training_writes_stock_files(ethanol, tmp_path):
+    model = trained(ethanol, tmp_path, **STEERABLE, max_num_epochs=1)
+    assert type(model) is ScaleShiftMACE
     printed = without_eqplugin(
         """
 import ase.io
@@ -118,8 +124,7 @@ print(repr(atoms.get_potential_energy()))
     )
     expected = evaluate(model, read(ethanol / "valid.xyz", 0))["energy"].item()
     assert abs(float(printed.split()[-1]) - expected) < 1e-9  # of 310 eV
-    compiled = torch.jit.load(tmp_path / "run_compiled.model")
-    assert float(compiled.r_max) == 3.0
+    assert float(torch.jit.load(tmp_path / "run_compiled.model").r_max) == 3.0
 
 
 def test_our_loop_trains_stock_models_as_mace_does(ethanol, tmp_path):
@@ -416,8 +421,8 @@ def test_command_says_one_sentence_and_exits_with_1(ethanol, tmp_path):
 
 
 def test_help_lists_both_kinds_of_options():
-    done = command("mace-train", "--help")
-    assert done.returncode == 0
+    done = CliRunner().invoke(app, ["mace-train", "--help"])
+    assert done.exit_code == 0
     for option in ("--feature_dim", "--hops", "--swa", "--restart_latest", "--foundation_model"):
         assert option in done.stdout
 
