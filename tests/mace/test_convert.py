@@ -152,7 +152,7 @@ def test_signs_of_e3nn_0_6_are_refused_and_out_is_left_alone(tmp_path):
     torch.save(model, tmp_path / "modern.model")
     out = tmp_path / "out.model"
     out.write_text("precious")
-    with pytest.raises(ConventionError, match="e3nn 0.6"):
+    with pytest.raises(ConventionError, match=r"e3nn 0\.6"):
         convert_model(tmp_path / "modern.model", out, "0.4")
     assert out.read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["modern.model", "out.model"]
