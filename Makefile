@@ -18,11 +18,13 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## create .venv with everything pinned
 
+# mace-torch without its dependencies: it pins an e3nn that NequIP cannot use (docs/mace-compat.md)
 # torch first and by its exact pin: a range would fetch the newest CUDA build on a CPU machine
 $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt "torch==2.13.0"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-deps "mace-torch==0.3.16"
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## train five models on ethanol, compare them, run MD: demo/report.md

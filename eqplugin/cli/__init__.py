@@ -8,6 +8,9 @@ from eqplugin._version import __version__
 from eqplugin.cli.budget import budget
 from eqplugin.cli.data import app as data_app
 from eqplugin.cli.demo import demo
+from eqplugin.cli.doctor import doctor
+from eqplugin.cli.mace import PASS_ON, mace, mace_convert
+from eqplugin.cli.mace_train import TRAIN_SETTINGS, mace_export, mace_train
 
 __all__ = ["app"]
 
@@ -40,4 +43,9 @@ def main(
 
 app.command()(budget)
 app.command()(demo)
+app.command()(doctor)
+app.command(context_settings=PASS_ON)(mace)
+app.command()(mace_convert)
+app.command(context_settings=TRAIN_SETTINGS, add_help_option=False)(mace_train)
+app.command()(mace_export)
 app.add_typer(data_app, name="data")

@@ -1,0 +1,252 @@
+"""Checks of the installation: what is here, whether it works, and what to do where it does not."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+__all__ = ["Finding", "Verdict", "diagnose"]
+
+MACE_TESTED = "0.3.16"
+PARITY_TOLERANCE = 1e-12
+INSTALL_MACE = f"pip install --no-deps mace-torch=={MACE_TESTED}"
+
+
+class Verdict(StrEnum):
+    """How bad a finding is: only a fault makes `eqplugin doctor` fail."""
+
+    ok = "ok"
+    note = "note"
+    fault = "FAULT"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        check: what was looked at.
+        verdict: ok, note (something optional is absent) or fault (something will not work).
+        found: what is there.
+        advice: what to do about it; empty where nothing is to be done.
+    """
+
+    check: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """For JSON."""
+        return asdict(self)
+
+
+def diagnose() -> Iterator[Finding]:
+    """Look at everything, one finding after the other; takes some seconds, and never raises."""
+    for check in (_python, _requirements, _extension, _mace, _parity, _cuda, _kernels, _compiler):
+        try:
+            yield from check()
+        except Exception as error:
+            yield Finding(
+                check.__name__.strip("_"),
+                Verdict.fault,
+                f"the check itself failed: {type(error).__name__}: {error}",
+                "Please report this with the output of `pip freeze`.",
+            )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _required(distribution: str) -> dict[str, Requirement]:
+    """Requirements of an installed distribution that apply here, without extras."""
+    requirements = map(Requirement, metadata.requires(distribution) or [])
+    return {
+        requirement.name.lower(): requirement
+        for requirement in requirements
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    }
+
+
+def _python() -> Iterator[Finding]:
+    version = platform.python_version()
+    good = tuple(int(part) for part in version.split(".")[:2]) >= (3, 11)
+    yield Finding(
+        "python",
+        Verdict.ok if good else Verdict.fault,
+        version,
+        "" if good else "Use Python 3.11 or newer.",
+    )
+
+
+def _requirements() -> Iterator[Finding]:
+    """What eqplugin requires; torch is imported too, since a broken CUDA library shows there."""
+    for name, requirement in _required("eqplugin").items():
+        version = _version(name)
+        if version is not None and requirement.specifier.contains(version, prereleases=True):
+            if name in ("torch", "e3nn", "nequip", "ase"):
+                yield _importable(name, version)
+            continue
+        advice = f'pip install "{name}{requirement.specifier}"'
+        if name in ("nequip", "e3nn") and version is not None and _version("mace-torch"):
+            advice = (
+                "MACE's pin on e3nn 0.4.4 made pip choose an old version: "
+                f"pip uninstall mace-torch; {advice}; {INSTALL_MACE}"
+            )
+        found = "not installed" if version is None else f"{version}, needs {requirement.specifier}"
+        yield Finding(name, Verdict.fault, found, advice)
+
+
+def _importable(name: str, version: str) -> Finding:
+    try:
+        importlib.import_module(name)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        return Finding(
+            name,
+            Verdict.fault,
+            f"{version}, but importing it fails: {reason}",
+            f"pip install --force-reinstall {name}=={version}",
+        )
+    return Finding(name, Verdict.ok, version)
+
+
+def _extension() -> Iterator[Finding]:
+    names = {point.value for point in metadata.entry_points(group="nequip.extension")}
+    good = "eqplugin" in names
+    yield Finding(
+        "nequip sees eqplugin",
+        Verdict.ok if good else Verdict.fault,
+        "yes" if good else "no entry point nequip.extension",
+        "" if good else "Install eqplugin with pip rather than by PYTHONPATH.",
+    )
+
+
+def _mace() -> Iterator[Finding]:
+    version = _version("mace-torch")
+    if version is None:
+        yield Finding("mace", Verdict.note, "not installed", f"For MACE: {INSTALL_MACE}")
+        return
+    tested = version == MACE_TESTED
+    yield Finding(
+        "mace",
+        Verdict.ok if tested else Verdict.note,
+        version,
+        "" if tested else f"Tested with {MACE_TESTED}: watch the line on parity.",
+    )
+    missing = []
+    for name, requirement in _required("mace-torch").items():
+        if name != "e3nn" and _version(name) is None:
+            missing.append(f"{name}{requirement.specifier}")
+    if missing:
+        yield Finding(
+            "what mace needs",
+            Verdict.fault,
+            f"absent: {', '.join(missing)}",
+            "pip install " + " ".join(f'"{name}"' for name in missing),
+        )
+
+
+def _parity() -> Iterator[Finding]:
+    """Two small MACE models against numbers from e3nn 0.4.4."""
+    if _version("mace-torch") is None:
+        return
+    check = "mace as on e3nn 0.4.4"
+    try:
+        from eqplugin.mace import reference
+        from eqplugin.mace.compat import is_active
+        from eqplugin.mace.compat.versions import reason_for_no_repair
+
+        stored = reference.stored_results()
+        worst = 0.0
+        for name in reference.SENSITIVE:
+            found = reference.evaluate(reference.build(name))
+            worst = max(worst, *reference.deviations(found, stored[name]).values())
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        yield Finding(
+            check,
+            Verdict.fault,
+            f"a small model fails: {type(error).__name__}: {reason}",
+            f"Reinstall MACE: {INSTALL_MACE}",
+        )
+        return
+    how = "repaired" if is_active() else f"not repaired ({reason_for_no_repair()})"
+    good = worst <= PARITY_TOLERANCE
+    yield Finding(
+        check,
+        Verdict.ok if good else Verdict.fault,
+        f"{how}, largest difference {worst:.1e} (eV, eV/Å, eV/Å³)",
+        ""
+        if good
+        else f"MACE's numbers are not its published ones: use e3nn 0.6.0 and {INSTALL_MACE}",
+    )
+
+
+def _cuda() -> Iterator[Finding]:
+    import torch
+
+    if torch.cuda.is_available():
+        names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+        yield Finding("CUDA", Verdict.ok, f"{torch.version.cuda}: {', '.join(sorted(names))}")
+        return
+    if shutil.which("nvidia-smi") and _succeeds(["nvidia-smi", "-L"]):
+        build = torch.version.cuda or "none, a CPU build"
+        yield Finding(
+            "CUDA",
+            Verdict.fault,
+            f"there is a GPU, but torch cannot use it (built for CUDA: {build})",
+            "Install the torch build for your driver: https://pytorch.org/get-started/locally",
+        )
+        return
+    yield Finding("CUDA", Verdict.note, "no GPU found; everything runs on the CPU")
+
+
+def _kernels() -> Iterator[Finding]:
+    for name, purpose in (
+        ("openequivariance", "faster NequIP and MACE on GPUs"),
+        ("cuequivariance-torch", "faster MACE on NVIDIA GPUs"),
+    ):
+        version = _version(name)
+        yield Finding(
+            name,
+            Verdict.note if version is None else Verdict.ok,
+            "not installed (optional)" if version is None else version,
+            f"For {purpose}: pip install {name}" if version is None else "",
+        )
+
+
+def _compiler() -> Iterator[Finding]:
+    """nequip-compile and torch.compile call a C++ compiler."""
+    candidates = [os.environ.get("CXX"), "g++", "clang++"]
+    for compiler in filter(None, candidates):
+        path = shutil.which(compiler)
+        if path and _succeeds([path, "--version"]):
+            yield Finding("C++ compiler", Verdict.ok, path)
+            return
+    yield Finding(
+        "C++ compiler",
+        Verdict.note,
+        "none found",
+        "nequip-compile needs one: apt install g++, or conda install gxx",
+    )
+
+
+def _succeeds(command: list[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False

@@ -1,0 +1,293 @@
+"""Look at the training data before MACE does: it gives absent labels the weight zero, silently."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+from ase.io import iread
+from mace.tools.scripts_utils import check_path_ase_read
+
+from eqplugin.data import check_files, raise_on_errors, read_e0s
+from eqplugin.errors import EqPluginError
+
+__all__ = ["check_training_data"]
+
+# keys that ASE moves into a calculator, where MACE looks for them as well
+_IN_CALCULATOR = ("energy", "forces", "stress")
+_NAMED_E0S = ("average", "foundation", "estimated")
+# pretraining sets that MACE downloads by name
+_NAMED_SETS = ("mp", "matpes_pbe", "matpes_r2scan", "omat")
+
+
+@dataclass(frozen=True)
+class HeadData:
+    """Files and keys of one head.
+
+    Args:
+        name: of the head.
+        files: role (``train``, ``valid``, ``test``) -> paths that ASE can read.
+        keys: label -> key in the file.
+        e0s: as given by the user.
+        elements: atomic numbers given by the user, or None.
+    """
+
+    name: str
+    files: dict[str, list[str]]
+    keys: dict[str, str]
+    e0s: Any
+    elements: list[int] | None
+
+
+def check_training_data(args: argparse.Namespace) -> None:
+    """Refuse data that would train on nothing; write E0s in the form MACE reads.
+
+    Args:
+        args: options of ``mace-train``. ``E0s`` may also be JSON, chemical symbols or a file of
+            isolated atoms; it is replaced by MACE's ``{1: -13.6, ...}``.
+
+    Raises:
+        EqPluginError: for missing files, absent or non-finite labels, unknown elements, absent
+            E0s.
+    """
+    if args.heads is None:
+        args.E0s = _check_head(_head("Default", vars(args), args), args)
+        return
+    heads = _literal(args.heads, "--heads")
+    for name, options in heads.items():
+        if not isinstance(options, Mapping):
+            raise EqPluginError(f"--heads: '{name}' must be a dictionary of files and E0s.")
+        head = _head(name, {**vars(args), **options}, args)
+        options["E0s"] = _check_head(head, args)
+    args.heads = repr(heads)
+
+
+def _literal(text: Any, option: str) -> dict:
+    try:
+        value = text if isinstance(text, Mapping) else ast.literal_eval(str(text))
+    except (ValueError, SyntaxError) as error:
+        raise EqPluginError(f"{option} cannot be read: write a Python dictionary.") from error
+    if not isinstance(value, Mapping):
+        raise EqPluginError(f"{option} must be a dictionary, such as {{'name': {{...}}}}.")
+    return dict(value)
+
+
+def _head(name: str, options: Mapping[str, Any], args: argparse.Namespace) -> HeadData:
+    files = {}
+    for role in ("train", "valid", "test"):
+        given = options.get(f"{role}_file") or []
+        paths = [given] if isinstance(given, str) else list(given)
+        files[role] = [p for p in paths if p not in _NAMED_SETS and _readable_by_ase(p)]
+        if role == "train" and not paths:
+            raise EqPluginError(f"No training data for head {name}: give --train_file.")
+    keys = {
+        label: options.get("info_keys", {}).get(label)
+        or options.get("arrays_keys", {}).get(label)
+        or options[f"{label}_key"]
+        for label in ("energy", "forces", "stress", "virials")
+    }
+    elements = options.get("atomic_numbers")
+    if isinstance(elements, str):
+        try:
+            elements = [int(z) for z in ast.literal_eval(elements)]
+        except (ValueError, SyntaxError, TypeError) as error:
+            raise EqPluginError(
+                f"--atomic_numbers {elements} cannot be read: write a list such as [1, 6, 8]."
+            ) from error
+    return HeadData(name, files, keys, options.get("E0s"), elements)
+
+
+def _readable_by_ase(path: str) -> bool:
+    if not Path(path).exists():
+        raise EqPluginError(f"{path} does not exist: check the path.")
+    return check_path_ase_read(path)
+
+
+def _check_head(head: HeadData, args: argparse.Namespace) -> Any:
+    """Check one head's data; return its E0s as MACE wants them."""
+    paths = [path for paths in head.files.values() for path in paths]
+    if not paths:
+        return head.e0s  # HDF5 or LMDB, written by MACE's own preprocessing
+    labels = {key: label for label, key in head.keys.items() if label in _IN_CALCULATOR}
+    report = check_files(
+        paths,
+        required=(),
+        species=None if head.elements is None else [chemical_symbols[z] for z in head.elements],
+        r_max=args.r_max,
+        key_mapping=labels,
+        exclude_keys=[key for key in _IN_CALCULATOR if key not in labels],
+    )
+    raise_on_errors(report)
+    for warning in report.warnings:
+        logging.warning(warning.message)
+    present = {s.path: tuple(s.labels) for s in report.files}
+    found = _Elements(head)
+    for role, files in head.files.items():
+        for path in files:
+            found.add(role, path, _check_labels(path, head.keys, args, present[path]))
+    found.check_roles()
+    return _e0s(head, found, args)
+
+
+def _needed(args: argparse.Namespace) -> list[str]:
+    """Labels without which the loss of the training would be zero in part."""
+    if "dipole" in args.loss:
+        return []
+    needed = {"forces_only": ["forces"], "stress": ["energy", "forces", "stress"]}
+    needed["virials"] = ["energy", "forces", "virials"]
+    labels = needed.get(args.loss, ["energy", "forces"])
+    weights = {"energy": args.energy_weight, "forces": args.forces_weight}
+    return [label for label in labels if weights.get(label, 1.0) != 0.0]
+
+
+def _is_isolated_atom(atoms: Atoms) -> bool:
+    return len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom"
+
+
+def _has(atoms: Atoms, key: str) -> bool:
+    results = atoms.calc.results if atoms.calc and key in _IN_CALCULATOR else {}
+    return key in results or key in atoms.info or key in atoms.arrays
+
+
+def _check_labels(
+    path: str, keys: Mapping[str, str], args: argparse.Namespace, present: tuple[str, ...]
+) -> set[int]:
+    """Check that every frame has what the loss needs; return the atomic numbers of the file."""
+    elements: set[int] = set()
+    missing: dict[str, list[int]] = {label: [] for label in _needed(args)}
+    frames = 0
+    for index, atoms in enumerate(iread(path, index=":", parallel=False)):
+        if _is_isolated_atom(atoms):
+            continue
+        frames += 1
+        elements |= set(atoms.numbers.tolist())
+        for label, indices in missing.items():
+            if not _has(atoms, keys[label]):
+                indices.append(index)
+    if not frames:
+        raise EqPluginError(f"{path} holds only isolated atoms: give frames to learn from.")
+    for label, indices in missing.items():
+        if len(indices) == frames:
+            raise EqPluginError(_no_label(path, label, keys[label], present))
+        if indices and not args.allow_missing_labels:
+            raise EqPluginError(
+                f"{path}: {len(indices)} of {frames} frames (first: {indices[0]}) have no "
+                f"'{keys[label]}' and would get zero weight: label or remove them, or say "
+                f"--allow_missing_labels."
+            )
+    return elements
+
+
+_LIKE = {"energy": "energ", "forces": "force", "stress": "stress", "virials": "virial"}
+
+
+def _no_label(path: str, label: str, key: str, present: tuple[str, ...]) -> str:
+    have = f"its label keys are {', '.join(present)}" if present else "it has no label at all"
+    like = [k for k in present if _LIKE[label] in k.lower()]
+    if like:
+        advice = f"add --{label}_key {like[0]}"
+    elif label == "forces" and any(_LIKE["energy"] in k.lower() for k in present):
+        advice = "label the frames, or train on energies alone with --forces_weight 0"
+    else:
+        advice = f"name the right key with --{label}_key, or label the frames"
+    return f"{path}: no frame has '{key}' ({have}): {advice}."
+
+
+class _Elements:
+    """Elements by role, and where each was seen first."""
+
+    def __init__(self, head: HeadData) -> None:
+        self.head = head
+        self.seen: dict[str, dict[int, str]] = {"train": {}, "valid": {}, "test": {}}
+
+    def add(self, role: str, path: str, elements: set[int]) -> None:
+        for z in elements:
+            self.seen[role].setdefault(z, path)
+
+    def check_roles(self) -> None:
+        """Elements of test frames must be known; those of validation alone are never learnt."""
+        known = set(self.head.elements or {**self.seen["train"], **self.seen["valid"]})
+        for role, elements in self.seen.items():
+            for z, path in sorted(elements.items()):
+                if z not in known:
+                    self._refuse(z, path, role)
+                if role != "train" and self.seen["train"] and z not in self.seen["train"]:
+                    self._refuse(z, path, role)
+
+    def _refuse(self, z: int, path: str, role: str) -> None:
+        names = ", ".join(chemical_symbols[k] for k in sorted(self.seen["train"]))
+        raise EqPluginError(
+            f"{path}: the {role} data hold {chemical_symbols[z]}, which no training frame holds "
+            f"({names}): remove such frames or add training data."
+        )
+
+    def needed(self) -> list[int]:
+        return sorted(self.head.elements or {**self.seen["train"], **self.seen["valid"]})
+
+
+def _e0s(head: HeadData, found: _Elements, args: argparse.Namespace) -> Any:
+    """E0s in MACE's form, complete; None where MACE takes them from the training file."""
+    given = head.e0s
+    if isinstance(given, str) and given.lower() in _NAMED_E0S:
+        if given.lower() != "average" and args.foundation_model is None:
+            raise EqPluginError(f"--E0s {given} needs a --foundation_model to take them from.")
+        return given
+    isolated = _isolated_atoms(head)
+    if isolated:
+        energies, source = isolated, f"the isolated atoms in {', '.join(head.files['train'])}"
+        given_on = None  # MACE prefers those in the file
+    elif given is None:
+        if args.statistics_file is not None:
+            return None
+        raise EqPluginError(
+            "E0s are missing and the training file holds no isolated atoms: give --E0s as a file "
+            "of isolated atoms, a dictionary such as '{1: -13.6, 8: -2041.8}', or 'average'."
+        )
+    else:
+        energies = _read_e0s(given)
+        source = "--E0s"
+        given_on = repr({atomic_numbers[s]: e for s, e in energies.items()})
+    lacking = [chemical_symbols[z] for z in found.needed() if chemical_symbols[z] not in energies]
+    if lacking:
+        raise EqPluginError(
+            f"No E0 for {', '.join(lacking)} in {source} (given: {', '.join(energies)}): add the "
+            f"isolated-atom energies, computed with the method of the data."
+        )
+    return given_on
+
+
+def _read_e0s(given: Any) -> dict[str, float]:
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        try:
+            given = ast.literal_eval(given)  # MACE's form; JSON with plain numbers reads the same
+        except (ValueError, SyntaxError) as error:
+            raise EqPluginError(
+                f"--E0s {given} cannot be read: write {{1: -13.6, 8: -2041.8}}."
+            ) from error
+    return read_e0s(given)
+
+
+def _isolated_atoms(head: HeadData) -> dict[str, float]:
+    """Energies of the training files' isolated atoms, by chemical symbol."""
+    energies: dict[str, float] = {}
+    key = head.keys["energy"]
+    for path in head.files["train"]:
+        for index, atoms in enumerate(iread(path, index=":", parallel=False)):
+            if not _is_isolated_atom(atoms):
+                continue
+            symbol = atoms.get_chemical_symbols()[0]
+            if not _has(atoms, key):
+                raise EqPluginError(
+                    f"{path}, frame {index}: the isolated {symbol} atom has no '{key}', which "
+                    f"MACE would take for an E0 of zero: add it or remove the frame."
+                )
+            results = atoms.calc.results if atoms.calc else {}
+            energies[symbol] = float(results.get(key, atoms.info.get(key)))
+    return energies

@@ -1,0 +1,108 @@
+"""MACE's places that assume equal irreps in every layer: answered for our models, or refused.
+
+Left alone, conversions to accelerated kernels log the mismatch at debug level and leave weights
+random, and ``get_descriptors`` cuts features at the wrong columns.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from mace.calculators import mace as calculators
+from mace.cli import (
+    convert_cueq_e3nn,
+    convert_e3nn_cueq,
+    convert_e3nn_hybrid,
+    convert_e3nn_oeq,
+    convert_oeq_e3nn,
+)
+from mace.modules.models import ScaleShiftMACE
+from mace.tools import model_script_utils, scripts_utils
+
+from eqplugin.errors import EqPluginError
+from eqplugin.mace._irreps import ModelSpec
+from eqplugin.mace.export import config_wrapper, descriptors, rebuild
+
+__all__ = ["install"]
+
+_CONVERSIONS = {
+    convert_cueq_e3nn: "cuEquivariance",
+    convert_e3nn_cueq: "cuEquivariance",
+    convert_e3nn_hybrid: "cuEquivariance",
+    convert_e3nn_oeq: "OpenEquivariance",
+    convert_oeq_e3nn: "OpenEquivariance",
+}
+_MARK = "_eqplugin_guard"
+
+
+def install() -> None:
+    """Install the guards once; stock models are passed on unchanged."""
+    for module, backend in _CONVERSIONS.items():
+        _exchange(module, "extract_config_mace_model", functools.partial(_refusing, backend))
+    _exchange(scripts_utils, "extract_config_mace_model", config_wrapper)
+    _exchange(model_script_utils, "extract_config_mace_model", config_wrapper)
+    for module in (scripts_utils, calculators):
+        _exchange(module, "extract_model", _extract_model)
+    _exchange(calculators.MACECalculator, "get_descriptors", _get_descriptors)
+
+
+def _exchange(owner: Any, name: str, wrap: Callable[[Callable], Callable]) -> None:
+    stock = getattr(owner, name)
+    if not hasattr(stock, _MARK):
+        wrapped = wrap(stock)
+        setattr(wrapped, _MARK, True)
+        setattr(owner, name, wrapped)
+
+
+def _refusing(backend: str, stock: Callable) -> Callable:
+    @functools.wraps(stock)
+    def extract(model: torch.nn.Module) -> dict[str, Any]:
+        spec = ModelSpec.of(model)
+        if spec is not None:
+            layers = int(model.num_interactions)
+            if spec.plan(layers, getattr(model, "use_so3", False)).is_stock:
+                model.__class__ = ScaleShiftMACE  # it is the stock model, weight for weight
+                return stock(model)
+            raise EqPluginError(
+                f"This {spec.model} cannot be converted to or from {backend}: the conversion "
+                f"assumes equal channels and the same irreps in every layer and would leave "
+                f"weights random; use it as it is (for LAMMPS: `eqplugin mace-export`)."
+            )
+        return stock(model)
+
+    return extract
+
+
+def _extract_model(stock: Callable) -> Callable:
+    @functools.wraps(stock)
+    def extract(model: torch.nn.Module, map_location: str = "cpu") -> torch.nn.Module:
+        if ModelSpec.of(model) is None:
+            return stock(model, map_location=map_location)
+        return rebuild(model).to(map_location)
+
+    return extract
+
+
+def _get_descriptors(stock: Callable) -> Callable:
+    @functools.wraps(stock)
+    def get(
+        self: calculators.MACECalculator,
+        atoms: Any = None,
+        invariants_only: bool = True,
+        num_layers: int = -1,
+    ) -> Any:
+        atoms = self.atoms if atoms is None else atoms
+        if atoms is None or not any(ModelSpec.of(model) for model in self.models):
+            return stock(self, atoms, invariants_only, num_layers)
+        layers = None if num_layers == -1 else num_layers
+        found = [
+            np.concatenate(descriptors(model, atoms, layers, invariants_only), axis=1)
+            for model in self.models
+        ]
+        return found[0] if self.num_models == 1 else found
+
+    return get

@@ -1,0 +1,303 @@
+"""MACE's training loop with a full state after every epoch, so that resumed equals straight.
+
+MACE 0.3.16 keeps the best model only: under EMA the averaged weights instead of the raw ones,
+without the EMA itself, the data order, the lowest loss or the patience, and it repeats the epoch
+of the checkpoint. Here the same steps run in the same order (``mace/tools/train.py``, MIT), and
+``TAG_resume.pt`` beside MACE's own checkpoints holds what those lack.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mace.tools import train as _stock_function  # noqa: F401 - makes sure the module is loaded
+from mace.tools.checkpoint import CheckpointState
+
+from eqplugin.errors import EqPluginError
+
+__all__ = ["TrainingLoop", "resume_path"]
+
+
+def resume_path(checkpoint_handler: Any) -> Path:
+    """Where the full state of a run lies: beside MACE's checkpoints, under the same tag."""
+    return Path(checkpoint_handler.io.directory) / f"{checkpoint_handler.io.tag}_resume.pt"
+
+
+@dataclass
+class Progress:
+    """What the loop itself remembers from epoch to epoch."""
+
+    epoch: int
+    lowest_loss: float = np.inf
+    valid_loss: float = np.inf
+    patience_counter: int = 0
+    stage_two: bool = False
+    keep_last: bool = False
+    stepped: bool = False
+    old_checkpoint: str | None = None
+
+
+@dataclass
+class TrainingLoop:
+    """One call of MACE's ``tools.train``, with the same arguments.
+
+    Args:
+        resume: continue from the full state if there is one.
+        arguments: keyword arguments of ``mace.tools.train``.
+    """
+
+    resume: bool
+    arguments: dict[str, Any]
+    progress: Progress = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(self.arguments["start_epoch"])
+
+    def __getattr__(self, name: str) -> Any:
+        # only reached for names that are not fields: the arguments of mace.tools.train
+        try:
+            return self.__dict__["arguments"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    # ---- the loop
+
+    def run(self) -> None:
+        """Train until ``max_num_epochs`` or until the patience is over."""
+        path = resume_path(self.checkpoint_handler)
+        if self.resume and path.is_file():
+            self._load(path)
+        else:
+            self._first_validation()
+        progress = self.progress
+        while progress.epoch < self.max_num_epochs:
+            self._before_epoch()
+            self._train()
+            stop = progress.epoch % self.eval_interval == 0 and self._validate()
+            if self.distributed:
+                torch.distributed.barrier()
+                stop = self._agree(stop)
+            progress.epoch += 1
+            progress.stepped = True
+            if self.rank == 0:
+                self._save(path)
+            if stop:
+                break
+        logging.info("Training complete")
+
+    def _first_validation(self) -> None:
+        logging.info("===========TRAINING===========")
+        logging.info("Started training, reporting errors on validation set")
+        for name, loader in self.valid_loaders.items():
+            loss, metrics = _module().evaluate(
+                model=self.model,
+                loss_fn=self.loss_fn,
+                data_loader=loader,
+                output_args=self.output_args,
+                device=self.device,
+            )
+            _module().valid_err_log(loss, metrics, self.logger, self.log_errors, None, name)
+            self.progress.valid_loss = loss  # as in MACE, the last head decides
+
+    def _in_stage_two(self) -> bool:
+        return self.swa is not None and self.progress.epoch >= self.swa.start
+
+    def _before_epoch(self) -> None:
+        """Learning-rate schedule; change of loss and averaging in stage two."""
+        progress = self.progress
+        if not self._in_stage_two():
+            if progress.stepped:
+                self.lr_scheduler.step(metrics=progress.valid_loss)
+            return
+        if not progress.stage_two:
+            logging.info("Changing loss based on Stage Two Weights")
+            progress.lowest_loss = np.inf
+            progress.stage_two = True
+            progress.keep_last = True
+        self.arguments["loss_fn"] = self.swa.loss_fn
+        self.swa.model.update_parameters(self.model)
+        if progress.stepped:
+            self.swa.scheduler.step()
+
+    def _train(self) -> None:
+        if self.distributed:
+            self.train_sampler.set_epoch(self.progress.epoch)
+        if self._schedule_free():
+            self.optimizer.train()
+        _module().train_one_epoch(
+            model=self.model,
+            loss_fn=self.loss_fn,
+            data_loader=self.train_loader,
+            optimizer=self.optimizer,
+            epoch=self.progress.epoch,
+            output_args=self.output_args,
+            max_grad_norm=self.max_grad_norm,
+            ema=self.ema,
+            logger=self.logger,
+            device=self.device,
+            distributed=self.distributed,
+            distributed_model=self.distributed_model,
+            rank=self.rank,
+        )
+        if self.distributed:
+            torch.distributed.barrier()
+
+    def _schedule_free(self) -> bool:
+        return "ScheduleFree" in type(self.optimizer).__name__
+
+    def _averaged(self) -> Any:
+        return self.ema.average_parameters() if self.ema is not None else nullcontext()
+
+    def _validate(self) -> bool:
+        """Validate and keep the best model; return whether the patience is over."""
+        progress = self.progress
+        model = self.model if self.distributed_model is None else self.distributed_model
+        if self._schedule_free():
+            self.optimizer.eval()
+        wandb_log: dict[str, Any] = {}
+        with self._averaged():
+            for name, loader in self.valid_loaders.items():
+                loss, metrics = _module().evaluate(
+                    model=model,
+                    loss_fn=self.loss_fn,
+                    data_loader=loader,
+                    output_args=self.output_args,
+                    device=self.device,
+                )
+                progress.valid_loss = loss
+                if self.rank == 0:
+                    _module().valid_err_log(
+                        loss, metrics, self.logger, self.log_errors, progress.epoch, name
+                    )
+                    wandb_log[name] = {
+                        "epoch": progress.epoch,
+                        "valid_loss": loss,
+                        "valid_rmse_e_per_atom": metrics["rmse_e_per_atom"],
+                        "valid_rmse_f": metrics["rmse_f"],
+                    }
+            self._plot(model)
+        if self.log_wandb and self.rank == 0:
+            import wandb
+
+            wandb.log(wandb_log)
+        return self.rank == 0 and self._keep_best()
+
+    def _plot(self, model: torch.nn.Module) -> None:
+        if self.plotter and self.progress.epoch % self.plotter.plot_frequency == 0:
+            try:
+                self.plotter.plot(self.progress.epoch, model, self.rank)
+            except Exception as error:  # a plot must not end a training
+                logging.warning(f"Plotting failed: {error}")
+
+    def _keep_best(self) -> bool:
+        progress = self.progress
+        if progress.valid_loss < progress.lowest_loss:
+            progress.lowest_loss = progress.valid_loss
+            progress.patience_counter = 0
+            self._checkpoint(progress.keep_last)
+            progress.keep_last = self.save_all_checkpoints
+            return False
+        progress.patience_counter += 1
+        over = progress.patience_counter >= self.patience
+        if over:
+            self._report_patience()
+        if self.save_all_checkpoints:
+            self._checkpoint(True)
+        if over and self.swa is not None and progress.epoch < self.swa.start:
+            progress.epoch = self.swa.start
+            return False
+        return over
+
+    def _report_patience(self) -> None:
+        then = ""
+        if self.swa is not None and self.progress.epoch < self.swa.start:
+            then = " and starting Stage Two"
+        logging.info(
+            f"Stopping optimization after {self.progress.patience_counter} epochs without "
+            f"improvement{then}"
+        )
+
+    def _checkpoint(self, keep_last: bool) -> None:
+        with self._averaged():
+            self.checkpoint_handler.save(
+                state=CheckpointState(self.model, self.optimizer, self.lr_scheduler),
+                epochs=self.progress.epoch,
+                keep_last=keep_last,
+            )
+
+    def _agree(self, stop: bool) -> bool:
+        """Let the first process decide for all; skipping to stage two has to be told as well."""
+        told = torch.tensor([float(stop), float(self.progress.epoch)], device=self.device)
+        torch.distributed.broadcast(told, src=0)
+        self.progress.epoch = int(told[1].item())
+        return bool(told[0].item())
+
+    # ---- the full state
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "lr_scheduler": self.lr_scheduler,
+        }
+        if self.ema is not None:
+            parts["ema"] = self.ema
+        if self.swa is not None:
+            parts["swa_model"] = self.swa.model
+            parts["swa_scheduler"] = self.swa.scheduler
+        return parts
+
+    def _save(self, path: Path) -> None:
+        self.progress.old_checkpoint = self.checkpoint_handler.io.old_path
+        state = {name: part.state_dict() for name, part in self._parts().items()}
+        state["progress"] = dict(vars(self.progress))
+        state["torch_rng"] = torch.get_rng_state()
+        state["data_order"] = self.train_loader.generator.get_state()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".tmp")
+        torch.save(state, unfinished)
+        os.replace(unfinished, path)  # an interruption leaves the previous state whole
+
+    def _load(self, path: Path) -> None:
+        state = self._read(path)
+        for name, part in self._parts().items():
+            if name not in state:
+                raise EqPluginError(
+                    f"{path} was written without {name.split('_')[0]}: resume with the options of "
+                    f"the interrupted run, or start anew under another --name."
+                )
+            try:
+                part.load_state_dict(state[name])
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise EqPluginError(
+                    f"{path} belongs to another model or optimizer ({name} does not fit): resume "
+                    f"with the options of the interrupted run, or start anew under another --name."
+                ) from error
+        self.progress = Progress(**state["progress"])
+        self.checkpoint_handler.io.old_path = self.progress.old_checkpoint
+        torch.set_rng_state(state["torch_rng"].cpu())
+        self.train_loader.generator.set_state(state["data_order"].cpu())
+        logging.info(f"Resuming from {path} at epoch {self.progress.epoch}")
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            return torch.load(path, map_location=self.device, weights_only=False)
+        except Exception as error:  # a damaged file fails in many ways
+            raise EqPluginError(
+                f"{path} cannot be read ({type(error).__name__}): remove it to resume from MACE's "
+                f"last checkpoint, or leave --restart_latest out."
+            ) from error
+
+
+def _module() -> Any:
+    """``mace/tools/train.py``; ``mace.tools.train`` is the function of the same name."""
+    import sys
+
+    return sys.modules["mace.tools.train"]

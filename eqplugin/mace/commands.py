@@ -1,0 +1,53 @@
+"""MACE's own commands, run in this process with the repairs on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from eqplugin.errors import EqPluginError
+from eqplugin.mace import compat
+
+__all__ = ["UnknownCommandError", "available_commands", "run_command"]
+
+_PREFIX = "mace_"
+
+
+class UnknownCommandError(EqPluginError):
+    """A name that is none of MACE's commands."""
+
+
+def available_commands() -> dict[str, metadata.EntryPoint]:
+    """MACE's console scripts by name: ``mace_run_train``, ``mace_eval_configs``, ..."""
+    scripts = metadata.distribution("mace-torch").entry_points.select(group="console_scripts")
+    return {script.name: script for script in sorted(scripts, key=lambda script: script.name)}
+
+
+def run_command(name: str, arguments: Sequence[str]) -> int:
+    """Run one of MACE's commands, as its console script would, with the repairs on.
+
+    Args:
+        name: e.g. ``mace_run_train``; the prefix may be left out.
+        arguments: its command line.
+
+    Returns:
+        the exit status. What the command raises is not caught.
+
+    Raises:
+        UnknownCommandError: when MACE has no such command.
+    """
+    commands = available_commands()
+    script = commands.get(name) or commands.get(_PREFIX + name)
+    if script is None:
+        known = ", ".join(command.removeprefix(_PREFIX) for command in commands)
+        raise UnknownCommandError(f"MACE has no command {name}; choose one of: {known}.")
+    compat.apply()
+    main = script.load()
+    before = sys.argv
+    sys.argv = [script.name, *arguments]
+    try:
+        status = main()
+    finally:
+        sys.argv = before
+    return status if isinstance(status, int) else 0

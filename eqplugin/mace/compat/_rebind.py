@@ -1,0 +1,29 @@
+"""Replacing a function under every name that MACE's loaded modules know it by."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+__all__ = ["rebind"]
+
+
+def rebind(original: Any, replacement: Any) -> list[str]:
+    """Replace ``original`` in every loaded module of the package ``mace``.
+
+    MACE imports names (``from mace.tools.compile import disable_e3nn_codegen``), so a new value in
+    the defining module alone would not reach modules that were imported before. Modules that are
+    imported later take the new value from the defining module.
+
+    Returns:
+        the places changed, as ``module.name``.
+    """
+    places = []
+    for module_name, module in list(sys.modules.items()):
+        if module is None or not (module_name == "mace" or module_name.startswith("mace.")):
+            continue
+        for name, value in list(vars(module).items()):
+            if value is original:
+                setattr(module, name, replacement)
+                places.append(f"{module_name}.{name}")
+    return places

@@ -1,0 +1,100 @@
+"""Reading modules that were pickled on e3nn 0.4.x, as MACE's ``.model`` files are.
+
+Each repair adds to ``__setstate__`` what e3nn 0.6 expects and 0.4.x did not store; a state that
+e3nn 0.6 wrote is passed on untouched. Constants (Clebsch-Gordan tensors) are stored in the file,
+so an old model keeps its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import e3nn.nn
+import e3nn.o3
+import e3nn.o3._spherical_harmonics as sh
+from e3nn.o3._linear import LinearSlices
+from e3nn.util import prod
+from e3nn.util.codegen import CodeGenMixin
+from torch import nn
+
+__all__ = ["repair"]
+
+_State = dict[str, Any]
+
+
+def _tag_torchscript(state: _State) -> _State:
+    """e3nn/util/codegen/_mixin.py:115 unpacks (kind, bytes); 0.4.x stored TorchScript bytes."""
+    codegen = state.get("__codegen__")
+    if not isinstance(codegen, dict) or not any(isinstance(v, bytes) for v in codegen.values()):
+        return state
+    tagged = {
+        name: ("torchscript", value) if isinstance(value, bytes) else value
+        for name, value in codegen.items()
+    }
+    return {**state, "__codegen__": tagged}
+
+
+def _add_sph_func(module: nn.Module) -> None:
+    """e3nn/o3/_spherical_harmonics.py:100 calls self.sph_func; 0.4.x called a global function."""
+    if "sph_func" not in module.__dict__:
+        module.sph_func = sh._spherical_harmonics
+
+
+def _add_paths(module: nn.Module) -> None:
+    """e3nn/nn/_activation.py:94 walks self.paths; 0.4.x zipped irreps_in and acts."""
+    if "paths" not in module.__dict__:
+        module.paths = [
+            (mul, (ir.l, ir.p), act)
+            for (mul, ir), act in zip(module.irreps_in, module.acts, strict=True)
+        ]
+
+
+def _add_did_compile_right(module: nn.Module) -> None:
+    """e3nn/o3/_tensor_product/_tensor_product.py:516 asks whether right() was compiled.
+
+    0.4.x always stored a graph for it: a real one, or one that raises when it is called. True keeps
+    both as they were.
+    """
+    if "_did_compile_right" not in module.__dict__:
+        module._did_compile_right = True
+
+
+def _add_weight_index_slices(module: nn.Module) -> None:
+    """e3nn/o3/_linear.py:245-249 stores slices of the flat weight, one for each instruction."""
+    if "weight_index_slices" in module.__dict__:
+        return
+    slices, start = [], 0
+    for instruction in module.instructions:
+        stop = start + prod(instruction.path_shape)
+        slices.append(LinearSlices(slice(start, stop, None), instruction.path_shape))
+        start = stop
+    module.weight_index_slices = slices
+
+
+def _extend_setstate(
+    cls: type[nn.Module],
+    before: Callable[[_State], _State] | None = None,
+    after: Callable[[nn.Module], None] | None = None,
+) -> None:
+    """Let ``cls.__setstate__`` change the state before, or the module after, it is set."""
+    original = cls.__setstate__
+    if getattr(original, "_eqplugin", None) is cls:
+        return
+
+    def __setstate__(self: nn.Module, state: _State) -> None:
+        original(self, state if before is None else before(state))
+        if after is not None:
+            after(self)
+
+    __setstate__._eqplugin = cls
+    cls.__setstate__ = __setstate__
+
+
+def repair() -> None:
+    """Let e3nn's classes read what e3nn 0.4.x wrote."""
+    _extend_setstate(CodeGenMixin, before=_tag_torchscript)
+    _extend_setstate(e3nn.o3.SphericalHarmonics, after=_add_sph_func)
+    _extend_setstate(e3nn.nn.Activation, after=_add_paths)
+    _extend_setstate(e3nn.o3.TensorProduct, after=_add_did_compile_right)
+    _extend_setstate(e3nn.o3.Linear, after=_add_weight_index_slices)

@@ -1,0 +1,256 @@
+"""What leaves a MACE model: its configuration, its descriptors, files for LAMMPS.
+
+MACE 0.3.16 assumes the same irreps in every layer in these places, and its ML-IAP export goes
+through cuEquivariance; here neither is needed. Everything works for stock models as well.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from e3nn.o3 import Irrep, Irreps
+from e3nn.util import jit
+from mace import data
+from mace.calculators.lammps_mace import LAMMPS_MACE
+from mace.calculators.lammps_mliap_mace import LAMMPS_MLIAP_MACE
+from mace.modules.models import MACE
+from mace.tools import scripts_utils, torch_geometric
+from mace.tools.utils import AtomicNumberTable
+from numpy.typing import NDArray
+
+from eqplugin.errors import EqPluginError
+from eqplugin.mace._irreps import ModelSpec
+from eqplugin.mace.models import FAMILIES, as_family, as_stock
+
+__all__ = [
+    "FORMATS",
+    "config_wrapper",
+    "descriptors",
+    "export_lammps",
+    "extract_config",
+    "load_model",
+    "rebuild",
+]
+
+FORMATS = ("libtorch", "mliap")
+_stock_extract = scripts_utils.extract_config_mace_model
+
+
+def load_model(path: str | os.PathLike[str], device: str = "cpu") -> torch.nn.Module:
+    """Load a ``.model`` file, ours under our class.
+
+    Args:
+        path: written by MACE or eqplugin. It is a pickle: open only files that you trust.
+        device: where the weights go.
+
+    Raises:
+        EqPluginError: for a missing, damaged or foreign file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise EqPluginError(f"{path} does not exist: give a .model file of MACE.")
+    try:
+        model = torch.load(path, map_location=device, weights_only=False)
+    except Exception as error:  # a damaged pickle fails in many ways
+        raise EqPluginError(
+            f"{path} cannot be read as a model ({type(error).__name__}): give a .model file of "
+            f"MACE, not a checkpoint or a compiled model."
+        ) from error
+    if not isinstance(model, MACE):
+        raise EqPluginError(
+            f"{path} holds a {type(model).__name__}, not a MACE model: give the .model file that "
+            f"training writes."
+        )
+    return as_family(model)
+
+
+def extract_config(model: torch.nn.Module) -> dict[str, Any]:
+    """Constructor arguments that build the model's architecture again.
+
+    Args:
+        model: a ScaleShiftMACE of MACE or of ours.
+
+    Returns:
+        For our models the arguments of their class in :data:`eqplugin.mace.models.FAMILIES`; for
+        others what MACE's ``extract_config_mace_model`` returns.
+    """
+    spec = ModelSpec.of(model)
+    config = _stock_extract(as_stock(model))
+    if spec is None:
+        return config
+    del config["hidden_irreps"]
+    config |= {
+        "feature_dim": spec.feature_dim,
+        "max_L": spec.max_L,
+        "hidden_irreps": spec.hidden_irreps,
+        "num_channels": spec.num_channels,
+    }
+    if spec.model == "KHopInvariantMACE":
+        config |= {"hops": spec.hops, "reset_width": spec.reset_width}
+    config["correlation"] = [_correlation(product) for product in model.products]
+    config["atomic_numbers"] = [int(z) for z in model.atomic_numbers]
+    return config
+
+
+def _correlation(product: torch.nn.Module) -> int:
+    return len(product.symmetric_contractions.contractions[0].weights) + 1
+
+
+def rebuild(model: torch.nn.Module) -> torch.nn.Module:
+    """Build the model anew from its configuration and give it the same weights.
+
+    Raises:
+        EqPluginError: when a weight finds no place, which would leave it random.
+    """
+    spec = ModelSpec.of(model)
+    cls = type(model) if spec is None else FAMILIES[spec.model]
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(next(model.parameters()).dtype)
+    try:
+        copied = cls(**extract_config(model))
+    finally:
+        torch.set_default_dtype(previous)
+    try:
+        copied.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise EqPluginError(
+            f"This {cls.__name__} cannot be rebuilt from its configuration: it was built with "
+            f"options that MACE does not store."
+        ) from error
+    return copied.to(next(model.parameters()).device)
+
+
+def config_wrapper(stock: Callable) -> Callable:
+    """Let MACE's ``extract_config_mace_model`` understand our models."""
+
+    @functools.wraps(stock)
+    def extract(model: torch.nn.Module) -> dict[str, Any]:
+        if ModelSpec.of(model) is None:
+            return stock(model)
+        as_family(model)  # callers go on with model.__class__(**config)
+        return extract_config(model)
+
+    return extract
+
+
+def descriptors(
+    model: torch.nn.Module,
+    atoms: Atoms,
+    num_layers: int | None = None,
+    invariants_only: bool = True,
+) -> list[NDArray]:
+    """Node features after each layer.
+
+    MACE's ``get_descriptors`` cuts them as if all layers had the irreps of the first.
+
+    Args:
+        model: any MACE model.
+        atoms: the structure.
+        num_layers: how many layers from the first; None: all.
+        invariants_only: keep the scalars (0e) alone.
+
+    Returns:
+        One array per layer: (num_atoms, scalars of the layer) or (num_atoms, its dimension).
+
+    Raises:
+        EqPluginError: for a number of layers that the model does not have.
+    """
+    layers = len(model.products)
+    if num_layers is not None and not 1 <= num_layers <= layers:
+        raise EqPluginError(
+            f"num_layers={num_layers} is not possible: the model has {layers} layers."
+        )
+    features = model(_batch(model, atoms), compute_force=False)["node_feats"].detach().cpu().numpy()
+    found, start = [], 0
+    for product in model.products:
+        irreps = Irreps(str(product.linear.irreps_out))
+        layer = features[:, start : start + irreps.dim]
+        start += irreps.dim
+        if invariants_only:
+            keep = [s for s, (_, ir) in zip(irreps.slices(), irreps, strict=True) if _scalar(ir)]
+            layer = np.concatenate([layer[:, part] for part in keep], axis=1)
+        found.append(layer)
+    return found[:num_layers]
+
+
+def _scalar(ir: Irrep) -> bool:
+    return ir == Irrep(0, 1)
+
+
+def _batch(model: torch.nn.Module, atoms: Atoms) -> dict[str, torch.Tensor]:
+    weight = next(model.parameters())
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(weight.dtype)
+    try:
+        config = data.config_from_atoms(atoms, key_specification=data.KeySpecification({}, {}))
+        heads = getattr(model, "heads", ["Default"])
+        config.head = heads[-1]
+        item = data.AtomicData.from_config(
+            config,
+            z_table=AtomicNumberTable([int(z) for z in model.atomic_numbers]),
+            cutoff=float(model.r_max),
+            heads=heads,
+        )
+    finally:
+        torch.set_default_dtype(previous)
+    loader = torch_geometric.dataloader.DataLoader([item], batch_size=1, shuffle=False)
+    return next(iter(loader)).to(weight.device).to_dict()
+
+
+def export_lammps(
+    model: torch.nn.Module,
+    out: str | os.PathLike[str],
+    format: str = "libtorch",
+    head: str | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Path:
+    """Write a model for LAMMPS.
+
+    Args:
+        model: any MACE model without accelerated kernels; it is not changed.
+        out: file to write.
+        format: ``"libtorch"`` for ``pair_style mace``, ``"mliap"`` for ``pair_style mliap
+            unified`` (faster on GPUs, several of them at once; the file is a pickle).
+        head: of a model with several; None: the last.
+        dtype: float32 halves memory and time per step at about 1e-6 eV per atom.
+
+    Returns:
+        The path written.
+
+    Raises:
+        EqPluginError: for an unknown format, dtype or head.
+    """
+    if format not in FORMATS:
+        raise EqPluginError(f"format={format!r} is not known: use {' or '.join(FORMATS)}.")
+    if dtype not in (torch.float32, torch.float64):
+        raise EqPluginError(f"dtype={dtype} is not possible: use float32 or float64.")
+    heads = getattr(model, "heads", None) or [None]
+    if head is not None and head not in heads:
+        raise EqPluginError(f"head={head!r} is not in the model: it has {', '.join(heads)}.")
+    # under MACE's own class: the file must load where eqplugin is unknown
+    model = as_stock(copy.deepcopy(model)).to("cpu", dtype)
+    chosen = {"head": head if head is not None else heads[-1]}
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(out.name + ".tmp")
+    previous = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)  # the wrappers register buffers of the default dtype
+    try:
+        if format == "mliap":
+            model.lammps_mliap = True
+            torch.save(LAMMPS_MLIAP_MACE(model, **chosen), unfinished)
+        else:
+            jit.compile(LAMMPS_MACE(model, **chosen)).save(str(unfinished))
+        os.replace(unfinished, out)
+    finally:
+        torch.set_default_dtype(previous)
+        unfinished.unlink(missing_ok=True)
+    return out

@@ -1,0 +1,300 @@
+"""`eqplugin mace-train`: MACE's own trainer with our models, checked input and exact resuming.
+
+Every option and YAML config of ``mace_run_train`` is accepted; the work is done by
+``mace.cli.run_train.run``. A few of its names are exchanged while it runs, and put back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+import torch
+from e3nn.util import jit
+from mace import data, tools
+from mace.cli import run_train
+from mace.tools import model_script_utils
+
+from eqplugin.errors import EqPluginError
+from eqplugin.mace._build import configure_with_families, families_built_by, spec_from
+from eqplugin.mace._data_checks import check_training_data
+from eqplugin.mace._irreps import ModelSpec
+from eqplugin.mace._loop import TrainingLoop
+from eqplugin.mace.export import config_wrapper
+from eqplugin.mace.models import FAMILIES
+
+__all__ = ["build_parser", "parse", "train"]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return MACE's parser with our models and options added."""
+    parser = tools.build_default_arg_parser()
+    parser.prog = "eqplugin mace-train"
+    for action in parser._actions:
+        if action.dest == "model":
+            action.choices = [*action.choices, *FAMILIES]
+    ours = parser.add_argument_group("eqplugin", "options of SteerableMACE and KHopInvariantMACE")
+    ours.add_argument(
+        "--feature_dim",
+        type=int,
+        default=None,
+        help="feature dimension D = sum_l mul_l (2l+1), met exactly; with --max_L",
+    )
+    ours.add_argument(
+        "--hops",
+        type=int,
+        default=None,
+        help="KHopInvariantMACE: products between two resets to scalars; left out: never",
+    )
+    ours.add_argument(
+        "--reset_width",
+        type=int,
+        default=None,
+        help="KHopInvariantMACE: scalars a reset keeps; default: those of the feature budget",
+    )
+    ours.add_argument(
+        "--zero_shift",
+        action="store_true",
+        help="our models: an isolated atom has exactly its E0, as with --model MACE; default: E0 "
+        "plus the mean interaction energy of the training data, which learns energies faster",
+    )
+    ours.add_argument(
+        "--allow_missing_labels",
+        action="store_true",
+        help="accept frames without energy or forces; they get zero weight in the loss",
+    )
+    parser.error = _one_sentence
+    return parser
+
+
+def _one_sentence(message: str) -> NoReturn:
+    sentence = message[:1].upper() + message[1:]
+    raise EqPluginError(f"{sentence}; `eqplugin mace-train --help` lists the options.")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse and check the options; nothing is written.
+
+    Args:
+        argv: as on the command line, ``--config FILE.yaml`` included.
+
+    Raises:
+        EqPluginError: for anything that could not end in a trained model.
+    """
+    try:
+        args = build_parser().parse_args(list(argv))
+    except OSError as error:
+        raise EqPluginError(f"The config file cannot be read ({error}): check the path.") from error
+    if args.model in FAMILIES:
+        _check_family(args)
+    else:
+        _check_stock(args)
+    _check_numbers(args)
+    check_training_data(args)
+    return args
+
+
+def _check_family(args: argparse.Namespace) -> None:
+    if args.model == "SteerableMACE" and args.hops is not None:
+        raise EqPluginError("--hops belongs to --model KHopInvariantMACE: change one of the two.")
+    for flag, backend in (
+        ("enable_cueq", "cuEquivariance"),
+        ("only_cueq", "cuEquivariance"),
+        ("enable_oeq", "OpenEquivariance"),
+    ):
+        if getattr(args, flag):
+            raise EqPluginError(
+                f"--{flag} is not possible with {args.model}: {backend} conversion assumes the "
+                f"same irreps in every layer and would leave weights random; leave it out."
+            )
+    if args.foundation_model is not None and args.pt_train_file is not None:
+        raise EqPluginError(
+            f"Multi-head fine-tuning with replay (--pt_train_file) is not possible with "
+            f"{args.model}: leave it out for plain fine-tuning, or use --heads from scratch."
+        )
+    if args.lora:
+        raise EqPluginError(
+            f"--lora is not tried with {args.model}: fine-tune all weights, or --freeze layers."
+        )
+    if args.zero_shift and "Residual" in args.interaction_first:
+        raise EqPluginError(
+            "--zero_shift has no effect with a residual first layer, which gives an isolated atom "
+            "an energy of its own: add --interaction_first RealAgnosticInteractionBlock."
+        )
+    spec = spec_from(args)
+    plan = spec.plan(args.num_interactions, args.use_so3)
+    if plan.uniform_base.lmax > args.max_ell:
+        raise EqPluginError(
+            f"max_L={plan.uniform_base.lmax} is higher than max_ell={args.max_ell}, the degree of "
+            f"the edge harmonics: raise --max_ell or lower --max_L."
+        )
+    # MACE's checks know equal channels only; the blocks are fitted to the plan afterwards
+    args.eqplugin_spec = spec
+    args.hidden_irreps = str(plan.uniform_base)
+    args.num_channels = args.max_L = None
+
+
+def _check_stock(args: argparse.Namespace) -> None:
+    for name in ("feature_dim", "hops", "reset_width", "zero_shift"):
+        if getattr(args, name) is not None and getattr(args, name) is not False:
+            raise EqPluginError(
+                f"--{name} is not an option of --model {args.model}: use --model "
+                f"{' or '.join(FAMILIES)}."
+            )
+    if args.max_L is not None and args.max_L < 0:
+        raise EqPluginError(f"max_L={args.max_L} is not possible: give an integer >= 0.")
+    if args.num_channels is not None and args.num_channels < 1:
+        raise EqPluginError(
+            f"num_channels={args.num_channels} is not possible: give an integer >= 1."
+        )
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    for name in (
+        "max_num_epochs",
+        "batch_size",
+        "num_interactions",
+        "correlation",
+        "eval_interval",
+    ):
+        if getattr(args, name) < 1:
+            raise EqPluginError(
+                f"{name}={getattr(args, name)} is not possible: give an integer >= 1."
+            )
+    if not args.r_max > 0:
+        raise EqPluginError(f"r_max={args.r_max} is not possible: give a cutoff in A > 0.")
+    if args.valid_file is None and args.heads is None and not 0 < args.valid_fraction < 1:
+        raise EqPluginError(
+            f"valid_fraction={args.valid_fraction} is not possible: give a number between 0 and "
+            f"1, or a --valid_file."
+        )
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise EqPluginError("--device cuda: PyTorch sees no CUDA device here; use --device cpu.")
+
+
+def train(argv: Sequence[str]) -> None:
+    """Train a MACE model; see ``eqplugin mace-train --help`` for the options.
+
+    Files are those of ``mace_run_train`` (models, checkpoints, logs, results), and
+    ``checkpoints/TAG_resume.pt`` for ``--restart_latest``.
+
+    Args:
+        argv: as on the command line.
+
+    Raises:
+        EqPluginError: for bad input, before anything is written.
+    """
+    args = parse(argv)
+    with _exchanged(args), _surroundings_kept():
+        run_train.run(args)
+
+
+@contextmanager
+def _surroundings_kept() -> Iterator[None]:
+    """MACE sets torch's default dtype and adds log handlers; a Python caller gets its own back."""
+    root = logging.getLogger()
+    previous, handlers, level = torch.get_default_dtype(), list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(previous)
+        root.setLevel(level)
+        for handler in [h for h in root.handlers if h not in handlers]:
+            root.removeHandler(handler)
+            handler.close()
+
+
+@contextmanager
+def _exchanged(args: argparse.Namespace) -> Iterator[None]:
+    """MACE's names that our trainer needs to be others, for the length of one run."""
+    spec = getattr(args, "eqplugin_spec", None) or ModelSpec(args.model)
+    with ExitStack() as stack:
+        for owner, name, replacement in (
+            (run_train, "configure_model", configure_with_families(run_train.configure_model)),
+            (
+                model_script_utils,
+                "_build_model",
+                families_built_by(model_script_utils._build_model, spec),
+            ),
+            (
+                run_train,
+                "extract_config_mace_model",
+                config_wrapper(run_train.extract_config_mace_model),
+            ),
+            (run_train, "init_distributed", _with_gloo(run_train.init_distributed)),
+            (run_train, "DDP", _ddp),
+            (run_train, "jit", SimpleNamespace(compile=_loud(jit.compile))),
+            (data, "load_from_xyz", _with_isolated_atoms(data.load_from_xyz)),
+            (tools, "train", _resumable(args.restart_latest)),
+        ):
+            stack.enter_context(patch.object(owner, name, replacement))
+        yield
+
+
+def _resumable(restart_latest: bool) -> Callable[..., None]:
+    def run_loop(**arguments: Any) -> None:
+        TrainingLoop(restart_latest, arguments).run()
+
+    return run_loop
+
+
+def _with_gloo(stock: Callable) -> Callable:
+    """Start a process group on CPU too, where MACE 0.3.16 starts none."""
+
+    @functools.wraps(stock)
+    def init(args: argparse.Namespace) -> tuple[int, int, int]:
+        ranks = stock(args)
+        if args.distributed and not torch.distributed.is_initialized():
+            rank, _, world_size = ranks
+            torch.distributed.init_process_group(
+                "gloo", init_method="env://", rank=rank, world_size=world_size
+            )
+        return ranks
+
+    return init
+
+
+def _ddp(model: torch.nn.Module, device_ids: Sequence[int]) -> torch.nn.Module:
+    """Data parallelism; on CPU no device may be named."""
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    return torch.nn.parallel.DistributedDataParallel(
+        model, device_ids=None if on_cpu else device_ids
+    )
+
+
+def _loud(stock: Callable) -> Callable:
+    """MACE swallows a failed TorchScript compilation; say at least that the file is missing."""
+
+    @functools.wraps(stock)
+    def compile_(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return stock(*args, **kwargs)
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            logging.warning(f"No *_compiled.model is written: TorchScript failed ({reason[0]}).")
+            raise
+
+    return compile_
+
+
+def _with_isolated_atoms(stock: Callable) -> Callable:
+    """Find E0s under the key ``energy``, which ASE moves out of MACE's sight (E0 = 0)."""
+
+    @functools.wraps(stock)
+    def load(file_path: str, key_specification: Any, *rest: Any, **more: Any) -> tuple:
+        energies, configs = stock(file_path, key_specification, *rest, **more)
+        if energies and key_specification.info_keys.get("energy") == "energy":
+            from ase.io import iread
+
+            for atoms in iread(file_path, index=":", parallel=False):
+                if len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom":
+                    energies[int(atoms.numbers[0])] = float(atoms.get_potential_energy())
+        return energies, configs
+
+    return load
