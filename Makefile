@@ -11,7 +11,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint format data clean
+.PHONY: help setup demo test test-all peers-mace lint format data clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,9 @@ test: $(STAMP) lint  ## what CI runs
 
 test-all: $(STAMP) lint  ## every test, the long ones too
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+
+peers-mace: $(STAMP)  ## MACE's own tests on the repaired MACE: make peers-mace SRC=path/to/mace
+	$(BIN)/python tools/peers_mace.py $(SRC)
 
 format: $(STAMP)  ## let ruff rewrite the code
 	$(BIN)/ruff check --fix .
