@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -53,6 +55,9 @@ def run_demo(out: Path, epochs: int, workers: int) -> None:
                 "installed with `make setup`."
             )
     out.mkdir(parents=True, exist_ok=True)
+    # the stacks' loading messages would tear the progress bars apart
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
     console = Console()
     console.print(Markdown(PLAN))
     with _progress(console) as progress:
