@@ -153,6 +153,7 @@ def main():
         "hardware": {"machine": platform.machine(), "processor": cpu_name()},
         "rows": rows,
     }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     partial = options.out.with_suffix(".part")
     partial.write_text(json.dumps(record, indent=1))
     partial.replace(options.out)

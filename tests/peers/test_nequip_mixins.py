@@ -63,6 +63,9 @@ KHOP = {
     f"khop-L{l_max}-h{hops}-{contraction}": khop(l_max, hops, contraction)
     for l_max, hops, contraction in product(range(4), (1, 2, None), ("bispectrum", "power", "drop"))
 }
+# The smoothness tests first ask for a force above 1e-4 eV/A at random weights; with three channels
+# seed 123 happens to draw less.
+KHOP["khop-L3-h1-bispectrum"]["seed"] = 5
 ALL = STEERABLE | KHOP
 QUICK = ["steerable-L1", "khop-L2-h1-bispectrum"]
 COVERING = [
