@@ -61,7 +61,7 @@ def budget(
     match: Match = typer.Option(
         Match.dimension,
         help="parameters: choose D per L so that the totals agree within 2 %; "
-        "the reference is --feature-dim at the lowest L given.",
+        "the reference is --feature-dim at the first L given.",
     ),
     num_layers: int = typer.Option(4, help="Number of convolutions."),
     num_types: int = typer.Option(3, help="Number of species."),
