@@ -36,12 +36,10 @@ lint: $(STAMP)  ## ruff and import layering
 	$(BIN)/lint-imports --no-cache
 
 test: $(STAMP) lint  ## what CI runs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not slow" --ignore tests/mace
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not slow" tests/mace
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not slow"
 
 test-all: $(STAMP) lint  ## every test, the long ones too
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --ignore tests/mace
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope tests/mace
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 peers-mace: $(STAMP)  ## MACE's own tests on the repaired MACE: make peers-mace SRC=path/to/mace
 	$(BIN)/python tools/peers_mace.py $(SRC)

@@ -9,7 +9,6 @@ L = 1, measured in the same run.
 """
 
 import argparse
-import json
 import platform
 import subprocess
 import time
@@ -27,6 +26,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from eqplugin.files import write_json
 from eqplugin.nequip import KHopInvariantModel, SteerableModel
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,10 +153,7 @@ def main():
         "hardware": {"machine": platform.machine(), "processor": cpu_name()},
         "rows": rows,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = options.out.with_suffix(".part")
-    partial.write_text(json.dumps(record, indent=1))
-    partial.replace(options.out)
+    write_json(options.out, record)
     print(f"written: {options.out}")
 
 

@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 
 from eqplugin.bench.forces import Predictions
+from eqplugin.files import whole_file
 from eqplugin.md.nve import NveRun
 
 mpl.use("Agg")  # files only: works without a display
@@ -32,10 +33,9 @@ STYLE = {
 
 
 def _save(figure: plt.Figure, path: Path) -> None:
-    partial = path.with_name(f"{path.stem}.part{path.suffix}")
-    figure.savefig(partial, bbox_inches="tight")
+    with whole_file(path) as partial:
+        figure.savefig(partial, bbox_inches="tight")
     plt.close(figure)
-    partial.replace(path)
 
 
 def plot_errors(

@@ -135,8 +135,8 @@ def check(
 
         eqplugin data check isolated_atoms.xyz --no-forces
     """
-    from eqplugin.data._files import write_json
     from eqplugin.data.check import check_files
+    from eqplugin.files import write_json
 
     wanted = {"energy": True, "forces": forces, "stress": stress}
     report = check_files(

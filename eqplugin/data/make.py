@@ -18,9 +18,10 @@ from ase import Atoms
 
 from eqplugin.data._cuau import CUAU
 from eqplugin.data._ethanol import ETHANOL
-from eqplugin.data._files import RECORD, read_record, sha256, write_frames, write_json
+from eqplugin.data._files import RECORD, read_record, sha256, write_frames
 from eqplugin.data._recipe import Dataset, FileRecipe
 from eqplugin.data.errors import DataError
+from eqplugin.files import write_json
 
 __all__ = ["DATASETS", "MadeFile", "get_dataset", "make_dataset", "make_frames"]
 
@@ -223,4 +224,4 @@ def _save(folder: Path, dataset: Dataset, record: dict) -> None:
     """Write the record with its files in the recipe's order, however they came to be made."""
     order = [recipe.filename for recipe in dataset.files]
     record["files"] = {n: record["files"][n] for n in order if n in record["files"]}
-    write_json(folder / RECORD, record)
+    write_json(folder / RECORD, record, error=DataError)

@@ -12,6 +12,7 @@ from ase.io import read
 
 from eqplugin.bench.forces import ForceErrors, Predictions, predict
 from eqplugin.demo.stacks import STACKS
+from eqplugin.files import whole_file, write_json
 from eqplugin.md.nve import NveRun, run_nve
 
 __all__ = ["MD_STEPS", "TEMPERATURES", "load_errors", "load_nve", "load_parity", "measure"]
@@ -53,12 +54,9 @@ def _measure_errors(calculator: object, folder: Path, data: Path) -> None:
         errors[temperature] = asdict(predictions.errors())
         parity[f"forces_{temperature}"] = predictions.forces
         parity[f"energies_{temperature}"] = predictions.energies
-    partial = folder / "parity.part.npz"
-    np.savez_compressed(partial, **parity)
-    partial.replace(folder / "parity.npz")
-    partial = folder / "errors.json.part"
-    partial.write_text(json.dumps(errors, indent=2))
-    partial.replace(folder / "errors.json")
+    with whole_file(folder / "parity.npz") as unfinished:
+        np.savez_compressed(unfinished, **parity)
+    write_json(folder / "errors.json", errors)
 
 
 def load_errors(folder: Path) -> dict[int, ForceErrors]:

@@ -16,6 +16,7 @@ from eqplugin.demo.measuring import TEMPERATURES, load_errors, load_nve, load_pa
 from eqplugin.demo.stacks import STACKS
 from eqplugin.demo.training import TrainedModel
 from eqplugin.demo.variants import FEATURE_DIM
+from eqplugin.files import write_text
 
 __all__ = ["write_report"]
 
@@ -86,9 +87,7 @@ def write_report(
         "",
     ]
     report = out / "report.md"
-    partial = out / "report.md.part"
-    partial.write_text("\n".join(lines))
-    partial.replace(report)
+    write_text(report, "\n".join(lines))
     return report
 
 

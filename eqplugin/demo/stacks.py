@@ -141,9 +141,9 @@ class Mace:
 
     def calculator(self, model: Path) -> Calculator:
         """See :class:`Stack`."""
-        from mace.calculators import MACECalculator
+        import eqplugin.mace  # noqa: F401, I001 - first: it repairs MACE and keeps its import quiet
 
-        import eqplugin.mace  # noqa: F401 - repairs MACE for the e3nn it shares with NequIP
+        from mace.calculators import MACECalculator
 
         return MACECalculator(model_paths=str(model), device="cpu", default_dtype="float32")
 

@@ -18,6 +18,7 @@ from threading import Event
 from eqplugin.demo.stacks import STACKS
 from eqplugin.demo.variants import Variant
 from eqplugin.errors import EqPluginError
+from eqplugin.files import write_json
 
 __all__ = ["TrainedModel", "train"]
 
@@ -167,9 +168,7 @@ def _read_state(folder: Path) -> dict:
 
 
 def _write_state(folder: Path, **state: object) -> None:
-    partial = folder / "run.json.part"
-    partial.write_text(json.dumps(state, indent=2))
-    partial.replace(folder / "run.json")
+    write_json(folder / "run.json", state)
 
 
 def _progress(variant: Variant, folder: Path) -> tuple[int, str]:

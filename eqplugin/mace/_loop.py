@@ -9,7 +9,6 @@ of the checkpoint. Here the same steps run in the same order (``mace/tools/train
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from mace.tools import train as _stock_function  # noqa: F401 - makes sure the m
 from mace.tools.checkpoint import CheckpointState
 
 from eqplugin.errors import EqPluginError
+from eqplugin.files import whole_file
 
 __all__ = ["TrainingLoop", "resume_path"]
 
@@ -260,10 +260,8 @@ class TrainingLoop:
         state["progress"] = dict(vars(self.progress))
         state["torch_rng"] = torch.get_rng_state()
         state["data_order"] = self.train_loader.generator.get_state()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        torch.save(state, unfinished)
-        os.replace(unfinished, path)  # an interruption leaves the previous state whole
+        with whole_file(path) as unfinished:  # an interruption leaves the previous state whole
+            torch.save(state, unfinished)
 
     def _load(self, path: Path) -> None:
         state = self._read(path)

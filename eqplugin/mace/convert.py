@@ -7,14 +7,10 @@ can run code when it is read: convert files from people you trust.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import io
-import os
 import pickle
-import tempfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -28,6 +24,7 @@ from e3nn.util.codegen import CodeGenMixin
 from torch import fx, nn
 
 from eqplugin.errors import EqPluginError
+from eqplugin.files import whole_file
 from eqplugin.mace.compat.convention import convention_of, require_legacy
 
 __all__ = ["ModelFileError", "Target", "convert_model", "load_model", "save_model"]
@@ -79,7 +76,7 @@ def convert_model(path: str | Path, out: str | Path, target: Target) -> nn.Modul
         require_legacy(model, f"Converting {path} to e3nn 0.4")
     else:
         convention_of(model)  # a model of mixed signs is refused
-    with _replacing(Path(out)) as temporary:
+    with whole_file(out, error=ModelFileError) as temporary:
         save_model(model, temporary, target)
         _compare(model, load_model(temporary), path)
     return model
@@ -129,28 +126,6 @@ def _is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
-@contextlib.contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A temporary file beside ``out`` that takes its place when the body succeeds."""
-    if out.is_dir() or not out.parent.is_dir():
-        what = "is a directory" if out.is_dir() else f"is in {out.parent}, which does not exist"
-        raise ModelFileError(f"{out} {what}: name a file to write.")
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
-    except OSError as error:
-        raise ModelFileError(f"{out} cannot be written: {error.strerror}.") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp gives 0600
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _compare(model: nn.Module, again: nn.Module, path: str | Path) -> None:

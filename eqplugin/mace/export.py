@@ -27,6 +27,7 @@ from mace.tools.utils import AtomicNumberTable
 from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
+from eqplugin.files import whole_file
 from eqplugin.mace._irreps import ModelSpec
 from eqplugin.mace.models import FAMILIES, as_family, as_stock
 
@@ -239,18 +240,15 @@ def export_lammps(
     model = as_stock(copy.deepcopy(model)).to("cpu", dtype)
     chosen = {"head": head if head is not None else heads[-1]}
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(out.name + ".tmp")
     previous = torch.get_default_dtype()
     torch.set_default_dtype(dtype)  # the wrappers register buffers of the default dtype
     try:
-        if format == "mliap":
-            model.lammps_mliap = True
-            torch.save(LAMMPS_MLIAP_MACE(model, **chosen), unfinished)
-        else:
-            jit.compile(LAMMPS_MACE(model, **chosen)).save(str(unfinished))
-        os.replace(unfinished, out)
+        with whole_file(out) as unfinished:
+            if format == "mliap":
+                model.lammps_mliap = True
+                torch.save(LAMMPS_MLIAP_MACE(model, **chosen), unfinished)
+            else:
+                jit.compile(LAMMPS_MACE(model, **chosen)).save(str(unfinished))
     finally:
         torch.set_default_dtype(previous)
-        unfinished.unlink(missing_ok=True)
     return out

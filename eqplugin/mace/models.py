@@ -20,6 +20,7 @@ from mace.modules.models import ScaleShiftMACE
 from eqplugin.budget import BudgetError
 from eqplugin.mace._irreps import SPEC_ATTRIBUTE, ModelSpec
 from eqplugin.mace._layers import BlockOptions, fit_layers
+from eqplugin.mace.compat.jitmode import building_eagerly
 
 __all__ = ["FAMILIES", "KHopInvariantMACE", "SteerableMACE", "as_family", "as_stock"]
 
@@ -78,15 +79,10 @@ class SteerableMACE(ScaleShiftMACE):
             kwargs.get("keep_last_layer_irreps", False),
         )
         _check_degrees(plan.uniform_base.lmax, kwargs["max_ell"])
-        # grandparent's constructor by name: a subclass must not run its parent's plan first
-        ScaleShiftMACE.__init__(self, hidden_irreps=plan.uniform_base, **kwargs)
-        options = BlockOptions(
-            correlation=kwargs["correlation"],
-            mlp_irreps=Irreps(kwargs["MLP_irreps"]),
-            gate=kwargs["gate"],
-            readout_cls=kwargs.get("readout_cls") or NonLinearReadoutBlock,
-        )
-        fit_layers(self, plan, options)
+        with building_eagerly():
+            # grandparent's constructor by name: a subclass must not run its parent's plan first
+            ScaleShiftMACE.__init__(self, hidden_irreps=plan.uniform_base, **kwargs)
+            fit_layers(self, plan, _block_options(kwargs))
         setattr(self, SPEC_ATTRIBUTE, spec.to_json())
 
     def __reduce_ex__(self, protocol: int) -> tuple:
@@ -179,6 +175,15 @@ def as_family(model: torch.nn.Module) -> torch.nn.Module:
     if spec is not None:
         model.__class__ = FAMILIES[spec.model]
     return model
+
+
+def _block_options(kwargs: dict[str, Any]) -> BlockOptions:
+    return BlockOptions(
+        correlation=kwargs["correlation"],
+        mlp_irreps=Irreps(kwargs["MLP_irreps"]),
+        gate=kwargs["gate"],
+        readout_cls=kwargs.get("readout_cls") or NonLinearReadoutBlock,
+    )
 
 
 def _text(irreps: str | Irreps | None) -> str | None:

@@ -165,7 +165,7 @@ def test_an_interrupted_run_leaves_whole_files_and_resumes(tiny, tmp_path, monke
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    from eqplugin.data._files import write_json
+    from eqplugin.files import write_json
 
     write_json(tmp_path / "x.json", {"a": 1})
     with pytest.raises(ValueError, match="JSON"):

@@ -6,7 +6,7 @@
 * `signs`: MACE builds with the Clebsch-Gordan signs of e3nn 0.4.x,
 * `convention`: models record these signs,
 * `copying`: ``copy.deepcopy`` keeps generated code as it is,
-* `jitmode`: e3nn's jit mode is restored after MACE changed it.
+* `jitmode`: models are built in e3nn's mode "eager", and the mode is restored afterwards.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Replacing a function under every name that MACE's loaded modules know it by."""
+"""Where the repairs take hold: functions under every name of theirs, and the model classes."""
 
 from __future__ import annotations
 
 import sys
 from typing import Any
 
-__all__ = ["rebind"]
+__all__ = ["model_classes", "rebind"]
 
 
 def rebind(original: Any, replacement: Any) -> list[str]:
@@ -27,3 +27,12 @@ def rebind(original: Any, replacement: Any) -> list[str]:
                 setattr(module, name, replacement)
                 places.append(f"{module_name}.{name}")
     return places
+
+
+def model_classes() -> list[type]:
+    """The classes of mace/modules/models.py that all models derive from; older MACE has fewer."""
+    import mace.modules.models
+
+    names = ("MACE", "AtomicDipolesMACE", "AtomicDielectricMACE", "EnergyDipolesMACE")
+    found = [getattr(mace.modules.models, name, None) for name in names]
+    return [cls for cls in found if cls is not None]

@@ -13,7 +13,7 @@ from torch import nn
 
 from eqplugin.errors import EqPluginError
 from eqplugin.mace.compat import signs
-from eqplugin.mace.compat._rebind import rebind
+from eqplugin.mace.compat._rebind import model_classes, rebind
 
 __all__ = [
     "ATTRIBUTE",
@@ -143,11 +143,8 @@ def repair() -> None:
     conversions to cuEquivariance and OpenEquivariance (``run`` in mace/cli/convert_e3nn_*.py) take
     the coefficients of the running process instead of the model's, so they check it.
     """
-    import mace.modules.models
-
-    for name in ("MACE", "AtomicDipolesMACE", "AtomicDielectricMACE", "EnergyDipolesMACE"):
-        cls = getattr(mace.modules.models, name, None)
-        if cls is not None and not hasattr(cls.__init__, "_eqplugin"):
+    for cls in model_classes():
+        if not hasattr(cls.__init__, "_eqplugin"):
             cls.__init__ = _recording(cls.__init__)
     for kernel, name in (
         ("cuEquivariance", "convert_e3nn_cueq"),

@@ -1,16 +1,18 @@
-"""MACE's ``disable_e3nn_codegen`` leaves e3nn in another mode than it found; this one does not."""
+"""e3nn's jit mode: MACE builds in "eager" and leaves the mode as it found it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import e3nn
 import mace.tools.compile
 
-from eqplugin.mace.compat._rebind import rebind
+from eqplugin.mace.compat._rebind import model_classes, rebind
 
-__all__ = ["disable_e3nn_codegen", "repair"]
+__all__ = ["building_eagerly", "disable_e3nn_codegen", "repair"]
 
 
 @contextmanager
@@ -28,8 +30,25 @@ def disable_e3nn_codegen() -> Iterator[None]:
         )
 
 
+@contextmanager
+def building_eagerly() -> Iterator[None]:
+    """Build e3nn modules in the mode "eager", e3nn's default on torch >= 2.10, whatever it is now.
+
+    Built in the mode "script", e3nn 0.6's SphericalHarmonics holds a function that can neither be
+    pickled nor copied, so the model could not be saved. The mode need not be the user's choice:
+    NequIP's ``conditional_torchscript_mode`` (nequip/utils/compile.py:17-29) leaves "script"
+    behind whenever it has built a model for torch.compile in the same process.
+    """
+    before = e3nn.get_optimization_defaults()["jit_mode"]
+    e3nn._OPT_DEFAULTS["jit_mode"] = "eager"
+    try:
+        yield
+    finally:
+        e3nn._OPT_DEFAULTS["jit_mode"] = before
+
+
 def repair() -> None:
-    """Repair mace/tools/compile.py:35-40.
+    """Repair mace/tools/compile.py:35-40, and let MACE's models be built in the mode "eager".
 
     There, ``set_optimization_defaults(jit_script_fx=True)`` at the end turns e3nn's ``jit_mode``
     from "eager" (its default on torch >= 2.10) into "script", for NequIP as well; after an
@@ -38,3 +57,16 @@ def repair() -> None:
     original = mace.tools.compile.disable_e3nn_codegen
     if original is not disable_e3nn_codegen:
         rebind(original, disable_e3nn_codegen)
+    for cls in model_classes():
+        if not hasattr(cls.__init__, "_eqplugin_eager"):
+            cls.__init__ = _eagerly(cls.__init__)
+
+
+def _eagerly(init: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(init)
+    def __init__(self: object, *args: Any, **kwargs: Any) -> None:
+        with building_eagerly():
+            init(self, *args, **kwargs)
+
+    __init__._eqplugin_eager = True
+    return __init__
