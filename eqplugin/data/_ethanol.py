@@ -55,7 +55,7 @@ def _tblite(**settings: object) -> object:
         from tblite.ase import TBLite
     except ImportError as error:
         raise DataError(
-            "GFN2-xTB labels need tblite, which is not installed: pip install 'eqplugin[xtb]'."
+            "GFN2-xTB labels need tblite, which is not installed: pip install tblite threadpoolctl."
         ) from error
     return TBLite(method=METHOD["method"], accuracy=METHOD["accuracy"], verbosity=0, **settings)
 
