@@ -17,6 +17,7 @@ from mace.tools.scripts_utils import check_path_ase_read
 
 from eqplugin.data import check_files, raise_on_errors, read_e0s
 from eqplugin.errors import EqPluginError
+from eqplugin.mace._hdf5_checks import check_hdf5, hdf5_files
 
 __all__ = ["check_training_data"]
 
@@ -34,6 +35,7 @@ class HeadData:
     Args:
         name: of the head.
         files: role (``train``, ``valid``, ``test``) -> paths that ASE can read.
+        prepared: HDF5 files or folders of them, written by MACE's own preprocessing.
         keys: label -> key in the file.
         e0s: as given by the user.
         elements: atomic numbers given by the user, or None.
@@ -41,6 +43,7 @@ class HeadData:
 
     name: str
     files: dict[str, list[str]]
+    prepared: list[str]
     keys: dict[str, str]
     e0s: Any
     elements: list[int] | None
@@ -80,11 +83,12 @@ def _literal(text: Any, option: str) -> dict:
 
 
 def _head(name: str, options: Mapping[str, Any], args: argparse.Namespace) -> HeadData:
-    files = {}
+    files, prepared = {}, []
     for role in ("train", "valid", "test"):
         given = options.get(f"{role}_file") or []
         paths = [given] if isinstance(given, str) else list(given)
         files[role] = [p for p in paths if p not in _NAMED_SETS and _readable_by_ase(p)]
+        prepared += [p for p in paths if p not in _NAMED_SETS and hdf5_files(p)]
         if role == "train" and not paths:
             raise EqPluginError(f"No training data for head {name}: give --train_file.")
     keys = {
@@ -101,7 +105,7 @@ def _head(name: str, options: Mapping[str, Any], args: argparse.Namespace) -> He
             raise EqPluginError(
                 f"--atomic_numbers {elements} cannot be read: write a list such as [1, 6, 8]."
             ) from error
-    return HeadData(name, files, keys, options.get("E0s"), elements)
+    return HeadData(name, files, prepared, keys, options.get("E0s"), elements)
 
 
 def _readable_by_ase(path: str) -> bool:
@@ -113,8 +117,10 @@ def _readable_by_ase(path: str) -> bool:
 def _check_head(head: HeadData, args: argparse.Namespace) -> Any:
     """Check one head's data; return its E0s as MACE wants them."""
     paths = [path for paths in head.files.values() for path in paths]
+    for path in head.prepared:
+        check_hdf5(path, _needed(args), args.allow_missing_labels)
     if not paths:
-        return head.e0s  # HDF5 or LMDB, written by MACE's own preprocessing
+        return _e0s_of_prepared(head, args)  # HDF5, or LMDB, whose labels are not looked at here
     labels = {key: label for label, key in head.keys.items() if label in _IN_CALCULATOR}
     report = check_files(
         paths,
@@ -235,7 +241,7 @@ class _Elements:
 def _e0s(head: HeadData, found: _Elements, args: argparse.Namespace) -> Any:
     """E0s in MACE's form, complete; None where MACE takes them from the training file."""
     given = head.e0s
-    if isinstance(given, str) and given.lower() in _NAMED_E0S:
+    if _is_named(given):
         if given.lower() != "average" and args.foundation_model is None:
             raise EqPluginError(f"--E0s {given} needs a --foundation_model to take them from.")
         return given
@@ -253,7 +259,7 @@ def _e0s(head: HeadData, found: _Elements, args: argparse.Namespace) -> Any:
     else:
         energies = _read_e0s(given)
         source = "--E0s"
-        given_on = repr({atomic_numbers[s]: e for s, e in energies.items()})
+        given_on = _for_mace(energies)
     lacking = [chemical_symbols[z] for z in found.needed() if chemical_symbols[z] not in energies]
     if lacking:
         raise EqPluginError(
@@ -261,6 +267,26 @@ def _e0s(head: HeadData, found: _Elements, args: argparse.Namespace) -> Any:
             f"isolated-atom energies, computed with the method of the data."
         )
     return given_on
+
+
+def _e0s_of_prepared(head: HeadData, args: argparse.Namespace) -> Any:
+    """E0s where the frames are not at hand: given, or in mace_prepare_data's statistics."""
+    if args.statistics_file is not None or _is_named(head.e0s):
+        return head.e0s
+    if head.e0s is None:
+        raise EqPluginError(
+            "E0s are missing: give --statistics_file, which mace_prepare_data --compute_statistics "
+            "writes, or --E0s."
+        )
+    return _for_mace(_read_e0s(head.e0s))
+
+
+def _is_named(given: Any) -> bool:
+    return isinstance(given, str) and given.lower() in _NAMED_E0S
+
+
+def _for_mace(energies: Mapping[str, float]) -> str:
+    return repr({atomic_numbers[s]: e for s, e in energies.items()})
 
 
 def _read_e0s(given: Any) -> dict[str, float]:

@@ -1,0 +1,101 @@
+"""Look into the HDF5 files of ``mace_prepare_data``: there, too, absent labels have zero weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from eqplugin.errors import EqPluginError
+
+__all__ = ["check_hdf5", "hdf5_files"]
+
+_SUFFIXES = (".h5", ".hdf5")
+
+
+def hdf5_files(path: str | Path) -> list[Path]:
+    """The HDF5 files that MACE reads for ``path``: the file itself, or the shards of a folder."""
+    path = Path(path)
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+    return [path] if path.suffix.lower() in _SUFFIXES else []
+
+
+def check_hdf5(path: str | Path, needed: Sequence[str], allow_missing: bool) -> None:
+    """Refuse preprocessed data without the labels that the loss needs.
+
+    Args:
+        path: a file, or a folder of shards, which are taken together.
+        needed: labels by MACE's names (``energy``, ``forces``, ``stress``, ``virials``).
+        allow_missing: accept single frames without them, at zero weight.
+
+    Raises:
+        EqPluginError: for a file that is not such data; for labels that no frame has, that some
+            lack, or that are not finite.
+    """
+    missing: dict[str, list[str]] = {label: [] for label in needed}
+    frames = 0
+    for file in hdf5_files(path):
+        for where, frame in _frames(file):
+            frames += 1
+            for label, places in missing.items():
+                if not _is_labelled(frame, label, where):
+                    places.append(where)
+    if not frames:
+        raise EqPluginError(f"{path} holds no frames: make it with mace_prepare_data.")
+    for label, places in missing.items():
+        if len(places) == frames:
+            raise EqPluginError(
+                f"{path}: no frame has the label {label}: prepare it anew with "
+                f"mace_prepare_data --{label}_key KEY, the key of your file."
+            )
+        if places and not allow_missing:
+            raise EqPluginError(
+                f"{path}: {len(places)} of {frames} frames (first: {places[0]}) have no {label} "
+                f"and would get zero weight: label or remove them and prepare the data anew, or "
+                f"say --allow_missing_labels."
+            )
+
+
+def _frames(file: Path) -> Iterator[tuple[str, Any]]:
+    """(where, group) of each frame, as mace/data/utils.py:594-610 writes them."""
+    try:
+        with h5py.File(file, "r") as opened:
+            for batch in opened.values():
+                for name, frame in batch.items():
+                    if "properties" not in frame or "property_weights" not in frame:
+                        raise KeyError(name)
+                    if not _is_isolated_atom(frame):
+                        yield f"{file.name}:{frame.name}", frame
+    except (OSError, KeyError, AttributeError, TypeError) as error:
+        raise EqPluginError(
+            f"{file} cannot be read as data of mace_prepare_data "
+            f"({type(error).__name__}): make it anew."
+        ) from error
+
+
+def _is_isolated_atom(frame: Any) -> bool:
+    kind = frame["config_type"][()] if "config_type" in frame else b""
+    return len(frame["atomic_numbers"]) == 1 and kind == b"IsolatedAtom"
+
+
+def _is_labelled(frame: Any, label: str, where: str) -> bool:
+    values = frame["properties"].get(label)
+    weight = frame["property_weights"].get(label)
+    if values is None or values[()] is None or _is_text(values):
+        return False
+    if weight is not None and not _is_text(weight) and float(weight[()]) == 0.0:
+        return False
+    if not np.isfinite(values[()]).all():
+        raise EqPluginError(
+            f"{where}: the {label} holds NaN or infinity: remove or relabel this frame, and "
+            f"prepare the data anew."
+        )
+    return True
+
+
+def _is_text(values: Any) -> bool:
+    return isinstance(values[()], bytes)  # MACE writes None as the text "None"
