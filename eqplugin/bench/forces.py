@@ -1,4 +1,4 @@
-"""Energy and force errors of an ASE calculator on labelled frames."""
+"""Energies, forces and stress that an ASE calculator predicts for labelled frames."""
 
 from __future__ import annotations
 
@@ -9,7 +9,75 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-__all__ = ["ForceErrors", "Predictions", "predict"]
+from eqplugin.bench.labels import LabelledFrame
+from eqplugin.errors import EqPluginError
+
+__all__ = ["ForceErrors", "FrameResult", "Predictions", "evaluate", "predict"]
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """Reference (first) and prediction (second) of one frame; None where there is no reference.
+
+    Attributes:
+        numbers: atomic numbers, (num_atoms,).
+        config_type: the frame's group.
+        energy: eV, (2,).
+        forces: eV/A, (num_atoms, 3, 2).
+        stress: eV/A^3, (6, 2).
+    """
+
+    numbers: np.ndarray
+    config_type: str
+    energy: np.ndarray | None
+    forces: np.ndarray | None
+    stress: np.ndarray | None
+
+
+def evaluate(
+    calculator: Calculator,
+    frames: Sequence[LabelledFrame],
+    tick: Callable[[], None] = lambda: None,
+) -> list[FrameResult]:
+    """Predict what the frames are labelled with, and nothing else.
+
+    Args:
+        calculator: any ASE calculator; it must offer every label the frames have.
+        frames: from :func:`eqplugin.bench.labels.read_labelled`.
+        tick: called after each frame, for a progress bar.
+
+    Raises:
+        EqPluginError: the calculator fails on a frame, or predicts NaN or infinity; the sentence
+            names the frame.
+    """
+    results = []
+    for index, frame in enumerate(frames):
+        try:
+            results.append(_evaluate_frame(calculator, frame))
+        except Exception as error:  # calculators of others may raise anything
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise EqPluginError(f"frame {index}: {reason[0]}") from error
+        tick()
+    return results
+
+
+def _evaluate_frame(calculator: Calculator, frame: LabelledFrame) -> FrameResult:
+    atoms = frame.atoms.copy()
+    atoms.calc = calculator
+    # stress and forces before the energy: one model call then serves all
+    stress = _pair("stress", frame.stress, atoms.get_stress)
+    forces = _pair("forces", frame.forces, atoms.get_forces)
+    energy = _pair("energy", frame.energy, atoms.get_potential_energy)
+    return FrameResult(atoms.numbers, frame.config_type, energy, forces, stress)
+
+
+def _pair(label: str, reference: object, predict: Callable[[], object]) -> np.ndarray | None:
+    if reference is None:
+        return None
+    predicted = np.asarray(predict(), float)
+    if not np.isfinite(predicted).all():
+        raise EqPluginError(f"the predicted {label} is not finite.")
+    return np.stack([np.asarray(reference, float), predicted], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -24,7 +92,7 @@ class ForceErrors:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Reference and predicted labels, frame by frame.
+    """Reference and predicted labels of many frames, in one piece.
 
     Attributes:
         energies: (num_frames, 2), reference and predicted energy per atom, eV.
@@ -33,6 +101,16 @@ class Predictions:
 
     energies: np.ndarray
     forces: np.ndarray
+
+    @classmethod
+    def of(cls, results: Sequence[FrameResult]) -> Predictions:
+        """Put frames together; those without a label are left out of its array."""
+        energies = [r.energy / len(r.numbers) for r in results if r.energy is not None]
+        forces = [r.forces.reshape(-1, 2) for r in results if r.forces is not None]
+        return cls(
+            np.array(energies).reshape(-1, 2),
+            np.concatenate(forces) if forces else np.empty((0, 2)),
+        )
 
     def errors(self) -> ForceErrors:
         """Mean absolute and root mean square errors over components and frames."""
@@ -58,14 +136,8 @@ def predict(
         frames: labelled frames (a SinglePointCalculator attached, as ase.io.read leaves them).
         tick: called after each frame, for a progress bar.
     """
-    energies, forces = [], []
-    for frame in frames:
-        atoms = frame.copy()
-        atoms.calc = calculator
-        # forces first: one model call then serves both
-        predicted = atoms.get_forces()
-        forces.append(np.stack([frame.get_forces().ravel(), predicted.ravel()], axis=1))
-        pair = frame.get_potential_energy(), atoms.get_potential_energy()
-        energies.append(np.array(pair, dtype=float) / len(frame))
-        tick()
-    return Predictions(np.array(energies), np.concatenate(forces))
+    labelled = [
+        LabelledFrame(frame, frame.get_potential_energy(), frame.get_forces(), None, "-")
+        for frame in frames
+    ]
+    return Predictions.of(evaluate(calculator, labelled, tick))

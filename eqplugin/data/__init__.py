@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from eqplugin.data._frames import Labels, read_frames
     from eqplugin.data.check import check_files, read_e0s
     from eqplugin.data.errors import DataError, Problem
     from eqplugin.data.make import MadeFile, make_dataset
@@ -19,6 +20,7 @@ __all__ = [
     "DataError",
     "DataReport",
     "FileSummary",
+    "Labels",
     "MadeFile",
     "Problem",
     "Verdict",
@@ -26,6 +28,7 @@ __all__ = [
     "make_dataset",
     "raise_on_errors",
     "read_e0s",
+    "read_frames",
     "verify_labels",
 ]
 
@@ -33,6 +36,7 @@ _HOME = {
     "DataError": "errors",
     "DataReport": "report",
     "FileSummary": "report",
+    "Labels": "_frames",
     "MadeFile": "make",
     "Problem": "errors",
     "Verdict": "verify",
@@ -40,6 +44,7 @@ _HOME = {
     "make_dataset": "make",
     "raise_on_errors": "report",
     "read_e0s": "check",
+    "read_frames": "_frames",
     "verify_labels": "verify",
 }
 

@@ -1,0 +1,117 @@
+"""Labelled frames for a benchmark: reference values apart from the atoms, absent ones as None."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from eqplugin.data import Labels, check_files, read_frames
+from eqplugin.errors import EqPluginError
+
+__all__ = ["LabelledFrame", "read_labelled"]
+
+# the keys of MACE's data, and the plain ones
+_REFERENCE = {f"REF_{label}": label for label in ("energy", "forces", "stress")}
+
+
+@dataclass(frozen=True)
+class LabelledFrame:
+    """A structure and what is known of it.
+
+    Attributes:
+        atoms: without a calculator.
+        energy: total energy, eV; None if the file does not say.
+        forces: eV/A, (num_atoms, 3); None if the file does not say.
+        stress: eV/A^3, (6,) in ASE's Voigt order and sign; None if the file does not say.
+        config_type: the frame's group, ``"-"`` if it names none.
+    """
+
+    atoms: Atoms
+    energy: float | None
+    forces: np.ndarray | None
+    stress: np.ndarray | None
+    config_type: str
+
+
+def read_labelled(
+    path: str | Path, key_mapping: Mapping[str, str] | None = None
+) -> list[LabelledFrame]:
+    """Read the frames of a file with their reference labels.
+
+    Plain keys (``energy``, ``forces``, ``stress``) and MACE's (``REF_energy``, ...) are known;
+    frames with ``config_type=IsolatedAtom`` are left out.
+
+    Args:
+        path: any file ASE reads.
+        key_mapping: key in the file -> ``energy``, ``forces`` or ``stress``; replaces the known
+            keys of that label.
+
+    Raises:
+        EqPluginError: a file that cannot be read, a label with impossible values, two keys that
+            disagree about a label, no label at all.
+    """
+    mapping = {**_REFERENCE, **(key_mapping or {})}
+    # the plain keys that a key of the user's replaces
+    replaced = set((key_mapping or {}).values()) - set(key_mapping or {})
+    mapping = {
+        key: label
+        for key, label in mapping.items()
+        if label not in replaced or key in (key_mapping or {})
+    }
+    report = check_files([path], required=(), key_mapping=mapping, exclude_keys=sorted(replaced))
+    # keys that disagree are met again below, where the advice is this command's own
+    errors = [e for e in report.errors if not e.code.startswith("conflict_")]
+    if errors:
+        raise EqPluginError(errors[0].message)
+    frames = _frames(Path(path), mapping, replaced)
+    if not frames:
+        raise EqPluginError(f"{path} holds no frames but isolated atoms: give frames to test on.")
+    if all(f.energy is None and f.forces is None and f.stress is None for f in frames):
+        have = ", ".join(report.files[0].labels) or "none"
+        raise EqPluginError(
+            f"{path}: no frame has a label to compare with (label keys in the file: {have}): name "
+            f"them with --key KEY=LABEL, such as --key dft_forces=forces."
+        )
+    return frames
+
+
+def _frames(path: Path, mapping: Mapping[str, str], exclude: set[str]) -> list[LabelledFrame]:
+    labels = Labels(mapping, exclude)
+    frames = []
+    for index, atoms in enumerate(read_frames(path)):
+        config_type = str(atoms.info.get("config_type", "-"))
+        if config_type == "IsolatedAtom":
+            continue
+        found, differing = labels.of(atoms)
+        for label, keys in differing.items():
+            raise EqPluginError(
+                f"{path}, frame {index}: the keys {' and '.join(keys)} disagree about the "
+                f"{label}: say which one is the reference, --key {keys[0]}={label}."
+            )
+        bare = atoms.copy()
+        bare.calc = None
+        frames.append(
+            LabelledFrame(
+                atoms=bare,
+                energy=_or_none(found.get("energy"), float),
+                forces=_or_none(found.get("forces"), np.asarray),
+                stress=_or_none(found.get("stress"), _voigt),
+                config_type=config_type,
+            )
+        )
+    return frames
+
+
+def _or_none(value: Any, convert: Any) -> Any:
+    return None if value is None else convert(value)
+
+
+def _voigt(stress: Any) -> np.ndarray:
+    stress = np.asarray(stress, dtype=float)
+    return stress if stress.shape == (6,) else full_3x3_to_voigt_6_stress(stress.reshape(3, 3))

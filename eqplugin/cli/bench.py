@@ -1,0 +1,16 @@
+"""The commands `eqplugin bench ...`."""
+
+from __future__ import annotations
+
+import typer
+
+from eqplugin.cli.bench_forces import forces
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Measure models: errors against labelled data, speed, what they can tell apart.",
+)
+app.command()(forces)

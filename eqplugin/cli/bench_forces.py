@@ -1,0 +1,114 @@
+"""The command `eqplugin bench forces`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from eqplugin.cli._common import print_error, user_errors
+from eqplugin.errors import EqPluginError
+
+__all__ = ["forces"]
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """One bar over all frames, on stderr so that stdout stays a clean table."""
+    columns = TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)
+
+
+@user_errors()
+def forces(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL... DATA...", help="models, then files of labelled frames"),
+    ],
+    train: Annotated[
+        list[str] | None,
+        typer.Option(help="what the models were trained on: shared frames are reported"),
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(help="KEY=LABEL: key in the files = energy, forces or stress"),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="also a table by `element` or `config_type`")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for errors.json, .csv, .md and plots")
+    ] = None,
+    device: Annotated[str, typer.Option(help="`cpu` or `cuda`")] = "cpu",
+    dtype: Annotated[
+        str | None, typer.Option(help="`float32` or `float64`; default: the model's own")
+    ] = None,
+) -> None:
+    """Energy, force and stress errors of any models on any labelled data.
+
+    MODEL is a NequIP checkpoint, package or compiled file, a MACE .model, or any ASE calculator as
+    `module:factory`. DATA is anything ASE reads, with plain keys or REF_energy, REF_forces,
+    REF_stress. What a file does not label is reported as '-', never as zero.
+
+    **Examples**
+
+        eqplugin bench forces demo/*/best.ckpt examples/data/ethanol_xtb/test_*.xyz --out errors
+
+        eqplugin bench forces ours.model theirs.model test.xyz --key dft_forces=forces --by element
+
+        eqplugin bench forces ase.calculators.emt:EMT examples/data/cuau_emt/test_600K.xyz
+    """
+    from eqplugin.bench.compare import (
+        KEYS,
+        Comparison,
+        compare_forces,
+        shared_frames,
+        write_comparison,
+    )
+    from eqplugin.bench.errors import by_config_type, by_element
+    from eqplugin.bench.labels import read_labelled
+    from eqplugin.bench.models import is_model, labels_of, open_model
+    from eqplugin.bench.tables import error_rows, rich_table
+    from eqplugin.cli.data import _mapping
+
+    splits = {"element": by_element, "config_type": by_config_type}
+    if by is not None and by not in splits:
+        raise EqPluginError(f"--by {by} is not possible: choose {' or '.join(splits)}.")
+    models = [name for name in dict.fromkeys(names) if is_model(name)]
+    files = [name for name in dict.fromkeys(names) if not is_model(name)]
+    if not models or not files:
+        missing = "model" if not models else "file of labelled frames"
+        raise EqPluginError(f"No {missing} among {', '.join(names)}: name models, then data.")
+    model_labels, file_labels = labels_of(models), labels_of(files)
+    frames = {
+        label: read_labelled(file, _mapping(key or []))
+        for label, file in zip(file_labels, files, strict=True)
+    }
+    for sentence in shared_frames(train or [], files):
+        print_error(f"warning: {sentence}")
+    with _progress(len(models) * sum(map(len, frames.values()))) as advance:
+        calculators = {
+            label: open_model(model, device, dtype)
+            for label, model in zip(model_labels, models, strict=True)
+        }
+        results = compare_forces(calculators, frames, lambda *_: advance())
+    comparison = Comparison(
+        dict(zip(model_labels, models, strict=True)), dict(zip(file_labels, files, strict=True)),
+        results,
+    )  # fmt: skip
+    console = Console()
+    heads, rows = error_rows(comparison.errors())
+    console.print(rich_table("", KEYS, heads, rows))
+    if by is not None:
+        heads, rows = error_rows(comparison.groups(splits[by]))
+        console.print(rich_table(f"by {by}", (*KEYS, by), heads, rows))
+    if out is not None:
+        write_comparison(comparison, out)
+        console.print(f"written: {out}/errors.json, .csv, .md, parity.png, distribution.png")
