@@ -10,7 +10,7 @@ from ase.calculators.calculator import Calculator
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["MODEL_SUFFIXES", "is_model", "labels_of", "open_model"]
+__all__ = ["MODEL_SUFFIXES", "is_model", "labels_of", "ml_peg_calculator", "open_model"]
 
 MODEL_SUFFIXES = (".ckpt", ".zip", ".pt2", ".model")
 
@@ -55,6 +55,13 @@ def open_model(name: str, device: str = "cpu", dtype: str | None = None) -> Calc
     if not hasattr(calculator, "get_potential_energy"):
         raise EqPluginError(f"{name} does not return an ASE calculator.")
     return calculator
+
+
+def ml_peg_calculator(
+    model: str, device: str = "cpu", default_dtype: str = "float64"
+) -> Calculator:
+    """Open a model file with the arguments that ml-peg passes (docs/bench.md)."""
+    return open_model(model, device, default_dtype)
 
 
 def labels_of(names: Sequence[str]) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import typer
 
 from eqplugin.cli.bench_forces import forces
+from eqplugin.cli.bench_physics import physics
+from eqplugin.cli.bench_speed import speed
 
 __all__ = ["app"]
 
@@ -14,3 +16,5 @@ app = typer.Typer(
     help="Measure models: errors against labelled data, speed, what they can tell apart.",
 )
 app.command()(forces)
+app.command()(physics)
+app.command()(speed)

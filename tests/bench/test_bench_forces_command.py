@@ -186,3 +186,12 @@ def test_what_a_model_is():
     assert not is_model("test.xyz")
     assert not is_model("C:/data/test.xyz")
     assert isinstance(open_model(EMT_NAME), EMT)
+
+
+def test_ml_peg_passes_device_and_dtype(monkeypatch):
+    import eqplugin.bench.models as models
+
+    asked = []
+    monkeypatch.setattr(models, "open_model", lambda *arguments: asked.append(arguments))
+    models.ml_peg_calculator(model="best.ckpt", device="cuda", default_dtype="float32")
+    assert asked == [("best.ckpt", "cuda", "float32")]

@@ -1,0 +1,1 @@
+"""Is it a potential? Symmetries, derivatives, cutoff, extensivity, pairs, short dynamics."""
