@@ -4,6 +4,13 @@
 #include <cstring>
 #include <utility>
 
+// Before a loop of few, constant steps over an array of vectors: unrolled, the array is registers.
+#if defined(__clang__)
+#define EQPLUGIN_UNROLL _Pragma("unroll")
+#else
+#define EQPLUGIN_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace eqplugin {
 
 #if defined(__AVX512F__)
@@ -30,11 +37,14 @@ struct Simd {
   // Smallest multiple of the vector length that holds n channels.
   static constexpr int padded(int n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
-  // Sums over the lanes of kLanes vectors at once: out[r] = sum of all lanes of v[r]; v is used up.
+  // Sums over the lanes of kLanes vectors at once: out[r] = sum of all lanes of vectors[r].
   //
   // A tree of log2(kLanes) stages; each adds the halves of every block of two vectors and packs
   // the results into one, about three instructions per sum instead of a dozen.
-  static void reduce(Vec* v, T* out) {
+  static void reduce(const Vec* vectors, T* out) {
+    Vec v[kLanes];
+    EQPLUGIN_UNROLL
+    for (int i = 0; i < kLanes; ++i) v[i] = vectors[i];
     stage<kLanes>(v);
     store(out, v[0]);
   }
@@ -61,6 +71,7 @@ struct Simd {
   template <int S>
   static void stage(Vec* v) {
     if constexpr (S > 1) {
+      EQPLUGIN_UNROLL
       for (int i = 0; i < S / 2; ++i)
         v[i] = fold<S>(v[i], v[i + S / 2], std::make_integer_sequence<int, kLanes>{});
       stage<S / 2>(v);

@@ -152,7 +152,7 @@ void contract_kernels(const Plan& plan, const T* c, const T* __restrict kernels,
   }
 }
 
-// Products of one group on one edge ----------------------------------------------------------------
+// Products on one edge -----------------------------------------------------------------------------
 
 template <typename T, int D>
 struct Product {
@@ -160,9 +160,11 @@ struct Product {
   using Vec = typename S::Vec;
 
   static void load(Vec (&v)[D], const T* p, int stride) {
+    EQPLUGIN_UNROLL
     for (int i = 0; i < D; ++i) v[i] = S::load(p + i * stride);
   }
   static void store(const Vec (&v)[D], T* p, int stride) {
+    EQPLUGIN_UNROLL
     for (int i = 0; i < D; ++i) S::store(p + i * stride, v[i]);
   }
   // Row k of K x; two chains, since one would wait for the multiplier
@@ -170,12 +172,14 @@ struct Product {
     Vec even = k[0] * x[0];
     if constexpr (D == 1) return even;
     Vec odd = k[1] * x[1];
+    EQPLUGIN_UNROLL
     for (int i = 2; i < D; i += 2) even += k[i] * x[i];
+    EQPLUGIN_UNROLL
     for (int i = 3; i < D; i += 2) odd += k[i] * x[i];
     return even + odd;
   }
 
-  // out += w (K x)
+  // out += w (K x), all paths of a block of x
   static void forward(const Group& g, const T* kernels, const T* x, const T* w, T* out) {
     const int n = g.padded_channels;
     for (int u = 0; u < n; u += S::kLanes) {
@@ -188,34 +192,6 @@ struct Product {
         for (int row = 0; row < p.dim; ++row, k += D, o += n)
           S::store(o, S::load(o) + weight * transform(k, xs));
       }
-    }
-  }
-
-  // gx += K^T (w g),  gw = g . (K x),  outer[k, i] += (w g)_k x_i (a vector each, summed by the caller)
-  static void backward(const Group& g, const T* kernels, const T* x, const T* w, const T* grad,
-                       T* gx, T* gw, Vec* outer) {
-    const int n = g.padded_channels;
-    for (int u = 0; u < n; u += S::kLanes) {
-      Vec xs[D], gxs[D];
-      load(xs, x + u, n);
-      load(gxs, gx + u, n);
-      Vec* sums = outer;
-      for (const Path& p : g.paths) {
-        const Vec weight = S::load(w + p.padded_weight + u);
-        Vec weight_grad = S::zero();
-        const T* k = kernels + p.kernel;
-        const T* o = grad + p.padded_out + u;
-        for (int row = 0; row < p.dim; ++row, k += D, o += n, sums += D) {
-          const Vec go = S::load(o), wg = weight * go;
-          weight_grad += go * transform(k, xs);
-          for (int i = 0; i < D; ++i) {
-            gxs[i] += k[i] * wg;
-            sums[i] += wg * xs[i];
-          }
-        }
-        S::store(gw + p.padded_weight + u, weight_grad);
-      }
-      store(gxs, gx + u, n);
     }
   }
 
@@ -239,34 +215,72 @@ struct Product {
     }
   }
 
+  // One path: gx += K^T (w g),  gw = g . (K x),  outer[k, i] = sum_u (w g)_k x_i
+  static void backward(const Path& p, int n, const T* kernels, const T* x, const T* w,
+                       const T* grad, T* gx, T* gw, Vec* sums, T* outer) {
+    for (int u = 0; u < n; u += S::kLanes) {
+      Vec xs[D], gxs[D];
+      load(xs, x + u, n);
+      load(gxs, gx + u, n);
+      const Vec weight = S::load(w + p.padded_weight + u);
+      Vec weight_grad = S::zero();
+      const T* k = kernels + p.kernel;
+      const T* o = grad + p.padded_out + u;
+      Vec* s = sums;
+      for (int row = 0; row < p.dim; ++row, k += D, o += n, s += D) {
+        const Vec go = S::load(o), wg = weight * go;
+        weight_grad += go * transform(k, xs);
+        EQPLUGIN_UNROLL
+        for (int i = 0; i < D; ++i) {
+          gxs[i] += k[i] * wg;
+          s[i] = u == 0 ? wg * xs[i] : s[i] + wg * xs[i];
+        }
+      }
+      S::store(gw + p.padded_weight + u, weight_grad);
+      store(gxs, gx + u, n);
+    }
+    add_sums(sums, p.dim * D, outer + p.kernel);
+  }
+
   // Tangent of backward along (hx, hY, hw) at fixed g, with the same outputs
-  static void backward_tangent(const Group& g, const T* kernels, const T* hkernels, const T* x,
-                               const T* hx, const T* w, const T* hw, const T* grad, T* gx, T* gw,
-                               Vec* outer) {
-    const int n = g.padded_channels;
+  static void backward_tangent(const Path& p, int n, const T* kernels, const T* hkernels,
+                               const T* x, const T* hx, const T* w, const T* hw, const T* grad,
+                               T* gx, T* gw, Vec* sums, T* outer) {
     for (int u = 0; u < n; u += S::kLanes) {
       Vec xs[D], hxs[D], gxs[D];
       load(xs, x + u, n);
       load(hxs, hx + u, n);
       load(gxs, gx + u, n);
-      Vec* sums = outer;
-      for (const Path& p : g.paths) {
-        const Vec weight = S::load(w + p.padded_weight + u);
-        const Vec hweight = S::load(hw + p.padded_weight + u);
-        Vec weight_grad = S::zero();
-        const T *k = kernels + p.kernel, *hk = hkernels + p.kernel;
-        const T* o = grad + p.padded_out + u;
-        for (int row = 0; row < p.dim; ++row, k += D, hk += D, o += n, sums += D) {
-          const Vec go = S::load(o), wg = weight * go, hwg = hweight * go;
-          weight_grad += go * (transform(k, hxs) + transform(hk, xs));
-          for (int i = 0; i < D; ++i) {
-            gxs[i] += hk[i] * wg + k[i] * hwg;
-            sums[i] += wg * hxs[i] + hwg * xs[i];
-          }
+      const Vec weight = S::load(w + p.padded_weight + u);
+      const Vec hweight = S::load(hw + p.padded_weight + u);
+      Vec weight_grad = S::zero();
+      const T *k = kernels + p.kernel, *hk = hkernels + p.kernel;
+      const T* o = grad + p.padded_out + u;
+      Vec* s = sums;
+      for (int row = 0; row < p.dim; ++row, k += D, hk += D, o += n, s += D) {
+        const Vec go = S::load(o), wg = weight * go, hwg = hweight * go;
+        weight_grad += go * (transform(k, hxs) + transform(hk, xs));
+        EQPLUGIN_UNROLL
+        for (int i = 0; i < D; ++i) {
+          gxs[i] += hk[i] * wg + k[i] * hwg;
+          const Vec product = wg * hxs[i] + hwg * xs[i];
+          s[i] = u == 0 ? product : s[i] + product;
         }
-        S::store(gw + p.padded_weight + u, weight_grad);
       }
+      S::store(gw + p.padded_weight + u, weight_grad);
       store(gxs, gx + u, n);
+    }
+    add_sums(sums, p.dim * D, outer + p.kernel);
+  }
+
+  // Adds the sums over the lanes of `size` vectors to `to`; there is room for a whole last batch.
+  static void add_sums(Vec* vectors, int size, T* to) {
+    for (int n = size; n % S::kLanes; ++n) vectors[n] = S::zero();
+    T sums[S::kLanes];
+    for (int n = 0; n < size; n += S::kLanes) {
+      S::reduce(vectors + n, sums);
+      const int count = size - n < S::kLanes ? size - n : S::kLanes;
+      for (int m = 0; m < count; ++m) to[n + m] += sums[m];
     }
   }
 };
@@ -281,30 +295,7 @@ void with_dim(int dim, F&& f) {
     case 7: return f(std::integral_constant<int, 7>{});
     case 9: return f(std::integral_constant<int, 9>{});
     case 11: return f(std::integral_constant<int, 11>{});
-    default: return f(std::integral_constant<int, 13>{});
-  }
-}
-
-// Sums the vectors of a group's outer products over their lanes into the places of K.
-template <typename T>
-void add_outer(const Group& g, typename Simd<T>::Vec* outer, int size, T* kernels) {
-  using S = Simd<T>;
-  // `outer` has room for a whole last batch
-  for (int n = size; n % S::kLanes; ++n) outer[n] = S::zero();
-  T sums[S::kLanes];
-  int n = 0;
-  const Path* path = g.paths.data();
-  int within = 0, length = path->dim * g.dim;
-  for (; n < size; n += S::kLanes) {
-    S::reduce(outer + n, sums);
-    for (int m = 0; m < S::kLanes && n + m < size; ++m) {
-      kernels[path->kernel + within] += sums[m];
-      if (++within == length && n + m + 1 < size) {
-        ++path;
-        within = 0;
-        length = path->dim * g.dim;
-      }
-    }
+    default: return f(std::integral_constant<int, kMaxDim>{});
   }
 }
 

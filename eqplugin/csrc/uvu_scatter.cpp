@@ -138,15 +138,7 @@ struct Workspace {
         kernels(plan.kernel_size), hkernels(plan.kernel_size), outer_sums(plan.kernel_size),
         weights(layout.num_weights), hweights(layout.num_weights),
         weight_grads(layout.num_weights), node(node_width) {
-    int largest = 0;
-    for (const Group& g : layout.groups) largest = std::max(largest, outer_size(g));
-    outer.resize(Simd<T>::padded(largest));
-  }
-
-  static int outer_size(const Group& g) {
-    int size = 0;
-    for (const Path& p : g.paths) size += g.dim * p.dim;
-    return size;
+    outer.resize(Simd<T>::padded(kMaxDim * kMaxDim));
   }
 
   const T* kernel(const T* y, std::vector<T>& into) {
@@ -156,18 +148,16 @@ struct Workspace {
 
   void clear_node() { std::fill(node.begin(), node.end(), T(0)); }
 
-  // Runs `product` on every group of an edge, then sums its outer products into the gradients of
-  // the edge: gy (dim_y,) and gw (num_weights,)
+  // Runs product(dim, path, group, gw, vectors, outer) on every path of an edge, then finishes the
+  // gradients of the edge: gy (dim_y,) and gw (num_weights,)
   template <typename F>
   void edge_gradients(T* gy, T* gw, const F& product) {
     T* grads = layout.weights_fit ? gw : weight_grads.data();
     std::fill(outer_sums.begin(), outer_sums.end(), T(0));
-    for (const Group& g : layout.groups) {
-      const int size = outer_size(g);
-      std::memset(static_cast<void*>(outer.data()), 0, sizeof(Vec) * size);
-      product(g, grads, outer.data());
-      add_outer<T>(g, outer.data(), size, outer_sums.data());
-    }
+    for (const Group& g : layout.groups)
+      with_dim(g.dim, [&](auto dim) {
+        for (const Path& p : g.paths) product(dim, p, g, grads, outer.data(), outer_sums.data());
+      });
     contract_kernels(plan, coefficients, outer_sums.data(), gy);
     if (!layout.weights_fit) unpack_weights(layout, grads, gw);
   }
@@ -223,11 +213,9 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Problem<T>& p, const Tensor& g
         const T* go = row<T>(g_out, dst[e]);
         space.edge_gradients(
             gy_data + e * p.plan.dim_y, gw_data + e * p.plan.num_weights,
-            [&](const Group& g, T* gws, auto* outer) {
-              with_dim(g.dim, [&](auto dim) {
-                Product<T, dim()>::backward(g, k, xs + g.padded_x, w, go,
-                                            space.node.data() + g.padded_x, gws, outer);
-              });
+            [&](auto dim, const Path& path, const Group& g, T* gws, auto* sums, T* outer) {
+              Product<T, dim()>::backward(path, g.padded_channels, k, xs + g.padded_x, w, go,
+                                          space.node.data() + g.padded_x, gws, sums, outer);
             });
       }
       unpack_x(p.layout, space.node.data(), gx_data + n * p.plan.dim_x);
@@ -291,12 +279,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> double_backward(const Problem<T>& p, 
         const T* go = row<T>(g_out, dst[e]);
         space.edge_gradients(
             gy_data + e * p.plan.dim_y, gw_data + e * p.plan.num_weights,
-            [&](const Group& g, T* gws, auto* outer) {
-              with_dim(g.dim, [&](auto dim) {
-                Product<T, dim()>::backward_tangent(g, k, hk, xs + g.padded_x, hxs + g.padded_x, w,
-                                                    hws, go, space.node.data() + g.padded_x, gws,
-                                                    outer);
-              });
+            [&](auto dim, const Path& path, const Group& g, T* gws, auto* sums, T* outer) {
+              Product<T, dim()>::backward_tangent(
+                  path, g.padded_channels, k, hk, xs + g.padded_x, hxs + g.padded_x, w, hws, go,
+                  space.node.data() + g.padded_x, gws, sums, outer);
             });
       }
       unpack_x(layout, space.node.data(), gx_data + n * p.plan.dim_x);

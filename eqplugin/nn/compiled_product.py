@@ -54,9 +54,9 @@ def load_operators() -> str | None:
     """Build and load the operators; return None, or in one sentence why they cannot be used."""
     try:
         import_module(OPS_MODULE)
-    except ImportError:
-        return "eqplugin's compiled operators cannot be used: eqplugin is not installed here."
-    except RuntimeError as error:  # EqPluginError, of whichever copy of eqplugin
+    except ImportError as error:
+        return f"eqplugin's compiled operators cannot be used: {error} (is eqplugin installed here?)"
+    except ValueError as error:  # EqPluginError
         return str(error)
     return None
 

@@ -123,18 +123,27 @@ def build() -> Path:
         Unavailable: no compiler, no writable cache, or the compiler fails.
     """
     target = library_path()
-    if target.exists():
+    if _whole(target):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):
-            if not target.exists():
+            if not _whole(target):
                 _compile(target)
     except OSError as error:
         raise Unavailable(
             f"the cache {target.parent} cannot be written ({error}); set EQPLUGIN_CACHE"
         ) from error
     return target
+
+
+def _whole(library: Path) -> bool:
+    """Whether a library is there as it was built: opening a damaged one kills the process."""
+    try:
+        expected = library.with_suffix(".sha256").read_text()
+        return hashlib.sha256(library.read_bytes()).hexdigest() == expected
+    except OSError:
+        return False
 
 
 def _compile(target: Path) -> None:
@@ -151,6 +160,9 @@ def _compile(target: Path) -> None:
             command = _command(path, tuning, part)
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode == 0:
+                digest = hashlib.sha256(part.read_bytes()).hexdigest()
+                part.with_suffix(".sha256").write_text(digest)
+                part.with_suffix(".sha256").replace(target.with_suffix(".sha256"))
                 part.replace(target)
                 return
             log.append(f"$ {' '.join(command)}\n{done.stdout}{done.stderr}")

@@ -30,12 +30,7 @@ __all__ = ["LIBRARY_PATH"]
 def _load() -> str:
     try:
         path = build()
-        try:
-            torch.ops.load_library(str(path))
-        except OSError:  # damaged on disk: once more from the sources
-            path.unlink(missing_ok=True)
-            path = build()
-            torch.ops.load_library(str(path))
+        torch.ops.load_library(str(path))
     except (Unavailable, OSError) as error:
         raise EqPluginError(f"eqplugin's compiled operators cannot be used: {error}.") from error
     return str(path)
@@ -97,11 +92,25 @@ def _composed(hx, hy, hw, grad, x, y, w, *graph):  # noqa: ANN001, ANN202
     return gg, gx_of_hy + gx_of_hw, gy_of_hx + gy_of_hw, gw_of_hx + gw_of_hy
 
 
+def _save_nothing(ctx, inputs, output) -> None:  # noqa: ANN001
+    pass
+
+
+def _refuse(ctx, *grads):  # noqa: ANN001, ANN202
+    raise NotImplementedError(
+        "uvu_scatter_double_backward is not differentiable: call torch.autograd.grad with "
+        "create_graph=True on uvu_scatter_backward, which composes it from operators that are."
+    )
+
+
 torch.library.register_autograd(
     "eqplugin::uvu_scatter", _forward_gradients, setup_context=_save_forward
 )
 torch.library.register_autograd(
     "eqplugin::uvu_scatter_backward", _backward_gradients, setup_context=_save_backward
+)
+torch.library.register_autograd(
+    "eqplugin::uvu_scatter_double_backward", _refuse, setup_context=_save_nothing
 )
 
 

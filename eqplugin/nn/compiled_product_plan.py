@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
+from e3nn.o3._irreps import Irreps
 from e3nn.o3._wigner import wigner_3j
 
 __all__ = ["MAX_DEGREE", "ProductPlan", "make_plan", "why_not"]
@@ -70,14 +71,12 @@ def make_plan(tp: torch.nn.Module) -> ProductPlan:
     reason = why_not(tp)
     if reason is not None:
         raise ValueError(f"this tensor product cannot be compiled: {reason}.")
-    in1, in2, out = list(tp.irreps_in1), list(tp.irreps_in2), list(tp.irreps_out)
-    x_offsets = _offsets([mul * ir.dim for mul, ir in in1])
-    y_offsets = _offsets([ir.dim for _, ir in in2])
-    out_offsets = _offsets([mul * ir.dim for mul, ir in out])
+    in1, in2, out = _irreps(tp)
+    x_offsets, y_offsets, out_offsets = ([s.start for s in i.slices()] for i in (in1, in2, out))
     w_offsets = _offsets([i.path_shape[0] for i in tp.instructions])
     signs = _signs(tp)
 
-    groups, paths, entries = [], [], {j: [] for j in range(sum(ir.dim for _, ir in in2))}
+    groups, paths, entries = [], [], {j: [] for j in range(in2.dim)}
     kernels: dict[tuple, int] = {}
     kernel_size = 0
     for block, (mul, ir) in enumerate(in1):
@@ -101,15 +100,19 @@ def make_plan(tp: torch.nn.Module) -> ProductPlan:
 
     ordered = [entry for j in entries for entry in sorted(entries[j])]
     first = [*_offsets([len(entries[j]) for j in entries]), len(ordered)]
-    dim_x, dim_out = sum(mul * ir.dim for mul, ir in in1), sum(mul * ir.dim for mul, ir in out)
-    header = (len(groups), len(paths), dim_x, len(entries), dim_out, tp.weight_numel, kernel_size,
+    header = (len(groups), len(paths), in1.dim, in2.dim, out.dim, tp.weight_numel, kernel_size,
               len(ordered))  # fmt: skip
     flat = [*header, *sum(groups, ()), *sum(paths, ()), *first, *(place for place, _ in ordered)]
     return ProductPlan(
         torch.tensor(flat, dtype=torch.int32),
         torch.tensor([value for _, value in ordered], dtype=torch.float64),
-        dim_out,
+        out.dim,
     )
+
+
+def _irreps(tp: torch.nn.Module) -> tuple[Irreps, Irreps, Irreps]:
+    """By their names: the irreps of a packaged model are of another class."""
+    return tuple(Irreps(str(i)) for i in (tp.irreps_in1, tp.irreps_in2, tp.irreps_out))
 
 
 def _signs(tp: torch.nn.Module) -> list[int]:
@@ -119,8 +122,8 @@ def _signs(tp: torch.nn.Module) -> list[int]:
         return []
     like = next((b for b in tp.buffers() if b.is_floating_point()), torch.empty(0))
     options = {"dtype": torch.float64, "generator": torch.Generator().manual_seed(0)}
-    x = torch.randn(1, sum(mul * ir.dim for mul, ir in tp.irreps_in1), **options)
-    y = torch.randn(1, sum(ir.dim for _, ir in tp.irreps_in2), **options)
+    in1, in2, out = _irreps(tp)
+    x, y = torch.randn(1, in1.dim, **options), torch.randn(1, in2.dim, **options)
     # row n has the weights of path n only, all one
     w = torch.block_diag(*(torch.ones(1, width, dtype=torch.float64) for width in widths))
     rows = len(widths)
@@ -131,14 +134,13 @@ def _signs(tp: torch.nn.Module) -> list[int]:
     tolerance = 1e-3 if like.dtype != torch.float64 else 1e-10
     signs = []
     for n, i in enumerate(tp.instructions):
-        (mul, ir), (_, ir2), (_, ir3) = (
-            tp.irreps_in1[i.i_in1], tp.irreps_in2[i.i_in2], tp.irreps_out[i.i_out]
-        )  # fmt: skip
-        cg = float(i.path_weight) * wigner_3j(ir.l, ir2.l, ir3.l, dtype=torch.float64)
-        x_block = x[0, tp.irreps_in1.slices()[i.i_in1]].reshape(mul, ir.dim)
-        y_block = y[0, tp.irreps_in2.slices()[i.i_in2]]
+        mul, ir = in1[i.i_in1]
+        degrees = (ir.l, in2[i.i_in2].ir.l, out[i.i_out].ir.l)
+        cg = float(i.path_weight) * wigner_3j(*degrees, dtype=torch.float64)
+        x_block = x[0, in1.slices()[i.i_in1]].reshape(mul, ir.dim)
+        y_block = y[0, in2.slices()[i.i_in2]]
         expected = torch.einsum("ui,j,ijk->uk", x_block, y_block, cg).flatten()
-        value = found[n, tp.irreps_out.slices()[i.i_out]]
+        value = found[n, out.slices()[i.i_out]]
         sign = 1 if torch.dot(expected, value) >= 0 else -1
         if (value - sign * expected).abs().max() > tolerance * (1 + expected.abs().max()):
             raise ValueError("this tensor product is not e3nn's, by more than the sign of a path.")
