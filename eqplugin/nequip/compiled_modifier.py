@@ -64,8 +64,8 @@ class CompiledTensorProductScatter(TensorProductScatter):
         """As the stock module: node features (num_nodes, D) to (num_nodes, dim of irreps_mid)."""
         if x.device.type != "cpu":
             _notice(
-                f"enable_CompiledTP works on the CPU only: the stock product is used on {x.device}; "
-                "there, enable_OpenEquivariance or enable_CuEquivariance is the fast one."
+                "enable_CompiledTP works on the CPU only, so the stock product is used on "
+                f"{x.device}: there, enable_OpenEquivariance or enable_CuEquivariance is faster."
             )
             return super().forward(x, edge_attr, edge_weight, edge_dst, edge_src)
         # under automatic mixed precision the arguments may come in another dtype

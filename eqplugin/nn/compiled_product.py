@@ -55,7 +55,9 @@ def load_operators() -> str | None:
     try:
         import_module(OPS_MODULE)
     except ImportError as error:
-        return f"eqplugin's compiled operators cannot be used: {error} (is eqplugin installed here?)"
+        return (
+            f"eqplugin's compiled operators cannot be used: {error} (is eqplugin installed here?)"
+        )
     except ValueError as error:  # EqPluginError
         return str(error)
     return None

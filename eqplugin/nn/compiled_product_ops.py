@@ -41,17 +41,17 @@ _ops = torch.ops.eqplugin
 
 
 @torch.library.register_fake("eqplugin::uvu_scatter")
-def _forward_shapes(x, y, w, dst, src, plan, coefficients, dim_out):  # noqa: ANN001, ANN202
+def _forward_shapes(x, y, w, dst, src, plan, coefficients, dim_out):  # noqa: ANN001
     return x.new_empty((x.shape[0], dim_out))
 
 
 @torch.library.register_fake("eqplugin::uvu_scatter_backward")
-def _backward_shapes(grad, x, y, w, dst, src, plan, coefficients):  # noqa: ANN001, ANN202
+def _backward_shapes(grad, x, y, w, dst, src, plan, coefficients):  # noqa: ANN001
     return tuple(t.new_empty(t.shape) for t in (x, y, w))
 
 
 @torch.library.register_fake("eqplugin::uvu_scatter_double_backward")
-def _double_shapes(hx, hy, hw, grad, x, y, w, dst, src, plan, coefficients):  # noqa: ANN001, ANN202
+def _double_shapes(hx, hy, hw, grad, x, y, w, dst, src, plan, coefficients):  # noqa: ANN001
     return tuple(t.new_empty(t.shape) for t in (grad, x, y, w))
 
 
@@ -60,7 +60,7 @@ def _save_forward(ctx, inputs, output) -> None:  # noqa: ANN001
     ctx.save_for_backward(*tensors)
 
 
-def _forward_gradients(ctx, grad):  # noqa: ANN001, ANN202
+def _forward_gradients(ctx, grad):  # noqa: ANN001
     gx, gy, gw = _ops.uvu_scatter_backward(grad, *ctx.saved_tensors)
     return gx, gy, gw, None, None, None, None, None
 
@@ -69,13 +69,13 @@ def _save_backward(ctx, inputs, output) -> None:  # noqa: ANN001
     ctx.save_for_backward(*inputs)
 
 
-def _backward_gradients(ctx, hx, hy, hw):  # noqa: ANN001, ANN202
+def _backward_gradients(ctx, hx, hy, hw):  # noqa: ANN001
     inputs = ctx.saved_tensors
     derive = _composed if torch.is_grad_enabled() else _ops.uvu_scatter_double_backward
     return *derive(hx, hy, hw, *inputs), None, None, None, None
 
 
-def _composed(hx, hy, hw, grad, x, y, w, *graph):  # noqa: ANN001, ANN202
+def _composed(hx, hy, hw, grad, x, y, w, *graph):  # noqa: ANN001
     """``uvu_scatter_double_backward`` from operators that can be differentiated further."""
     dim_out = grad.shape[1]
 
@@ -96,7 +96,7 @@ def _save_nothing(ctx, inputs, output) -> None:  # noqa: ANN001
     pass
 
 
-def _refuse(ctx, *grads):  # noqa: ANN001, ANN202
+def _refuse(ctx, *grads):  # noqa: ANN001
     raise NotImplementedError(
         "uvu_scatter_double_backward is not differentiable: call torch.autograd.grad with "
         "create_graph=True on uvu_scatter_backward, which composes it from operators that are."

@@ -29,7 +29,9 @@ def nequip_product(features, l_max, outputs=None):
 
 def natural(l_max, muls):
     """Irreps of natural parity with the given multiplicities."""
-    return o3.Irreps([(mul, (degree, (-1) ** degree)) for degree, mul in enumerate(muls[: l_max + 1])])
+    return o3.Irreps(
+        [(mul, (degree, (-1) ** degree)) for degree, mul in enumerate(muls[: l_max + 1])]
+    )
 
 
 class Case:

@@ -2,14 +2,16 @@
 
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from eqplugin.nn import compiled_product_build as module
+from eqplugin.nn.compiled_product import Status, status
 from eqplugin.nn.compiled_product_build import Unavailable, build, compiler
 
 try:
@@ -17,30 +19,29 @@ try:
 except Unavailable as reason:
     pytest.skip(f"no compiled operators here: {reason}", allow_module_level=True)
 
-USE = """
-    import torch
-    from eqplugin.nn.compiled_product import load_operators, status
-    print("STATUS", status().available, status().found, "|", status().advice)
-    print("REASON", load_operators())
-    print("LOADED", hasattr(torch.ops.eqplugin, "uvu_scatter"))
-"""
 
-
-def script(code, cache, wait=True, **environment):
-    """Run `code` in a process with its own cache of operators."""
-    environment = {**os.environ, "EQPLUGIN_CACHE": str(cache), **environment}
-    arguments = [sys.executable, "-c", textwrap.dedent(code)]
-    process = subprocess.Popen(
-        arguments, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    return process.communicate(timeout=300) if wait else process
+def run(code, **environment):
+    """Run `code` in a process of its own: a process can load the operators only once."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, **environment}, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
 
 
 @pytest.fixture
-def fake_compiler(tmp_path):
-    """Make a compiler that says what it is asked, counts its calls and copies the real library."""
+def cache(tmp_path, monkeypatch):
+    """An empty cache."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("EQPLUGIN_CACHE", str(folder))
+    monkeypatch.delenv("EQPLUGIN_NO_COMPILED", raising=False)
+    return folder
 
-    def make(action='cp "$REAL" "$output"'):
+
+@pytest.fixture
+def fake_compiler(tmp_path, monkeypatch):
+    """Use a compiler that notes its calls and, unless told otherwise, copies the real library."""
+
+    def use(action='cp "$REAL" "$output"'):
         path = tmp_path / "fake-c++"
         path.write_text(
             textwrap.dedent(f"""\
@@ -52,126 +53,132 @@ def fake_compiler(tmp_path):
             {action}
             """)
         )
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
-        return {"CXX": str(path)}
+        path.chmod(0o755)
+        monkeypatch.setenv("CXX", str(path))
 
-    make.calls = lambda: (tmp_path / "calls").read_text().splitlines()
-    return make
+    use.calls = lambda: (tmp_path / "calls").read_text().splitlines()
+    return use
 
 
 def libraries(cache):
-    return list(Path(cache).rglob("*.so"))
+    return list(cache.rglob("*.so"))
 
 
-def test_second_process_finds_the_library_of_the_first(tmp_path, fake_compiler):
-    cache, environment = tmp_path / "cache", fake_compiler()
-    out, err = script(USE, cache, **environment)
-    assert "REASON None" in out
-    assert "LOADED True" in out
-    assert err.count("eqplugin: compiling its C++ operators with fake c++ 1.0") == 1
-    assert len(err.strip().splitlines()) == 1
-    out, err = script(USE, cache, **environment)
-    assert f"STATUS True built: {libraries(cache)[0]}" in out
-    assert "LOADED True" in out
-    assert err == ""
+def test_built_once_and_found_again(cache, fake_compiler, capfd):
+    fake_compiler()
+    assert status() == Status(True, "not built yet: compiled on first use, about half a minute")
+    library = build()
+    assert library.read_bytes() == BUILT.read_bytes()
+    assert capfd.readouterr().err == (
+        "eqplugin: compiling its C++ operators with fake c++ 1.0 (once, about half a minute)\n"
+    )
+    assert build() == library
+    assert status() == Status(True, f"built: {library}")
+    assert capfd.readouterr().err == ""
     assert len(fake_compiler.calls()) == 1
 
 
-def test_processes_that_start_together_build_once(tmp_path, fake_compiler):
-    environment = fake_compiler('sleep 3; cp "$REAL" "$output"')
-    running = [script(USE, tmp_path / "cache", wait=False, **environment) for _ in range(3)]
-    for process in running:
-        out, _ = process.communicate(timeout=300)
-        assert "LOADED True" in out
+def test_those_who_start_together_build_once(cache, fake_compiler):
+    fake_compiler('sleep 1; cp "$REAL" "$output"')
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda _: build(), range(4)))
+    assert len(found) == 1
     assert len(fake_compiler.calls()) == 1
 
 
-def test_damaged_library_is_built_again(tmp_path, fake_compiler):
-    cache, environment = tmp_path / "cache", fake_compiler()
-    script(USE, cache, **environment)
-    library = libraries(cache)[0]
+def test_damaged_library_is_built_again(cache, fake_compiler):
+    fake_compiler()
+    library = build()
     library.write_bytes(library.read_bytes()[:5000])
-    out, _ = script(USE, cache, **environment)
-    assert "LOADED True" in out
-    assert library.stat().st_size == BUILT.stat().st_size
+    assert build().read_bytes() == BUILT.read_bytes()
+    assert len(fake_compiler.calls()) == 2
 
 
-def test_interrupted_build_leaves_nothing_that_looks_whole(tmp_path, fake_compiler):
-    cache = tmp_path / "cache"
-    environment = fake_compiler('head -c 5000 "$REAL" > "$output"; kill -9 $PPID')
-    process = script(USE, cache, wait=False, **environment)
-    process.communicate(timeout=300)
-    assert process.returncode != 0
-    assert all("tmp" in str(path.parent) for path in libraries(cache))  # not under its own name
-    out, _ = script(USE, cache, **fake_compiler())
-    assert "LOADED True" in out
+def test_interrupted_build_leaves_nothing_that_looks_whole(cache, fake_compiler):
+    fake_compiler('head -c 5000 "$REAL" > "$output"; kill -9 $PPID')
+    done = run("from eqplugin.nn.compiled_product_build import build; build()")
+    assert done.returncode != 0
+    fake_compiler()  # and no lock either
+    assert build().read_bytes() == BUILT.read_bytes()
 
 
-def test_no_compiler_is_one_sentence(tmp_path):
-    empty = tmp_path / "bin"
-    empty.mkdir()
-    out, err = script(USE, tmp_path / "cache", CXX="", PATH=str(empty))
-    assert "STATUS False no C++ compiler was found" in out
-    assert "| Products run in torch" in out
-    assert "REASON eqplugin's compiled operators cannot be used: no C++ compiler was found" in out
-    assert "LOADED False" in out
-    assert err == ""
+def test_falls_back_to_plainer_flags(cache, fake_compiler):
+    fake_compiler('[ -e "$0.seen" ] || { touch "$0.seen"; exit 1; }; cp "$REAL" "$output"')
+    build()
+    first, second = fake_compiler.calls()
+    assert "-march=native" in first
+    assert "-march=native" not in second
 
 
-def test_failing_compiler_is_one_sentence_with_the_log(tmp_path, fake_compiler):
-    cache = tmp_path / "cache"
-    out, err = script(USE, cache, **fake_compiler('echo "no such header" >&2; exit 1'))
-    assert "REASON eqplugin's compiled operators cannot be used:" in out
-    assert "Traceback" not in err
+def test_failing_compiler_is_one_sentence_with_the_log(cache, fake_compiler):
+    fake_compiler('echo "no such header" >&2; exit 1')
+    with pytest.raises(Unavailable, match="fails to compile") as caught:
+        build()
     log = next(cache.rglob("*.log"))
-    assert str(log) in out
+    assert str(log) in str(caught.value)
     assert "no such header" in log.read_text()
     assert not libraries(cache)
 
 
-def test_cache_that_cannot_be_written_is_one_sentence(tmp_path):
+def test_no_compiler_is_one_sentence(cache, monkeypatch, tmp_path):
+    monkeypatch.setenv("CXX", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="no C\\+\\+ compiler was found"):
+        build()
+    found = status()
+    assert not found.available
+    assert "no C++ compiler" in found.found
+    assert "torch" in found.advice
+
+
+def test_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    out, err = script(USE, blocked)
-    assert "cannot be written" in out
-    assert "EQPLUGIN_CACHE" in out
-    assert "Traceback" not in err
+    monkeypatch.setenv("EQPLUGIN_CACHE", str(blocked))
+    with pytest.raises(Unavailable, match=r"cannot be written .* set EQPLUGIN_CACHE"):
+        build()
 
 
-def test_switched_off(tmp_path):
-    out, _ = script(USE, tmp_path, EQPLUGIN_NO_COMPILED="1")
-    assert "switched off by EQPLUGIN_NO_COMPILED" in out
-    assert "LOADED False" in out
+def test_switched_off(monkeypatch):
+    monkeypatch.setenv("EQPLUGIN_NO_COMPILED", "1")
+    with pytest.raises(Unavailable, match="switched off by EQPLUGIN_NO_COMPILED"):
+        build()
 
 
-def test_import_by_a_compiled_package_is_one_sentence_too(tmp_path):
-    _, err = script(
-        "import eqplugin.nn.compiled_product_ops", tmp_path, EQPLUGIN_NO_COMPILED="1"
+def test_reason_reaches_who_loads_or_imports_them():
+    done = run(
+        """
+        from eqplugin.nn.compiled_product import load_operators
+        print(load_operators())
+        import eqplugin.nn.compiled_product_ops
+        """,
+        EQPLUGIN_NO_COMPILED="1",
     )
-    assert err.strip().splitlines()[-1].startswith("eqplugin.errors.EqPluginError: eqplugin's comp")
+    sentence = (
+        "eqplugin's compiled operators cannot be used: they are switched off by "
+        "EQPLUGIN_NO_COMPILED."
+    )
+    assert done.stdout.strip() == sentence
+    assert done.stderr.splitlines()[-1] == f"eqplugin.errors.EqPluginError: {sentence}"
 
 
 def test_key_changes_with_what_the_library_depends_on(tmp_path, monkeypatch):
-    from eqplugin.nn import compiled_product_build as module
-
-    def path():
-        return module.library_path()
-
-    usual = path()
+    usual = module.library_path()
     sources = tmp_path / "csrc"
     shutil.copytree(module.SOURCES, sources)
     monkeypatch.setattr(module, "SOURCES", sources)
-    assert path() == usual
+    assert module.library_path() == usual
     (sources / "simd.h").write_text("// changed")
-    assert path() != usual
+    assert module.library_path() != usual
     monkeypatch.undo()
     monkeypatch.setattr(module.torch, "__version__", "99")
-    assert path() != usual
+    assert module.library_path() != usual
     monkeypatch.undo()
     monkeypatch.setattr(module, "_processor", lambda: "another processor")
-    assert path() != usual
+    assert module.library_path() != usual
 
 
+@pytest.mark.slow
 def test_main_prints_the_library_for_programs_without_python():
     done = subprocess.run(
         [sys.executable, "-m", "eqplugin.nn.compiled_product_ops"], capture_output=True, text=True
@@ -202,6 +209,7 @@ def test_narrower_vectors_give_the_same_numbers(tmp_path, tuning):
             product = case.through(CompiledProduct(case.tp))
             print(largest_deviation(case.derivatives(product), case.derivatives(case.stock)))
     """
-    out, err = script(code, tmp_path / "cache", CXX=str(wrapper))
-    assert len(out.split()) == 2, err
-    assert all(float(value) < 1e-12 for value in out.split())
+    done = run(code, EQPLUGIN_CACHE=str(tmp_path / "cache"), CXX=str(wrapper))
+    deviations = done.stdout.split()
+    assert len(deviations) == 2, done.stderr
+    assert all(float(value) < 1e-12 for value in deviations)
