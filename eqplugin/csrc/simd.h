@@ -58,7 +58,7 @@ struct Simd {
 
   template <int S, int... I>
   static Vec fold(Vec a, Vec b, std::integer_sequence<int, I...>) {
-#if defined(__clang__) || __GNUC__ >= 12
+#if (defined(__clang__) || __GNUC__ >= 12) && !defined(EQPLUGIN_OLD_SHUFFLE)
     return __builtin_shufflevector(a, b, source(S, I, 0)...) +
            __builtin_shufflevector(a, b, source(S, I, 1)...);
 #else

@@ -71,9 +71,8 @@ struct Problem {
           const Tensor& src_, const Tensor& plan_, const Tensor& coefficients_)
       : x(x_.contiguous()), y(y_.contiguous()), w(w_.contiguous()), dst(dst_.contiguous()),
         src(src_.contiguous()), plan_tensor(plan_.contiguous()),
-        coefficients(coefficients_.contiguous()), plan(plan_tensor.const_data_ptr<int32_t>()),
-        layout(plan), nodes(x.size(0)), edges(y.size(0)) {
-    TORCH_CHECK(plan_tensor.numel() == plan.size(), "eqplugin: a damaged plan of a tensor product");
+        coefficients(coefficients_.contiguous()), plan(read(plan_tensor)), layout(plan),
+        nodes(x.size(0)), edges(y.size(0)) {
     check("x", x, nodes, plan.dim_x);
     check("y", y, edges, plan.dim_y);
     check("w", w, edges, plan.num_weights);
@@ -88,6 +87,14 @@ struct Problem {
         TORCH_CHECK(values[e] >= 0 && values[e] < nodes, "eqplugin: ", name, "[", e,
                     "] = ", values[e], " is not one of the ", nodes, " nodes");
     }
+  }
+
+  static Plan read(const Tensor& t) {
+    const char* damaged = "eqplugin: a damaged plan of a tensor product";
+    TORCH_CHECK(t.numel() >= Plan::kHeader, damaged);
+    const Plan plan(t.const_data_ptr<int32_t>());
+    TORCH_CHECK(t.numel() == plan.size(), damaged);
+    return plan;
   }
 
   // Shape and dtype of an input that comes per node or per edge

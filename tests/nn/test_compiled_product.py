@@ -336,6 +336,15 @@ def test_wrong_inputs_are_told_apart(change, message):
         CompiledProduct(case.tp)(*named.values())
 
 
+@pytest.mark.parametrize("length", [0, 3, -1])
+def test_damaged_plan_is_refused(length):
+    case = Case(nequip_product("4x0e + 4x1o", 1))
+    product = CompiledProduct(case.tp)
+    product.plan = product.plan[:length]
+    with pytest.raises(RuntimeError, match="damaged plan"):
+        case.through(product)(*case.inputs)
+
+
 def test_status_tells_of_the_library():
     found = status()
     assert found.available

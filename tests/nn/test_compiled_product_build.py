@@ -188,15 +188,21 @@ def test_main_prints_the_library_for_programs_without_python():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tuning", ["-march=x86-64", "-march=x86-64-v3"])
-def test_narrower_vectors_give_the_same_numbers(tmp_path, tuning):
-    """The SSE and AVX2 builds, made with the real compiler."""
+@pytest.mark.parametrize("kind", ["SSE", "AVX2", "without OpenMP", "old GCC"])
+def test_other_builds_give_the_same_numbers(tmp_path, kind):
+    """What other machines would build, made with the real compiler."""
     if os.uname().machine != "x86_64":
         pytest.skip("x86 only")
+    change = {
+        "SSE": '[ "$a" = -march=native ] && a=-march=x86-64',
+        "AVX2": '[ "$a" = -march=native ] && a=-march=x86-64-v3',
+        "without OpenMP": '[ "$a" = -fopenmp ] && exit 1',
+        "old GCC": '[ "$a" = -O3 ] && a=-DEQPLUGIN_OLD_SHUFFLE',
+    }[kind]
     wrapper = tmp_path / "c++"
     wrapper.write_text(
-        f'#!/bin/sh\nfor a do shift; [ "$a" = -march=native ] && a={tuning}; set -- "$@" "$a"; '
-        f'done\nexec {compiler()[0]} "$@"\n'
+        f'#!/bin/sh\nfor a do shift; {change}; set -- "$@" "$a"; done\n'
+        f'exec {compiler()[0]} -O3 "$@"\n'
     )
     wrapper.chmod(0o755)
     code = f"""
