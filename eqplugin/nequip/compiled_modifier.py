@@ -88,7 +88,10 @@ def compile_products(model: torch.nn.Module) -> torch.nn.Module:
     def factory(old: torch.nn.Module) -> torch.nn.Module:
         unsupported = why_not(old.tp)
         if unsupported is None:
-            return CompiledTensorProductScatter(old)
+            try:
+                return CompiledTensorProductScatter(old)
+            except ValueError as error:  # coefficients that are not e3nn's
+                unsupported = str(error).rstrip(".")
         _notice(f"a tensor product stays the stock one, because {unsupported}.")
         return old
 

@@ -143,6 +143,6 @@ def _signs(tp: torch.nn.Module) -> list[int]:
         value = found[n, out.slices()[i.i_out]]
         sign = 1 if torch.dot(expected, value) >= 0 else -1
         if (value - sign * expected).abs().max() > tolerance * (1 + expected.abs().max()):
-            raise ValueError("this tensor product is not e3nn's, by more than the sign of a path.")
+            raise ValueError("its coefficients are not e3nn's, by more than the sign of a path.")
         signs.append(sign)
     return signs

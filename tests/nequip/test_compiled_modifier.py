@@ -170,6 +170,19 @@ def test_unsupported_products_stay_stock_and_say_so(capfd, monkeypatch):
 
 
 @needs_operators
+def test_other_coefficients_stay_stock_and_say_so(capfd, monkeypatch):
+    model = build("nequip", l_max=1, num_layers=2, num_features=4)
+    tp = next(m.tp for m in model.modules() if isinstance(m, TensorProductScatter))
+    stock_forward = tp.forward
+    monkeypatch.setattr(compiled_modifier, "_notices", set())
+    monkeypatch.setattr(tp, "forward", lambda *inputs: 1.5 * stock_forward(*inputs))
+    compile_products(model)
+    replaced = [isinstance(m, CompiledTensorProductScatter) for m in model.modules()]
+    assert sum(replaced) == 1  # the other layer
+    assert "stays the stock one, because its coefficients" in capfd.readouterr().err
+
+
+@needs_operators
 def test_other_devices_use_the_stock_product(capfd, monkeypatch):
     monkeypatch.setattr(compiled_modifier, "_notices", set())
     module = next(

@@ -286,7 +286,7 @@ def test_signs_follow_the_product_itself():
 
 
 def test_refuses_a_product_with_other_coefficients():
-    with pytest.raises(ValueError, match="not e3nn's"):
+    with pytest.raises(ValueError, match="are not e3nn's"):
         CompiledProduct(OtherSigns(nequip_product("4x0e + 4x1o", 1), 1.5))
 
 
