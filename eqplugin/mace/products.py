@@ -1,0 +1,157 @@
+"""The C++ product inside MACE's interaction blocks, for models on the CPU, and back.
+
+MACE's ``conv_tp`` followed by ``scatter_sum`` is NequIP's tensor product and scatter: the same
+operator does both (docs/compiled-product.md). As with MACE's own converters to cuEquivariance and
+OpenEquivariance a model is converted once, but nothing is rebuilt: weights, state dict and the
+Clebsch-Gordan coefficients of the model stay as they are, and :func:`restore_products` undoes it
+exactly. Files::
+
+    python -m eqplugin.mace.products water.model water_compiled.model
+    python -m eqplugin.mace.products water_compiled.model water.model --back
+
+A converted file can be read only where eqplugin is installed and its operators can be built, and
+is for the CPU; convert back before handing a model on, or before exporting it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from e3nn import o3
+
+from eqplugin.errors import EqPluginError
+from eqplugin.mace.convert import _replacing, load_model, save_model
+from eqplugin.nn.compiled_product import CompiledProduct, load_operators, why_not
+
+__all__ = ["CompiledConvolution", "compile_products", "convert_products", "restore_products"]
+
+
+class CompiledConvolution(o3.TensorProduct):
+    """MACE's ``conv_tp`` with the gather and the scatter inside; made by :func:`compile_products`.
+
+    Where MACE sees ``conv_fusion`` on a block, it calls ``conv_tp`` with the nodes' features and
+    the edge index. On other devices than the CPU the stock product does the work.
+    """
+
+    def forward(
+        self,
+        node_feats: torch.Tensor,
+        edge_attrs: torch.Tensor,
+        tp_weights: torch.Tensor,
+        edge_index: torch.Tensor,
+    ) -> torch.Tensor:
+        """Messages summed at their receivers.
+
+        Args:
+            node_feats: (num_nodes, dim of irreps_in1).
+            edge_attrs: spherical harmonics, (num_edges, dim of irreps_in2).
+            tp_weights: radial weights, (num_edges, weight_numel).
+            edge_index: senders and receivers, (2, num_edges).
+
+        Returns:
+            (num_nodes, dim of irreps_out).
+        """
+        sender, receiver = edge_index[0], edge_index[1]
+        if node_feats.device.type == "cpu":
+            return self.compiled(node_feats, edge_attrs, tp_weights, receiver, sender)
+        messages = super().forward(node_feats[sender], edge_attrs, tp_weights)
+        summed = messages.new_zeros(node_feats.shape[0], messages.shape[1])
+        return summed.index_add(0, receiver, messages)
+
+
+def compile_products(model: torch.nn.Module) -> torch.nn.Module:
+    """Convert, in place, every interaction block of a MACE model; returns `model`.
+
+    Energies, forces, stress and gradients stay the same to rounding, the state dict exactly. The
+    converted model can be trained.
+
+    Raises:
+        EqPluginError: the operators cannot be built here, the model is no MACE model or is
+            already converted (to this or to another library), or a product is of another kind.
+    """
+    reason = load_operators()
+    if reason is not None:
+        raise EqPluginError(reason)
+    blocks = _blocks(model)
+    for number, block in enumerate(blocks):
+        if type(block.conv_tp) is not o3.TensorProduct or hasattr(block, "conv_fusion"):
+            raise EqPluginError(
+                f"Interaction {number} has a {type(block.conv_tp).__name__} in place of e3nn's "
+                "TensorProduct: convert the model back to plain e3nn first."
+            )
+        unsupported = why_not(block.conv_tp)
+        if unsupported is not None:
+            raise EqPluginError(f"Interaction {number} cannot be compiled: {unsupported}.")
+    for block in blocks:
+        compiled = CompiledProduct(block.conv_tp)
+        block.conv_tp.__class__ = CompiledConvolution
+        block.conv_tp.compiled = compiled
+        block.conv_fusion = True
+    return model
+
+
+def restore_products(model: torch.nn.Module) -> torch.nn.Module:
+    """Undo :func:`compile_products`, in place; returns `model`.
+
+    Raises:
+        EqPluginError: the model is not a converted one.
+    """
+    blocks = _blocks(model)
+    if not all(isinstance(block.conv_tp, CompiledConvolution) for block in blocks):
+        raise EqPluginError("This model has no compiled products: nothing to convert back.")
+    for block in blocks:
+        del block.conv_fusion, block.conv_tp.compiled
+        block.conv_tp.__class__ = o3.TensorProduct
+    return model
+
+
+def convert_products(path: str | Path, out: str | Path, back: bool = False) -> torch.nn.Module:
+    """Convert a ``.model`` file to compiled products, or back; returns the model.
+
+    Args:
+        path: a MACE ``.model`` file.
+        out: where to write; replaced only when complete.
+        back: from compiled to plain.
+
+    Raises:
+        EqPluginError: as in :func:`compile_products` and :func:`restore_products`, or for a file
+            that cannot be read or written.
+    """
+    model = load_model(path)
+    model = restore_products(model) if back else compile_products(model)
+    with _replacing(Path(out)) as temporary:
+        save_model(model, temporary)
+    return model
+
+
+def _blocks(model: torch.nn.Module) -> list[torch.nn.Module]:
+    blocks = list(getattr(model, "interactions", []))
+    if not blocks or not all(hasattr(block, "conv_tp") for block in blocks):
+        raise EqPluginError(f"A {type(model).__name__} is not a MACE model with interactions.")
+    return blocks
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line of :func:`convert_products`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m eqplugin.mace.products",
+        description="Put eqplugin's C++ product into a MACE model (CPU: same numbers, faster).",
+    )
+    parser.add_argument("model", help="a MACE .model file")
+    parser.add_argument("out", help="the file to write")
+    parser.add_argument("--back", action="store_true", help="from compiled to plain")
+    options = parser.parse_args(arguments)
+    # under its own name, not __main__: the class is found by name when the file is read
+    from eqplugin.mace import products
+
+    try:
+        products.convert_products(options.model, options.out, options.back)
+    except EqPluginError as error:
+        sys.exit(f"eqplugin: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

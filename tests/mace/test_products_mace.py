@@ -1,0 +1,110 @@
+"""The C++ product inside MACE: the same numbers, the same state dict, and the way back."""
+
+import copy
+import sys
+
+import pytest
+import torch
+from e3nn import o3
+from mace_under_test import graph, khop, molecule, rattled, stock
+
+import eqplugin.mace  # noqa: F401 - applies the repairs
+from eqplugin.errors import EqPluginError
+from eqplugin.mace import reference
+from eqplugin.mace.convert import load_model
+from eqplugin.mace.products import (
+    CompiledConvolution,
+    compile_products,
+    convert_products,
+    main,
+    restore_products,
+)
+from eqplugin.nn.compiled_product import load_operators
+
+if load_operators() is not None:
+    pytest.skip(f"no compiled operators here: {load_operators()}", allow_module_level=True)
+
+EXACT = 1e-12
+MODELS = {
+    "stock-L1": lambda: stock("8x0e + 8x1o"),
+    "stock-density-L2": lambda: stock(
+        "4x0e + 4x1o + 4x2e", interaction_cls="RealAgnosticDensityResidualInteractionBlock",
+        interaction_cls_first="RealAgnosticDensityInteractionBlock",
+    ),
+    "khop": lambda: khop(1, "8x0e + 8x1o"),
+    # conv_tp with the signs of e3nn 0.4, which e3nn 0.6 does not have
+    "so3": lambda: reference.build("so3-1e-corr2"),
+}  # fmt: skip
+
+
+@pytest.fixture(params=MODELS, scope="module")
+def model(request):
+    return MODELS[request.param]()
+
+
+def outputs_and_gradients(model):
+    """Outputs of a molecule, and the gradients of a loss on its energy and forces."""
+    model.zero_grad()
+    out = model(graph(rattled(molecule()), model), training=True, compute_stress=True)
+    (out["energy"].square().sum() * 1e-6 + out["forces"].square().sum()).backward()
+    found = {key: out[key].detach() for key in ("energy", "forces", "stress", "node_energy")}
+    gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    return found | {f"gradient of {name}": value for name, value in gradients.items()}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        scale = max(1.0, value.abs().max().item())
+        assert (found[key] - value).abs().max() < EXACT * scale, key
+
+
+def plain(model):
+    return all(type(block.conv_tp) is o3.TensorProduct for block in model.interactions)
+
+
+def test_equals_plain_and_comes_back_bit_for_bit(model):
+    expected = outputs_and_gradients(model)
+    assert any(key.startswith("gradient") for key in expected)
+    converted = compile_products(copy.deepcopy(model))
+    assert all(isinstance(block.conv_tp, CompiledConvolution) for block in converted.interactions)
+    assert list(converted.state_dict()) == list(model.state_dict())
+    assert_same(outputs_and_gradients(converted), expected)
+    assert_same(outputs_and_gradients(copy.deepcopy(converted)), expected)
+    back = restore_products(converted)
+    assert plain(back)
+    again = outputs_and_gradients(back)
+    assert all(torch.equal(again[key], value) for key, value in expected.items())
+
+
+def test_files_there_and_back(tmp_path):
+    model = stock("8x0e + 8x1o")
+    torch.save(model, tmp_path / "plain.model")
+    convert_products(tmp_path / "plain.model", tmp_path / "compiled.model")
+    compiled = load_model(tmp_path / "compiled.model")
+    assert not plain(compiled)
+    expected = outputs_and_gradients(model)
+    assert_same(outputs_and_gradients(compiled), expected)
+    main([str(tmp_path / "compiled.model"), str(tmp_path / "back.model"), "--back"])
+    back = load_model(tmp_path / "back.model")
+    assert plain(back)
+    found = outputs_and_gradients(back)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+    # the class has to be found by name in another process
+    assert b"__main__" not in (tmp_path / "compiled.model").read_bytes()
+
+
+def test_mistakes_are_sentences(tmp_path, monkeypatch):
+    model = stock("8x0e + 8x1o")
+    with pytest.raises(EqPluginError, match="no compiled products"):
+        restore_products(model)
+    with pytest.raises(EqPluginError, match="Linear is not a MACE model"):
+        compile_products(torch.nn.Linear(1, 1))
+    with pytest.raises(EqPluginError, match="Interaction 0 has a CompiledConvolution"):
+        compile_products(compile_products(model))
+    with pytest.raises(SystemExit, match=r"eqplugin: error: .*missing\.model does not exist"):
+        main([str(tmp_path / "missing.model"), str(tmp_path / "out.model")])
+    module = sys.modules["eqplugin.mace.products"]
+    monkeypatch.setattr(module, "load_operators", lambda: "No compiler.")
+    with pytest.raises(EqPluginError, match="No compiler"):
+        compile_products(stock("8x0e + 8x1o"))
