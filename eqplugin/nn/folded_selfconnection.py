@@ -54,7 +54,7 @@ class FoldedSelfConnection(torch.nn.Module):
         super().__init__()
         if not foldable(sc):
             raise ValueError(
-                "this self-connection cannot be folded: its attributes are no scalars."
+                "this self-connection cannot be folded: its attributes are not scalars."
             )
         irreps_in, irreps_out = Irreps(str(sc.irreps_in1)), Irreps(str(sc.irreps_out))
         self.num_types = embedding.num_embeddings
