@@ -77,7 +77,10 @@ def structures():
     cluster = Atoms("CHOCHOCH", grid + rng.uniform(-0.2, 0.2, grid.shape))
     cluster += Atoms("O", [[20.0, 0.0, 0.0]])  # no neighbour
     crystal = Atoms("CO", [[0, 0, 0], [2.0, 0, 0]], cell=[4.0, 2.0, 2.0], pbc=True)
-    return [cluster, crystal, Atoms("H", [[0.0, 0.0, 0.0]]), Atoms("CH", np.diag([9.0, 9, 0])[:2])]
+    alone, apart = Atoms("H", [[0.0, 0.0, 0.0]]), Atoms("CH", [[0.0, 0, 0], [9, 9, 0]])
+    for atoms in (cluster, alone, apart):
+        atoms.cell = [30.0, 30.0, 30.0]  # a volume, for the stress
+    return [cluster, crystal, alone, apart]
 
 
 @functools.cache
