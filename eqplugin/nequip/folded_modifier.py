@@ -23,13 +23,16 @@ _KEPT = "_eqplugin_node_attrs"
 
 
 def give_types(block: torch.nn.Module, args: tuple[AtomicDataDict.Type, ...]) -> None:
-    """Before a block runs: one-hot types in place of the node attributes, which only its
-    self-connection reads."""
+    """Before a block runs: one-hot types in place of the node attributes.
+
+    Only the self-connection reads them. They keep their width, so that irreps stay valid; there
+    are fewer types than columns wherever folding pays.
+    """
     data = args[0]
-    numbers = torch.arange(block.sc.num_types, device=data[AtomicDataDict.ATOM_TYPE_KEY].device)
-    one_hot = data[AtomicDataDict.ATOM_TYPE_KEY].view(-1, 1) == numbers
-    data[_KEPT] = data[_ATTRS]
-    data[_ATTRS] = one_hot.to(data[_KEPT].dtype)
+    attrs, types = data[_ATTRS], data[AtomicDataDict.ATOM_TYPE_KEY]
+    columns = torch.arange(attrs.size(1), device=types.device)
+    data[_KEPT] = attrs
+    data[_ATTRS] = (types.view(-1, 1) == columns).to(attrs.dtype)
 
 
 def give_back_attributes(

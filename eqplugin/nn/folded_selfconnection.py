@@ -54,7 +54,7 @@ class FoldedSelfConnection(torch.nn.Module):
         super().__init__()
         if not foldable(sc):
             raise ValueError(
-                "this self-connection cannot be folded: its attributes are not scalars."
+                "this self-connection cannot be folded: its attributes are not scalars alone."
             )
         irreps_in, irreps_out = Irreps(str(sc.irreps_in1)), Irreps(str(sc.irreps_out))
         self.num_types = embedding.num_embeddings
@@ -106,11 +106,12 @@ class FoldedSelfConnection(torch.nn.Module):
 
         Args:
             x: node features, (num_nodes, dim of irreps_in).
-            types: one-hot types, (num_nodes, num_types).
+            types: one-hot types, (num_nodes, num_types); further columns are ignored.
 
         Returns:
             (num_nodes, dim of irreps_out).
         """
+        types = types[:, : self.num_types]
         features = x.split([mul * dim for mul, dim in self._in], dim=-1)
         sums: list[torch.Tensor | None] = [None] * len(self._out)
         for (i, o), matrix in zip(self._paths, self._fold(), strict=True):

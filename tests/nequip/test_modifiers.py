@@ -50,7 +50,7 @@ MODELS = {
             "parity": True,
             "num_layers": 2,
             "num_features": 4,
-            "type_embed_num_features": 8,
+            "type_embed_num_features": 16,
         },
     ),
 }
@@ -236,13 +236,13 @@ def embedding_a_field():
         l_max=1,
         num_layers=2,
         num_features=4,
-        type_embed_num_features=8,
+        type_embed_num_features=16,
         categorical_graph_field_embed=[field],
     )
 
 
 def test_attributes_that_hold_more_than_the_type_are_refused():
-    with pytest.raises(EqPluginError, match="atom type alone.*also embed charge_state"):
+    with pytest.raises(EqPluginError, match=r"atom type alone.*also embed charge_state"):
         modify(embedding_a_field(), [{"modifier": FOLD}])
 
 
@@ -251,7 +251,7 @@ def test_appended_attributes_are_refused():
     for block in find_stock(model, InteractionBlock):
         irreps = block.irreps_in[AtomicDataDict.NODE_ATTRS_KEY]
         block.irreps_in[AtomicDataDict.NODE_ATTRS_KEY] = irreps + irreps
-    with pytest.raises(EqPluginError, match="atom type alone.*appends"):
+    with pytest.raises(EqPluginError, match=r"atom type alone.*appends"):
         modify(model, [{"modifier": FOLD}])
 
 
