@@ -262,3 +262,22 @@ def test_permanent_fold_is_refused_in_training(capsys):
             modified("steerable", FOR_GOOD)
     finally:
         set_workflow_state(None)
+
+
+# ---- train-time compile
+
+
+@pytest.mark.slow
+def test_train_time_compile_traces_them(monkeypatch):
+    # the traces and derivatives of train-time compile, without minutes of C++ code generation
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
+    options = {"l_max": 2, "num_layers": 2, "feature_dim": 18, "r_max": R_MAX}
+    model = build("steerable", **options, compile_mode="compile")
+    modify(model, [{"modifier": TP}, {"modifier": FOLD}])
+    stock = build("steerable", **options)
+    stock.load_state_dict(model.state_dict())
+    outputs, gradients = outputs_and_gradients(model, batch())
+    assert model._compiled_cache[0]  # not the eager way, which single frames take
+    theirs, their_gradients = outputs_and_gradients(stock, batch())
+    assert_same(outputs, theirs)
+    assert_same(gradients, their_gradients)
