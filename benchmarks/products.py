@@ -20,8 +20,10 @@ import platform
 import subprocess
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 
 import matplotlib as mpl
@@ -158,10 +160,18 @@ def peak_memory(call):
     return float(np.cumsum([event.nbytes() for event in events]).max(initial=0)) / 1e6
 
 
-def measure(built, data, repeats, clock, tick):
+def measure(dim, degree, options):
+    """One case, in a process of its own: what ran before changes how memory is handed out."""
+    warnings.filterwarnings("ignore")
+    torch.set_default_dtype(torch.float64)
+    set_global_state()
+    torch.set_num_threads(options.threads)
+    clock = CLOCKS[options.clock]
+    types, data = batch(options.structures, options.frames)
+    built = variants(dim, degree, types, options.layers)
     calls = {name: model_calls(m, data) | product_calls(m, data) for name, m in built.items()}
     rows = {name: {kind: [] for kind in KINDS} for name in built}
-    for turn in range(repeats + 1):  # the first warms up
+    for turn in range(options.repeats + 1):  # the first warms up
         for kind in KINDS:
             for name in built:
                 start = clock()
@@ -169,13 +179,11 @@ def measure(built, data, repeats, clock, tick):
                 seconds = clock() - start
                 if turn > 0:
                     rows[name][kind].append(seconds)
-        tick()
     reference = built[STOCK]({k: v.clone() for k, v in data.items()})["forces"].detach()
     for name, model in built.items():
         forces = model_calls(model, data)["model inference"]()
         rows[name]["force difference"] = float((forces - reference).abs().max())
         rows[name]["memory MB"] = peak_memory(calls[name]["model train"])
-    tick()
     return rows
 
 
@@ -267,12 +275,9 @@ def parse():
 
 def main():
     options = parse()
-    warnings.filterwarnings("ignore")
-    torch.set_default_dtype(torch.float64)
-    set_global_state()
-    torch.set_num_threads(options.threads)
     console = Console(width=130)
-    types, data = batch(options.structures, options.frames)
+    torch.set_default_dtype(torch.float64)
+    _, data = batch(options.structures, options.frames)
     settings = {
         "structures": options.structures.name,
         "frames": options.frames,
@@ -306,16 +311,12 @@ def main():
         console=console,
     )  # fmt: skip
     with bar:
-        task = bar.add_task("", total=len(todo) * (options.repeats + 2))
+        task = bar.add_task("", total=len(todo))
         for dim, degree in todo:
             bar.update(task, description=f"D = {dim}, L = {degree}")
-            rows = measure(
-                variants(dim, degree, types, options.layers),
-                data,
-                options.repeats,
-                CLOCKS[options.clock],
-                lambda: bar.advance(task),
-            )
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+                rows = alone.submit(measure, dim, degree, options).result()
+            bar.advance(task)
             record["cases"].append({"dim": dim, "degree": degree, "rows": rows})
             save(record, options.out)
     print_tables(record["cases"], console)
