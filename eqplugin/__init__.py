@@ -4,6 +4,9 @@ NequIP imports this package whenever it starts, and ``nequip-package`` traces it
 so nothing heavy may be imported here.
 """
 
+from eqplugin._extension import offer_modifiers
 from eqplugin._version import __version__
 
 __all__ = ["__version__"]
+
+offer_modifiers()

@@ -1,0 +1,333 @@
+"""What the model modifiers gain: products and whole models at constant feature dimension.
+
+For each feature dimension D and degree L one steerable model is built; its variants share the
+weights and differ in the modifiers alone. All variants are timed in turn (A B C A B C ...), so that
+a slow moment of the machine hits all alike; ratios are medians over rounds of stock / variant:
+above 1 is faster. Memory is the peak of what torch allocates in a training step.
+
+    python benchmarks/products.py                                # hours: D up to 1024, L up to 6
+    python benchmarks/products.py --dims 512 --degrees 1 2 3     # minutes
+    python benchmarks/products.py --dims 64 --degrees 1 --repeats 1 --out /tmp/products.json
+
+Finished cases are kept in the JSON file and not measured again under the same options.
+"""
+
+import argparse
+import copy
+import json
+import os
+import platform
+import subprocess
+import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from ase.io import read
+from model_cost import cpu_name
+from nequip.data import AtomicDataDict, from_ase
+from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
+from nequip.model import modify
+from nequip.model.modify_utils import get_all_modifiers
+from nequip.utils.global_state import set_global_state
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from eqplugin.bench.plots import COLOURS, MARKERS, STYLE
+from eqplugin.nequip import SteerableModel
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+ROOT = Path(__file__).resolve().parents[1]
+ACAC = ROOT.parent / "shared" / "data" / "acac" / "train_300K.xyz"  # 5 frames: 75 atoms, 914 edges
+ETHANOL = ROOT / "examples" / "data" / "ethanol_xtb" / "train_300K.xyz"
+R_MAX = 5.0
+
+# name -> modifiers, in the order of tables and plots; a variant whose modifiers this installation
+# does not offer is left out, so a new modifier needs one line here
+STOCK = "stock"
+VARIANTS = {
+    STOCK: (),
+    "factorised": ("enable_FactorizedTP",),
+    "folded": ("enable_FoldedSelfConnection",),
+    "factorised + folded": ("enable_FactorizedTP", "enable_FoldedSelfConnection"),
+    "compiled": ("enable_CompiledTP",),
+    "compiled + folded": ("enable_CompiledTP", "enable_FoldedSelfConnection"),
+}
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+KINDS = ("model train", "model inference", "product train", "product inference")
+# what the torch-only variants have to reach at D = 512, whole model, training step, one thread
+BARS = {1: 1.3, 2: 1.5, 3: 1.6, 4: 2.3, 6: 3.5}
+
+
+def batch(path, num_frames):
+    frames = read(path, f":{num_frames}")
+    types = sorted({symbol for frame in frames for symbol in frame.symbols})
+    mapper = ChemicalSpeciesToAtomTypeMapper(types, {t: t for t in types})
+    neighbours = NeighborListTransform(r_max=R_MAX)
+    data = [neighbours(mapper(from_ase(frame))) for frame in frames]
+    return types, AtomicDataDict.batched_from_list(data)
+
+
+def variants(feature_dim, l_max, types, num_layers):
+    """The stock model and its variants, all with the same weights in memory."""
+    model = SteerableModel(
+        feature_dim=feature_dim,
+        l_max=l_max,
+        num_layers=num_layers,
+        seed=0,
+        model_dtype="float32",
+        type_names=types,
+        r_max=R_MAX,
+        avg_num_neighbors=12.0,
+    )
+    offered = get_all_modifiers(model)
+    built = {}
+    for name, modifiers in VARIANTS.items():
+        if all(modifier in offered for modifier in modifiers):
+            twin = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
+            built[name] = modify(twin, [{"modifier": modifier} for modifier in modifiers])
+    return built
+
+
+def model_calls(model, data):
+    def inference():
+        return model({key: value.clone() for key, value in data.items()})["forces"].detach()
+
+    def train():
+        out = model({key: value.clone() for key, value in data.items()})
+        loss = out["forces"].square().mean() + out["total_energy"].square().mean()
+        loss.backward()
+        model.zero_grad()
+
+    return {"model train": train, "model inference": inference}
+
+
+def product_calls(model, data):
+    """The product of the second layer, the widest: with first and with second derivatives."""
+    product = model.model.func.layer1_convnet.conv.tp_scatter
+    dst, src = data["edge_index"]
+    sizes = (
+        (data["pos"].shape[0], product.tp.irreps_in1.dim),
+        (len(dst), product.tp.irreps_in2.dim),
+        (len(dst), product.tp.weight_numel),
+        (data["pos"].shape[0], product.tp.irreps_out.dim),
+    )
+    generator = torch.Generator().manual_seed(0)
+    *inputs, cotangent = (torch.randn(s, generator=generator, dtype=torch.float32) for s in sizes)
+
+    def first(create_graph):
+        args = [value.clone().requires_grad_() for value in inputs]
+        weight = cotangent.clone().requires_grad_(create_graph)
+        out = product(*args, dst, src)
+        return out, torch.autograd.grad(out, args, weight, create_graph=create_graph)
+
+    def train():
+        out, gradients = first(create_graph=True)
+        (out.mean() + sum(gradient.square().mean() for gradient in gradients)).backward()
+
+    return {"product train": train, "product inference": lambda: first(create_graph=False)}
+
+
+@contextmanager
+def quiet():
+    """The profiler announces itself on stderr, past Python."""
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def peak_memory(call):
+    """Largest sum of live torch allocations during a call, in MB."""
+    call()
+    with quiet(), torch.profiler.profile(profile_memory=True) as profile:
+        call()
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return float(np.cumsum([event.nbytes() for event in events]).max(initial=0)) / 1e6
+
+
+def measure(dim, degree, options):
+    """One case, in a process of its own: what ran before changes how memory is handed out."""
+    warnings.filterwarnings("ignore")
+    torch.set_default_dtype(torch.float64)
+    set_global_state()
+    torch.set_num_threads(options.threads)
+    clock = CLOCKS[options.clock]
+    types, data = batch(options.structures, options.frames)
+    built = variants(dim, degree, types, options.layers)
+    calls = {name: model_calls(m, data) | product_calls(m, data) for name, m in built.items()}
+    rows = {name: {kind: [] for kind in KINDS} for name in built}
+    for turn in range(options.repeats + 1):  # the first warms up
+        for kind in KINDS:
+            for name in built:
+                start = clock()
+                calls[name][kind]()
+                seconds = clock() - start
+                if turn > 0:
+                    rows[name][kind].append(seconds)
+    reference = built[STOCK]({k: v.clone() for k, v in data.items()})["forces"].detach()
+    for name, model in built.items():
+        forces = model_calls(model, data)["model inference"]()
+        rows[name]["force difference"] = float((forces - reference).abs().max())
+        rows[name]["memory MB"] = peak_memory(calls[name]["model train"])
+    return rows
+
+
+def ratio(rows, name, kind):
+    return float(np.median(np.array(rows[STOCK][kind]) / np.array(rows[name][kind])))
+
+
+def print_tables(cases, console):
+    for dim in sorted({case["dim"] for case in cases}):
+        table = Table(title=f"D = {dim}: stock s, and stock / variant (above 1 is faster)")
+        for column in ("L", "variant", *KINDS, "memory MB", "max |dF| eV/Å"):
+            table.add_column(column, justify="left" if column == "variant" else "right")
+        for case in sorted((c for c in cases if c["dim"] == dim), key=lambda c: c["degree"]):
+            for name, row in case["rows"].items():
+                if name == STOCK:
+                    cells = [f"{np.median(row[kind]):.3f}" for kind in KINDS]
+                else:
+                    cells = [f"{ratio(case['rows'], name, kind):.2f}x" for kind in KINDS]
+                cells += [f"{row['memory MB']:.0f}", f"{row['force difference']:.0e}"]
+                table.add_row(str(case["degree"]), name, *cells)
+            table.add_section()
+        console.print(table)
+
+
+def plot(cases, path, title):
+    dims = sorted({case["dim"] for case in cases})
+    names = [name for name in VARIANTS if any(name in case["rows"] for case in cases)]
+    panels = (*KINDS[:3], "memory MB")
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            len(dims), 4, figsize=(12, 2.6 * len(dims) + 0.7), squeeze=False, layout="constrained"
+        )
+        for row, dim in zip(axes, dims, strict=True):
+            chosen = sorted((c for c in cases if c["dim"] == dim), key=lambda c: c["degree"])
+            for axis, kind in zip(row, panels, strict=True):
+                for i, name in enumerate(names):
+                    points = [c for c in chosen if name in c["rows"]]
+                    degrees = [c["degree"] for c in points]
+                    if kind == "memory MB":
+                        values = [c["rows"][name][kind] / c["rows"][STOCK][kind] for c in points]
+                    else:
+                        values = [ratio(c["rows"], name, kind) for c in points]
+                    look = {"color": COLOURS[i % 6], "marker": MARKERS[i % 6], "ms": 4}
+                    if name == STOCK:
+                        look = {"color": "0.5", "ls": ":"}
+                    axis.plot(degrees, values, label=name, **look)
+                if dim == 512 and kind == "model train":
+                    shown = [d for d in BARS if d in {c["degree"] for c in chosen}]
+                    axis.plot(shown, [BARS[d] for d in shown], "k_", ms=12, label="demanded")
+                unit = "memory / stock" if kind == "memory MB" else "times faster than stock"
+                axis.set(title=f"D = {dim}: {kind.removesuffix(' MB')}", ylabel=unit)
+                axis.set(xlabel="highest degree L", ylim=(0, None))
+                axis.set_xticks(sorted({c["degree"] for c in chosen}))
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        figure.suptitle(title, fontsize=10)
+        partial = path.with_suffix(".part.png")
+        figure.savefig(partial)
+        plt.close(figure)
+        partial.replace(path)
+
+
+def save(record, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(record, indent=1))
+    partial.replace(path)
+
+
+def parse():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--dims", type=int, nargs="+", default=[256, 512, 1024], help="feature dimensions D")
+    add("--degrees", type=int, nargs="+", default=[0, 1, 2, 3, 4, 5, 6], help="degrees L")
+    add("--repeats", type=int, default=7, help="timed rounds of each case")
+    add("--threads", type=int, default=1, help="torch threads")
+    add("--clock", choices=CLOCKS, default="wall",
+        help="cpu: processor time, for ratios on a busy machine (default: wall)")  # fmt: skip
+    add("--layers", type=int, default=4, help="convolutions")
+    default = ACAC if ACAC.exists() else ETHANOL
+    add("--structures", type=Path, default=default, help=f"file of frames (default: {default})")
+    add("--frames", type=int, default=5, help="frames in the batch")
+    add("--out", type=Path, default=ROOT / "benchmarks" / "results" / "products.json",
+        help="results; the plot gets the same name")  # fmt: skip
+    return parser.parse_args()
+
+
+def main():
+    options = parse()
+    console = Console(width=130)
+    torch.set_default_dtype(torch.float64)
+    _, data = batch(options.structures, options.frames)
+    settings = {
+        "structures": options.structures.name,
+        "frames": options.frames,
+        "atoms": data["pos"].shape[0],
+        "edges": data["edge_index"].shape[1],
+        "layers": options.layers,
+        "threads": options.threads,
+        "repeats": options.repeats,
+        "clock": options.clock,
+        "dtype": "float32",
+    }
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    record = {
+        "options": settings,
+        "commit": commit,
+        "versions": {p: version(p) for p in ("eqplugin", "nequip", "e3nn", "torch")},
+        "hardware": {"machine": platform.machine(), "processor": cpu_name()},
+        "cases": [],
+    }
+    if options.out.exists():
+        before = json.loads(options.out.read_text())
+        if all(before.get(key) == record[key] for key in record if key != "cases"):
+            record["cases"] = before["cases"]
+    done = {(case["dim"], case["degree"]) for case in record["cases"]}
+    wanted = [(d, degree) for d in options.dims for degree in options.degrees]
+    todo = [case for case in wanted if case not in done]
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("", total=len(todo))
+        for dim, degree in todo:
+            bar.update(task, description=f"D = {dim}, L = {degree}")
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+                rows = alone.submit(measure, dim, degree, options).result()
+            bar.advance(task)
+            record["cases"].append({"dim": dim, "degree": degree, "rows": rows})
+            save(record, options.out)
+    print_tables(record["cases"], console)
+    image = options.out.with_suffix(".png")
+    title = (
+        f"{settings['atoms']} atoms, {settings['edges']} edges, {options.layers} layers, float32, "
+        f"{options.threads} thread(s), {record['hardware']['processor']}"
+    )
+    plot(record["cases"], image, title)
+    console.print(f"written: {options.out} and {image.name}")
+
+
+if __name__ == "__main__":
+    main()

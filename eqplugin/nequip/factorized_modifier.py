@@ -1,0 +1,62 @@
+"""``enable_FactorizedTP``: NequIP's tensor product and scatter, factorised, in plain torch."""
+
+from __future__ import annotations
+
+import torch
+from nequip.nn._tp_scatter_base import TensorProductScatter
+from nequip.nn.model_modifier_utils import model_modifier
+
+from eqplugin.nequip._stock import replace_stock
+from eqplugin.nn.factorized_product import FactorizedTensorProduct
+from eqplugin.nn.product_paths import gains, unsupported
+
+__all__ = ["FactorizedTensorProductScatter", "factorize_products"]
+
+
+class FactorizedTensorProductScatter(torch.nn.Module):
+    """In the place of a ``TensorProductScatter``, computes with :class:`FactorizedTensorProduct`.
+
+    The stock product ``tp`` stays as it was, with its entries of the state dict.
+
+    Args:
+        old: the module to replace, of this NequIP or from a package.
+    """
+
+    def __init__(self, old: torch.nn.Module) -> None:
+        super().__init__()
+        self.tp = old.tp
+        self.factorized = FactorizedTensorProduct(old.tp)
+        self.train(old.training)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        edge_attr: torch.Tensor,
+        edge_weight: torch.Tensor,
+        edge_dst: torch.Tensor,
+        edge_src: torch.Tensor,
+    ) -> torch.Tensor:
+        """As the stock module: node features (num_nodes, D) to (num_nodes, dim of irreps_mid)."""
+        return self.factorized(x, edge_attr, edge_weight, edge_dst, edge_src)
+
+
+def factorize_products(model: torch.nn.Module) -> torch.nn.Module:
+    """Replace, in place, every tensor product that gains from it; returns `model`."""
+
+    def factory(old: torch.nn.Module) -> torch.nn.Module:
+        if unsupported(old.tp) is not None or not gains(old.tp):
+            return old
+        return FactorizedTensorProductScatter(old)
+
+    return replace_stock(model, TensorProductScatter, factory)
+
+
+@model_modifier(persistent=False, private=False, supported_compile_modes=["aotinductor"])
+@classmethod
+def enable_FactorizedTP(cls: type, model: torch.nn.Module) -> torch.nn.Module:
+    """Tensor products and scatters factorised in plain torch: exact, faster with every degree.
+
+    Same weights, same numbers to rounding, same state dict; in training, train-time compile,
+    AOTInductor and packages. Products that would gain nothing (scalars only) stay as they are.
+    """
+    return factorize_products(model)
