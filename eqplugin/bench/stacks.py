@@ -27,8 +27,8 @@ class Stack(Protocol):
     def force_maes(self, folder: Path) -> dict[int, float]:
         """Validation force MAE in eV/A by finished epoch."""
 
-    def calculator(self, model: Path) -> Calculator:
-        """The trained model as an ASE calculator, on the CPU."""
+    def calculator(self, model: Path, device: str = "cpu") -> Calculator:
+        """The trained model as an ASE calculator."""
 
     def num_parameters(self, model: Path) -> int:
         """Trainable parameters of the trained model."""
@@ -60,11 +60,11 @@ class NequIP:
                         values[int(row["epoch"])] = float(row[key])
         return values
 
-    def calculator(self, model: Path) -> Calculator:
+    def calculator(self, model: Path, device: str = "cpu") -> Calculator:
         """See :class:`Stack`."""
         from eqplugin.nequip import load_calculator
 
-        return load_calculator(model)
+        return load_calculator(model, device)
 
     def num_parameters(self, model: Path) -> int:
         """See :class:`Stack`."""
@@ -94,13 +94,13 @@ class Mace:
                     values[row["epoch"]] = row["mae_f"]
         return values
 
-    def calculator(self, model: Path) -> Calculator:
+    def calculator(self, model: Path, device: str = "cpu") -> Calculator:
         """See :class:`Stack`."""
         import eqplugin.mace  # noqa: F401, I001 - first: it repairs MACE and keeps its import quiet
 
         from mace.calculators import MACECalculator
 
-        return MACECalculator(model_paths=str(model), device="cpu", default_dtype="float32")
+        return MACECalculator(model_paths=str(model), device=device, default_dtype="float32")
 
     def num_parameters(self, model: Path) -> int:
         """See :class:`Stack`."""

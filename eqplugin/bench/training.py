@@ -19,7 +19,14 @@ from eqplugin.bench.stacks import Stack
 from eqplugin.errors import EqPluginError
 from eqplugin.files import write_json
 
-__all__ = ["TrainingResult", "TrainingRun", "fingerprint_of", "progress_of", "run_training"]
+__all__ = [
+    "TrainingResult",
+    "TrainingRun",
+    "fingerprint_of",
+    "progress_of",
+    "run_logged",
+    "run_training",
+]
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ def run_training(
     start = time.monotonic()
     log = folder / "console.log"
     try:
-        _run(command, log, started, poll, stop, run.threads)
+        run_logged(command, log, started, poll, stop, run.threads)
     except EqPluginError as error:
         interrupted = stop.is_set()
         raise EqPluginError(f"interrupted: {run.again}." if interrupted else str(error)) from error
@@ -166,7 +173,7 @@ class _Watch:
         return (end - begin) / (last - first)
 
 
-def _run(
+def run_logged(
     command: list[str],
     log: Path,
     started: Callable[[int], None],

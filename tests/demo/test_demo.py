@@ -55,7 +55,7 @@ def commands(monkeypatch):
         epochs = next(int(part[11:]) for part in command if part.startswith("max_epochs="))
         write_metrics(log.parent, epochs)
 
-    monkeypatch.setattr(training, "_run", run)
+    monkeypatch.setattr(training, "run_logged", run)
     return seen
 
 
@@ -83,11 +83,11 @@ def test_an_interrupted_run_is_resumed(commands, clone, tmp_path, monkeypatch):
         (log.parent / "last.ckpt").touch()
         raise KeyboardInterrupt
 
-    whole = training._run
-    monkeypatch.setattr(training, "_run", interrupted)
+    whole = training.run_logged
+    monkeypatch.setattr(training, "run_logged", interrupted)
     with pytest.raises(KeyboardInterrupt):
         go(clone, tmp_path)
-    monkeypatch.setattr(training, "_run", whole)
+    monkeypatch.setattr(training, "run_logged", whole)
     go(clone, tmp_path)
     last = tmp_path / NEQUIP.name / "last.ckpt"
     assert f"++ckpt_path={last}" in commands[-1]
@@ -105,7 +105,7 @@ def test_what_was_trained_otherwise_is_trained_again(commands, clone, tmp_path, 
 
 
 def run_python(code, log, stop=None, started=lambda pid: None):
-    training._run(["python", "-c", code], log, started, lambda: None, stop or Event())
+    training.run_logged(["python", "-c", code], log, started, lambda: None, stop or Event())
 
 
 def test_a_failing_command_names_its_log(tmp_path):
@@ -125,7 +125,7 @@ def test_stopping_ends_the_training_process(tmp_path):
 
 
 def test_a_run_that_ended_early_is_not_called_finished(commands, clone, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_run", lambda command, log, *_: write_metrics(log.parent, 2))
+    monkeypatch.setattr(training, "run_logged", lambda command, log, *_: write_metrics(log.parent, 2))
     with pytest.raises(EqPluginError, match="2 of 3 epochs"):
         go(clone, tmp_path)
     assert not json.loads((tmp_path / NEQUIP.name / "run.json").read_text())["finished"]
