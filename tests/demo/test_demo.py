@@ -125,7 +125,10 @@ def test_stopping_ends_the_training_process(tmp_path):
 
 
 def test_a_run_that_ended_early_is_not_called_finished(commands, clone, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "run_logged", lambda command, log, *_: write_metrics(log.parent, 2))
+    def run(command, log, *_):
+        write_metrics(log.parent, 2)
+
+    monkeypatch.setattr(training, "run_logged", run)
     with pytest.raises(EqPluginError, match="2 of 3 epochs"):
         go(clone, tmp_path)
     assert not json.loads((tmp_path / NEQUIP.name / "run.json").read_text())["finished"]

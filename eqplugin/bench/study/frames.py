@@ -159,7 +159,8 @@ def _number_of_training_frames(data: Data, available: int, batch: int) -> int:
     if wanted < batch or wanted % batch:
         raise EqPluginError(
             f"{wanted} training frames are not a multiple of train.batch_size={batch}, so the "
-            f"stacks would make different numbers of steps: use {max(batch, wanted // batch * batch)}."
+            f"stacks would make different numbers of steps: use "
+            f"{max(batch, wanted // batch * batch)}."
         )
     return wanted
 

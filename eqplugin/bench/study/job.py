@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 __all__ = ["Job", "Variant"]
@@ -54,9 +54,9 @@ class Job:
 
     variant: Variant | None
     seed: int
-    arms: dict[str, str]
+    arms: dict[str, str] = field(hash=False)
     unattainable: str | None = None
-    wanted: dict[str, Any] | None = None
+    wanted: dict[str, Any] | None = field(default=None, hash=False)
 
     @property
     def name(self) -> str:

@@ -108,7 +108,8 @@ def _check_layers(config: StudyConfig, wish: Wish) -> None:
         )
     if wish.family == "mace" and wish.hops > layers:
         raise EqPluginError(
-            f"arm {wish.arm}: hops={wish.hops} is more than mace.num_layers={layers}: change either."
+            f"arm {wish.arm}: hops={wish.hops} is more than mace.num_layers={layers}: change "
+            f"either."
         )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -23,9 +25,11 @@ _SECONDS = 2.0  # between two looks
 def watching(storage: Storage, jobs: Sequence[Job], console: Console) -> Iterator[None]:
     """Show a bar over all epochs and what runs; without a terminal, a line per finished job."""
     columns = (
-        TextColumn("{task.description:<10}"), BarColumn(bar_width=24), TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description:<10}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
-    )  # fmt: skip
+    )
     stop = threading.Event()
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=len(jobs) * storage.epochs, note="starting")
@@ -76,9 +80,7 @@ class _Watcher:
         self.progress.update(self.task, completed=epochs, note=note)
 
     @staticmethod
-    def _status(folder: object) -> str:
-        import json
-
+    def _status(folder: Path) -> str:
         try:
             record = json.loads((folder / "result.jsonl").read_text())
         except (OSError, ValueError):
