@@ -49,7 +49,7 @@ def recommendation(results: Results) -> list[str]:
         reasons += _support(best, chosen, test)
     others = [model for model in models if model is not chosen and model is not best]
     clear = [model for model in others if _clearly_worse(chosen, model, test)]
-    if others:
+    if others and len(chosen.records) > 1:
         reasons.append(
             f"Of the {len(others)} other models, {len(clear)} have an error on {test} that the "
             f"seeds show to be higher (95 % interval of the paired difference above zero, not "
@@ -99,11 +99,11 @@ def _finding(match: str, word: str, pairs: Sequence[Pair]) -> str:
             f"none of {len(tested)} pairs differs at p < 0.05 (Holm); intervals reach up to "
             f"± {widest:.1f} meV/Å, so smaller differences would not have been seen."
         )
-    wins = [_better(pair) for pair in decided]
-    return (
-        head
-        + f"{len(decided)} of {len(tested)} pairs differ at p < 0.05 (Holm): "
-        + ("; ".join(wins) + ".")
+    decided.sort(key=lambda pair: -abs(pair.difference.mean))
+    largest = "; ".join(_better(pair) for pair in decided[:_SHOWN])
+    among = ", among them" if len(decided) > _SHOWN else ":"
+    return head + (
+        f"{len(decided)} of {len(tested)} pairs differ at p < 0.05 (Holm){among} {largest}."
     )
 
 

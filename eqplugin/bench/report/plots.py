@@ -35,8 +35,8 @@ def plot_pareto(results: Results, test: str, path: Path) -> None:
             axis.margins(0.12)
         axes[0].set_ylabel(f"force MAE, {test} (meV/Å)")
         figure.legend(
-            *_unique(axes[0]), loc="outside right center", fontsize=8, title="mean ± sd over seeds;\nnumbers: D",
-            title_fontsize=8,
+            *_unique(axes[0]), loc="outside right center", fontsize=8, title_fontsize=8,
+            title="mean ± sd over seeds;\nnumbers: D",
         )  # fmt: skip
         _save(figure, path)
 

@@ -60,9 +60,9 @@ def read_study(path: Path, overrides: Sequence[str] = (), sweep: bool = False) -
     try:
         plain, swept, hydra = _sort_overrides(overrides, sweep)
         config = _compose(path, plain)
+        arms = {name: _axes(_arm(arm), config) for name, arm in config.arms.items()}
     except (HydraException, OmegaConfBaseException) as error:
         raise EqPluginError(f"{path.name}: {_first_sentence(error)}") from error
-    arms = {name: _axes(arm, config) for name, arm in config.arms.items()}
     if sweep:
         fixed = Arm(**{axis: [getattr(config, axis)] for axis in AXES})
         arms = {"sweep": {**_axes(fixed, config), **swept}}
@@ -120,10 +120,19 @@ def _compose(path: Path, overrides: list[str]) -> StudyConfig:
 
 
 def _first_sentence(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Hydra's and OmegaConf's reasons without their footnotes."""
+    footnotes = ("full_key:", "object_type=", "reference_type=", "To append")
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(footnotes)][:2]
+    if len(lines) == 1 and error.__cause__ is not None:
+        lines += str(error.__cause__).strip().splitlines()[:1]
     key = getattr(error, "full_key", None)
-    at = f"{key}: " if key and key not in lines[0] else ""
-    return f"{at}{lines[0] if lines else type(error).__name__}"
+    at = [f"{key}:"] if key and key not in " ".join(lines) else []
+    return " ".join([*at, *(lines or [type(error).__name__])])
+
+
+def _arm(content: Any) -> Arm:
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Arm), content or {}))
 
 
 def _axes(arm: Arm, config: StudyConfig) -> dict[str, list[Any]]:

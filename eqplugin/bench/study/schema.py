@@ -98,7 +98,8 @@ class StudyConfig:
     nequip: Family = field(default_factory=Family)
     mace: Family = field(default_factory=Family)
     tolerance: Tolerance = field(default_factory=Tolerance)
-    arms: dict[str, Arm] = field(default_factory=dict)
+    # name: an Arm; not typed here, since typed lists cannot wait for the budgets they point to
+    arms: dict[str, Any] = field(default_factory=dict)
     speed_repeats: int = 20  # timed force calls and training steps of each model
     budget: str | None = None  # name of one of the budgets below
     budgets: dict[str, Any] = field(default_factory=dict)
