@@ -43,19 +43,28 @@ def estimate(config: StudyConfig, variants: Sequence[Variant], frames: Frames) -
     """Build each variant and time its training step, alternated."""
     import torch
 
-    from eqplugin.bench.study.building import build, count_parameters, time_steps, training_step
+    from eqplugin.bench.study.building import (
+        build,
+        clock_for,
+        count_parameters,
+        time_steps,
+        training_step,
+    )
     from eqplugin.bench.study.measuring import quietly
 
     batch = batch_of(frames, config)
+    # a login node may lack the GPU that the jobs will have
+    device = config.train.device if torch.cuda.is_available() else "cpu"
 
     def run() -> list[Cost]:
         counts, steps = [], {}
         for variant in variants:
             model = build(config, variant, frames.species)
-            model = model.to(torch.device(config.train.device))
+            model = model.to(torch.device(device))
             counts.append(count_parameters(model))
             steps[variant] = training_step(variant.family, model, batch, config.train.r_max)
-        times = time_steps(steps, rounds=3, warmup=1)
+        clock = clock_for(device, config.train.threads)
+        times = time_steps(steps, rounds=3, warmup=1, clock=clock)
         return [
             Cost(count, float(np.median(times[variant])))
             for count, variant in zip(counts, variants, strict=True)
@@ -83,7 +92,11 @@ def print_estimate(study: Study, frames: Frames, wishes: Sequence[Wish], console
     for group, degrees in matches_to_find(wishes).items():
         if group[0] == "time":
             # the search takes minutes; by its purpose the time is that of the reference
-            by_time += [wish for wish in wishes if wish.group() == group]
+            by_time += [
+                wish
+                for wish in wishes
+                if wish.group() == group and wish.l_max != config.reference_l_max
+            ]
         else:
             matches[group] = in_own_process(find_match, config, group, degrees, frames)
     jobs = jobs_of(config, wishes, matches)
@@ -126,14 +139,14 @@ def _print_notes(
     steps = epochs * (len(frames.train) // config.train.batch_size)
     counts = ", ".join(f"{name} {number}" for name, number in frames.counts.items())
     console.print(f"frames: {counts}; every job: {steps} steps ({epochs} epochs)")
-    for job in jobs:
-        if job.unattainable:
-            console.print(f"not attainable: {job.name}: {job.unattainable}")
+    for reason in dict.fromkeys(job.unattainable for job in jobs if job.unattainable):
+        console.print(f"not attainable: {reason}")
     if timed:
         console.print("?: feature dimensions are searched when the study is planned (minutes).")
+    where = "this machine's CPU" if config.train.device == "cpu" else "this machine"
     console.print(
-        f"total: about {total / 3600:.1f} hours on one worker, from times measured just now on "
-        f"this machine (good to a factor of 1.5 if it is as busy then); results: {study.out}"
+        f"total: about {total / 3600:.1f} hours on one worker with {where} to itself, from steps "
+        f"timed just now (good to a factor of 1.5); results: {study.out}"
     )
 
 

@@ -199,13 +199,13 @@ def match_by_time(
         frames: one batch.
         rounds: timed steps of each; the ratio is the median of those of the rounds.
     """
-    from eqplugin.bench.study.building import build, time_steps, training_step
+    from eqplugin.bench.study.building import build, clock_for, time_steps, training_step
 
     def step(variant: Variant) -> Callable[[], None]:
         model = build(config, variant, species)
         return training_step(variant.family, model, frames, config.train.r_max)
 
-    standard = step(reference)
+    standard, clock = step(reference), clock_for(config.train.device, config.train.threads)
     found = {}
     for degree in degrees:
         if degree == reference.l_max:
@@ -214,7 +214,7 @@ def match_by_time(
 
         def ratio(dim: int, degree: int = degree) -> float:
             candidate = step(replace(reference, l_max=degree, feature_dim=dim))
-            times = time_steps({"reference": standard, "candidate": candidate}, rounds)
+            times = time_steps({"reference": standard, "candidate": candidate}, rounds, clock=clock)
             return float(np.median(times["candidate"] / times["reference"]))
 
         found[degree] = search_dimension(

@@ -71,7 +71,7 @@ class Arm:
 class Tolerance:
     """How well models are matched: relative difference to the reference."""
 
-    parameters: float = 0.03
+    parameters: float = 0.05
     time: float = 0.10
 
 
