@@ -145,11 +145,12 @@ def test_what_no_dimension_matches_is_a_job_that_says_so(study):
         (["data.val_frames=13"], "take 13 of them"),
         (["~data.test.hot"], "nothing to test on"),
         (["data.stress=true"], "stress"),
-        (["+data.key_mapping.dft_energy=energy", "data.train=${out}/../other.xyz"], "forces"),
+        (["+data.key_mapping.dft_energy=energy", "data.train=OTHER"], "forces"),
     ],
 )
 def test_mistakes_are_one_sentence(study, overrides, words):
     molecules(study.parent / "other.xyz", 13, key="dft_energy")
+    overrides = [text.replace("OTHER", f"{study.parent}/other.xyz") for text in overrides]
     result = CliRunner().invoke(app, ["study", str(study), *overrides, "--dry-run"])
     assert result.exit_code == 1, result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)
@@ -186,7 +187,7 @@ def test_frames_are_split_once_and_written_with_plain_keys(study, tmp_path):
 def test_keys_of_the_users_own(study):
     molecules(study.parent / "other.xyz", 13, key="dft_energy")
     keys = ("+data.key_mapping.dft_energy=energy", "+data.key_mapping.dft_forces=forces")
-    found = frames(study, "data.train=${out}/../other.xyz", *keys)
+    found = frames(study, f"data.train={study.parent}/other.xyz", *keys)
     assert found.counts["train"] == 10
 
 

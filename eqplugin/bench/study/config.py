@@ -102,9 +102,13 @@ def _sort_overrides(
 
 def _compose(path: Path, overrides: list[str]) -> StudyConfig:
     register()
+    # where a folder of this name lies beside the config Hydra would take `out=` for a config group
+    out = [text.removeprefix("out=") for text in overrides if text.startswith("out=")]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(path.parent), version_base="1.3"):
-        composed = compose(path.stem, overrides)
+        composed = compose(path.stem, [t for t in overrides if not t.startswith("out=")])
+    if out:
+        OmegaConf.update(composed, "out", out[-1])
     # a config that does not name the schema is held to it all the same
     typed = OmegaConf.merge(OmegaConf.structured(StudyConfig), composed)
     budget, budgets = typed.budget, typed.budgets

@@ -30,7 +30,7 @@ from eqplugin.bench.study.records import LINES, SCHEMA, write_records
 from eqplugin.bench.study.schema import StudyConfig, register
 from eqplugin.bench.study.speed import models_to_time, time_models
 from eqplugin.bench.study.storage import Storage, read_plan, write_plan
-from eqplugin.bench.study.task import finished_record, record_of, task
+from eqplugin.bench.study.task import HYDRA, finished_record, record_of, task
 from eqplugin.errors import EqPluginError
 from eqplugin.files import write_json
 
@@ -124,8 +124,7 @@ def _multirun(study: Study, storage: Storage, names: list[str], overrides: list[
     arguments = [
         "--multirun",
         f"job={','.join(names)}",
-        f"out={storage.out}",
-        f"hydra.sweep.dir={storage.out / 'hydra'}",
+        f"hydra.sweep.dir={storage.out / HYDRA}",
         "hydra.sweep.subdir=${job}",
         "hydra/hydra_logging=disabled",
         "hydra/job_logging=disabled",

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from eqplugin.bench.stacks import STACKS
@@ -21,15 +22,17 @@ from eqplugin.bench.study.storage import Storage
 from eqplugin.bench.training import run_logged, run_training
 from eqplugin.errors import EqPluginError
 
-__all__ = ["finished_record", "record_of", "run_job", "task"]
+__all__ = ["HYDRA", "finished_record", "record_of", "run_job", "task"]
 
 RESULT = "result.jsonl"
+HYDRA = "hydra"  # folder of Hydra's own, in that of the study
 
 
 def task(config: DictConfig) -> str:
     """Hydra's task function: run the job that the config names, return its status."""
     _end_in_good_order()
-    storage = Storage(Path(config.out))
+    # not `out=`: Hydra takes that for a config group where a folder of this name is at hand
+    storage = Storage(Path(HydraConfig.get().sweep.dir).parent)
     return run_job(storage, storage.job(config.job))["status"]
 
 
