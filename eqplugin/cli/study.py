@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from eqplugin.cli._common import user_errors
+from eqplugin.errors import EqPluginError
 
 __all__ = ["STUDY_SETTINGS", "study"]
 
@@ -54,6 +55,7 @@ def study(
         hydra/launcher=submitit_slurm hydra.launcher.partition=gpu
     """
     from eqplugin.bench.study.estimate import print_estimate
+    from eqplugin.bench.study.records import read_records
     from eqplugin.bench.study.run import plan_study, prepare, run_study
 
     console = Console()
@@ -68,4 +70,20 @@ def study(
         console.print(f"{len(storage.jobs)} jobs planned in {storage.out}")
         return
     lines = run_study(storage, chosen, workers, console)
+    _tell_failures(read_records(lines))
     console.print(f"written: {lines}; next: eqplugin report {storage.out}")
+
+
+def _tell_failures(records: list[dict]) -> None:
+    """Failed jobs are no crash; a study without any finished job is."""
+    jobs = [record for record in records if record["kind"] == "job"]
+    failed = [record for record in jobs if record["status"] == "failed"]
+    if not failed:
+        return
+    sentence = (
+        f"{len(failed)} of {len(jobs)} jobs failed, {failed[0]['job']} because: "
+        f"{failed[0]['error']} Run the study again to try them again."
+    )
+    if not any(record["status"] == "done" for record in jobs):
+        raise EqPluginError(sentence)
+    typer.echo(f"eqplugin: warning: {sentence}", err=True)
