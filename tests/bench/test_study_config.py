@@ -186,6 +186,7 @@ def test_frames_are_split_once_and_written_with_plain_keys(study, tmp_path):
 
 def test_keys_of_the_users_own(study):
     molecules(study.parent / "other.xyz", 13, key="dft_energy")
+    molecules(study.parent / "test.xyz", 4, start=100, key="dft_energy")
     keys = ("+data.key_mapping.dft_energy=energy", "+data.key_mapping.dft_forces=forces")
     found = frames(study, f"data.train={study.parent}/other.xyz", *keys)
     assert found.counts["train"] == 10
