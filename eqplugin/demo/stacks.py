@@ -1,51 +1,28 @@
-"""How each stack is told to train, where it leaves its model, and how far it has come."""
+"""How each stack is told to train a variant of the demo."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from ase.calculators.calculator import Calculator
-
+from eqplugin.bench import stacks
 from eqplugin.demo.variants import FEATURE_DIM, Variant
 
-__all__ = ["STACKS", "Stack"]
+__all__ = ["STACKS", "DemoStack"]
 
 
-class Stack(Protocol):
-    """What the demo needs to know of a training stack; ``folder`` is a variant's own."""
-
-    packages: tuple[str, ...]  # whose versions decide the weights
+class DemoStack(stacks.Stack, Protocol):
+    """A training stack that knows the demo's variants."""
 
     def command(self, variant: Variant, root: Path, folder: Path, epochs: int) -> list[str]:
         """The command line, as a user would type it in the clone ``root``."""
 
-    def resume(self, folder: Path) -> list[str]:
-        """Further arguments that continue an interrupted run; none when there is nothing yet."""
 
-    def model(self, folder: Path) -> Path:
-        """The trained model."""
-
-    def force_maes(self, folder: Path) -> dict[int, float]:
-        """Validation force MAE in eV/A by finished epoch."""
-
-    def calculator(self, model: Path) -> Calculator:
-        """The trained model as an ASE calculator, on the CPU."""
-
-    def num_parameters(self, model: Path) -> int:
-        """Trainable parameters of the trained model."""
-
-
-class NequIP:
+class NequIP(stacks.NequIP):
     """`nequip-train` with a config of configs/nequip."""
 
-    packages = ("torch", "e3nn", "nequip", "eqplugin")
-
     def command(self, variant: Variant, root: Path, folder: Path, epochs: int) -> list[str]:
-        """See :class:`Stack`."""
+        """See :class:`DemoStack`."""
         return [
             "nequip-train",
             "-cp",
@@ -59,45 +36,12 @@ class NequIP:
             f"hydra.run.dir={folder}",
         ]
 
-    def resume(self, folder: Path) -> list[str]:
-        """See :class:`Stack`."""
-        last = folder / "last.ckpt"
-        return [f"++ckpt_path={last}"] if last.is_file() else []
 
-    def model(self, folder: Path) -> Path:
-        """See :class:`Stack`."""
-        return folder / "best.ckpt"
-
-    def force_maes(self, folder: Path) -> dict[int, float]:
-        """See :class:`Stack`."""
-        key = "val0_epoch/forces_mae"
-        values: dict[int, float] = {}
-        # every resumed run writes a log of its own
-        for log in _by_age(folder.glob("metrics/version_*/metrics.csv")):
-            with log.open(newline="") as file:
-                for row in csv.DictReader(file):
-                    if row.get(key):
-                        values[int(row["epoch"])] = float(row[key])
-        return values
-
-    def calculator(self, model: Path) -> Calculator:
-        """See :class:`Stack`."""
-        from eqplugin.nequip import load_calculator
-
-        return load_calculator(model)
-
-    def num_parameters(self, model: Path) -> int:
-        """See :class:`Stack`."""
-        return sum(p.numel() for p in self.calculator(model).model.parameters())
-
-
-class Mace:
+class Mace(stacks.Mace):
     """`eqplugin mace-train` with a config of configs/mace."""
 
-    packages = ("torch", "e3nn", "mace-torch", "eqplugin")
-
     def command(self, variant: Variant, root: Path, folder: Path, epochs: int) -> list[str]:
-        """See :class:`Stack`."""
+        """See :class:`DemoStack`."""
         data = root / "examples" / "data" / "ethanol_xtb"
         return [
             "eqplugin",
@@ -121,41 +65,5 @@ class Mace:
             str(folder),
         ]
 
-    def resume(self, folder: Path) -> list[str]:
-        """See :class:`Stack`."""
-        return ["--restart_latest"] if any(folder.glob("checkpoints/*")) else []
 
-    def model(self, folder: Path) -> Path:
-        """See :class:`Stack`."""
-        return folder / f"{folder.name}.model"
-
-    def force_maes(self, folder: Path) -> dict[int, float]:
-        """See :class:`Stack`."""
-        values: dict[int, float] = {}
-        for log in _by_age(folder.glob("results/*_train.txt")):
-            for line in log.read_text().splitlines():
-                row = json.loads(line) if line.endswith("}") else {}
-                if row.get("mode") == "eval" and row.get("epoch") is not None:
-                    values[row["epoch"]] = row["mae_f"]
-        return values
-
-    def calculator(self, model: Path) -> Calculator:
-        """See :class:`Stack`."""
-        import eqplugin.mace  # noqa: F401, I001 - first: it repairs MACE and keeps its import quiet
-
-        from mace.calculators import MACECalculator
-
-        return MACECalculator(model_paths=str(model), device="cpu", default_dtype="float32")
-
-    def num_parameters(self, model: Path) -> int:
-        """See :class:`Stack`."""
-        calculator = self.calculator(model)
-        # the calculator freezes parameters, so count them all
-        return sum(p.numel() for p in calculator.models[0].parameters())
-
-
-def _by_age(paths: Iterator[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: path.stat().st_mtime)
-
-
-STACKS: dict[str, Stack] = {"nequip": NequIP(), "mace": Mace()}
+STACKS: dict[str, DemoStack] = {"nequip": NequIP(), "mace": Mace()}

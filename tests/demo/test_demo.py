@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from eqplugin.bench import training
 from eqplugin.bench.forces import ForceErrors
 from eqplugin.cli import app
-from eqplugin.demo import report, training
+from eqplugin.demo import report
 from eqplugin.demo.measuring import TEMPERATURES
 from eqplugin.demo.stacks import STACKS
 from eqplugin.demo.training import TrainedModel, train
@@ -47,14 +48,14 @@ def commands(monkeypatch):
     """Stands in for nequip-train: notes the command, leaves checkpoints and metrics."""
     seen = []
 
-    def run(command, log, **_):
+    def run(command, log, *_):
         seen.append(command)
         for name in ("best.ckpt", "last.ckpt"):
             (log.parent / name).touch()
         epochs = next(int(part[11:]) for part in command if part.startswith("max_epochs="))
         write_metrics(log.parent, epochs)
 
-    monkeypatch.setattr(training, "_run", run)
+    monkeypatch.setattr(training, "run_logged", run)
     return seen
 
 
@@ -78,15 +79,15 @@ def test_a_finished_run_is_reused(commands, clone, tmp_path):
 
 
 def test_an_interrupted_run_is_resumed(commands, clone, tmp_path, monkeypatch):
-    def interrupted(command, log, **_):
+    def interrupted(command, log, *_):
         (log.parent / "last.ckpt").touch()
         raise KeyboardInterrupt
 
-    whole = training._run
-    monkeypatch.setattr(training, "_run", interrupted)
+    whole = training.run_logged
+    monkeypatch.setattr(training, "run_logged", interrupted)
     with pytest.raises(KeyboardInterrupt):
         go(clone, tmp_path)
-    monkeypatch.setattr(training, "_run", whole)
+    monkeypatch.setattr(training, "run_logged", whole)
     go(clone, tmp_path)
     last = tmp_path / NEQUIP.name / "last.ckpt"
     assert f"++ckpt_path={last}" in commands[-1]
@@ -104,7 +105,7 @@ def test_what_was_trained_otherwise_is_trained_again(commands, clone, tmp_path, 
 
 
 def run_python(code, log, stop=None, started=lambda pid: None):
-    training._run(["python", "-c", code], log, started, lambda: None, stop or Event())
+    training.run_logged(["python", "-c", code], log, started, lambda: None, stop or Event())
 
 
 def test_a_failing_command_names_its_log(tmp_path):
@@ -124,7 +125,10 @@ def test_stopping_ends_the_training_process(tmp_path):
 
 
 def test_a_run_that_ended_early_is_not_called_finished(commands, clone, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_run", lambda command, log, **_: write_metrics(log.parent, 2))
+    def run(command, log, *_):
+        write_metrics(log.parent, 2)
+
+    monkeypatch.setattr(training, "run_logged", run)
     with pytest.raises(EqPluginError, match="2 of 3 epochs"):
         go(clone, tmp_path)
     assert not json.loads((tmp_path / NEQUIP.name / "run.json").read_text())["finished"]
@@ -148,8 +152,8 @@ def test_a_folder_in_use_is_refused(commands, clone, tmp_path):
 
 def test_progress_counts_epochs_once(tmp_path):
     write_metrics(tmp_path, 2)
-    assert training._progress(NEQUIP, tmp_path) == (2, "validation 50.0 meV/A")
-    assert training._progress(NEQUIP, tmp_path / "nothing") == (0, "starting")
+    assert training.progress_of(STACKS["nequip"], tmp_path) == (2, "validation 50.0 meV/A")
+    assert training.progress_of(STACKS["nequip"], tmp_path / "nothing") == (0, "starting")
 
 
 def test_progress_of_mace_reads_its_results(tmp_path):
@@ -162,7 +166,7 @@ def test_progress_of_mace_reads_its_results(tmp_path):
     ]
     text = "\n".join(json.dumps(row) for row in rows) + '\n{"mode": "ev'  # a line being written
     (tmp_path / "results" / "a_run-1_train.txt").write_text(text)
-    assert training._progress(MACE, tmp_path) == (2, "validation 100.0 meV/A")
+    assert training.progress_of(STACKS["mace"], tmp_path) == (2, "validation 100.0 meV/A")
 
 
 def test_an_interrupted_mace_run_is_resumed(tmp_path):

@@ -1,0 +1,148 @@
+"""The tables of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from eqplugin.bench.report.blocks import Table
+from eqplugin.bench.report.models import Model, Results, label_of
+from eqplugin.bench.report.statistics import Difference, holm, paired_difference
+
+__all__ = ["Pair", "accuracy_table", "cost_table", "pairs_along", "pairs_table"]
+
+_MEASURES = (
+    ("force_mae", "F MAE\nmeV/Å"),
+    ("force_rmse", "F RMSE\nmeV/Å"),
+    ("energy_mae", "E MAE\nmeV/atom"),
+    ("stress_mae", "S MAE\nmeV/Å³"),
+)
+
+
+def accuracy_table(models: Sequence[Model], tests: Sequence[str]) -> Table:
+    """Mean and spread over seeds of every measure of every test."""
+    columns = [
+        (test, measure, f"{test} {head}")
+        for test in tests
+        for measure, head in _MEASURES
+        if any(model.spread(test, measure) for model in models)
+    ]
+    rows = [
+        [
+            label_of(model),
+            str(model.feature_dim),
+            f"{model.parameters:,}",
+            *(_spread(model, test, measure) for test, measure, _ in columns),
+            str(len(model.records)),
+        ]
+        for model in models
+    ]
+    return Table(("model",), ("D", "parameters", *(head for *_, head in columns), "seeds"), rows)
+
+
+def _spread(model: Model, test: str, measure: str) -> str:
+    value = model.spread(test, measure)
+    if value is None:
+        return "-"
+    digits = 2 if measure in ("energy_mae", "stress_mae") else 1
+    if value.sd is None:
+        return f"{value.mean:.{digits}f}"
+    return f"{value.mean:.{digits}f} ± {value.sd:.{digits}f}"
+
+
+def cost_table(models: Sequence[Model]) -> Table:
+    """Time and memory of every model."""
+    rows = []
+    for model in models:
+        step, call = model.time("step_ms"), model.time("force_ms")
+        trained = [record["cost"]["train_s"] for record in model.records.values()]
+        rows.append(
+            [
+                label_of(model),
+                str(model.feature_dim),
+                f"{model.parameters:,}",
+                f"{step[1]:.1f} ({step[0]:.1f}-{step[2]:.1f})",
+                f"{call[1]:.1f} ({call[0]:.1f}-{call[2]:.1f})",
+                f"{sum(trained) / len(trained):.0f}",
+                _megabytes(model, "train_peak_bytes"),
+                _megabytes(model, "force_peak_bytes"),
+            ]
+        )
+    heads = (
+        "D", "parameters", "training step\nms, 10-90 %", "force call\nms, 10-90 %",
+        "training\ns", "peak memory\ntraining, MB", "peak memory\nuse, MB",
+    )  # fmt: skip
+    return Table(("model",), heads, rows)
+
+
+def _megabytes(model: Model, what: str) -> str:
+    peak = model.peak_megabytes(what)
+    return "-" if peak is None else f"{peak:.0f}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models that differ along one axis, compared on one test."""
+
+    test: str
+    first: Model
+    second: Model
+    difference: Difference
+
+
+def pairs_along(results: Results, match: str, axis: str, measure: str = "force_mae") -> list[Pair]:
+    """All pairs of models that differ in ``l_max`` alone (D aside), or in ``hops`` alone.
+
+    The p values are adjusted (Holm) for all pairs of the list that share test and line.
+    """
+    pairs = []
+    for test in results.tests:
+        for models in _lines(results.under(match), axis):
+            found = [
+                (a, b, difference)
+                for a, b in combinations(models, 2)
+                if (difference := _difference(a, b, test, measure)) is not None
+            ]
+            adjusted = holm([difference for *_, difference in found])
+            pairs += [Pair(test, a, b, d) for (a, b, _), d in zip(found, adjusted, strict=True)]
+    return pairs
+
+
+def _lines(models: Sequence[Model], axis: str) -> Iterator[list[Model]]:
+    lines: dict[tuple, list[Model]] = {}
+    for model in models:
+        key = model.line if axis == "l_max" else (model.family, model.l_max)
+        lines.setdefault(key, []).append(model)
+    for line in lines.values():
+        if len({getattr(model, axis) for model in line}) > 1:
+            yield line
+
+
+def _difference(a: Model, b: Model, test: str, measure: str) -> Difference | None:
+    return paired_difference(a.values(test, measure), b.values(test, measure))
+
+
+def pairs_table(pairs: Sequence[Pair]) -> Table:
+    """Difference, interval, effect size and p of each pair."""
+    rows = [
+        [
+            pair.test,
+            label_of(pair.first),
+            label_of(pair.second),
+            f"{pair.difference.mean:+.1f}",
+            _interval(pair.difference),
+            "-" if pair.difference.effect is None else f"{pair.difference.effect:+.1f}",
+            "-" if pair.difference.p is None else f"{pair.difference.p:.3f}",
+            str(pair.difference.n),
+        ]
+        for pair in pairs
+    ]
+    heads = ("second - first\nmeV/Å", "95 % interval", "effect\nd_z", "p\nHolm", "seeds")
+    return Table(("test", "first", "second"), heads, rows)
+
+
+def _interval(difference: Difference) -> str:
+    if difference.low is None:
+        return "one seed: no test"
+    return f"{difference.low:+.1f} .. {difference.high:+.1f}"

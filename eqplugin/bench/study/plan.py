@@ -1,0 +1,193 @@
+"""The jobs of a study: arms expanded, equal jobs merged, feature dimensions matched."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from ase import Atoms
+
+from eqplugin.bench.study.config import Study
+from eqplugin.bench.study.frames import Frames
+from eqplugin.bench.study.job import Job, Variant
+from eqplugin.bench.study.matching import Match, match_by_count, match_by_time
+from eqplugin.bench.study.schema import StudyConfig
+from eqplugin.budget import FeatureBudget
+from eqplugin.errors import EqPluginError
+
+__all__ = [
+    "Wish",
+    "batch_of",
+    "expand",
+    "find_match",
+    "in_own_process",
+    "jobs_of",
+    "matches_to_find",
+]
+
+
+@dataclass(frozen=True, order=True)
+class Wish:
+    """A job as an arm asks for it, its feature dimension still open.
+
+    Attributes:
+        arm: name of the arm.
+        match: what is held equal.
+        family: of the variant.
+        l_max: of the variant.
+        hops: of the variant.
+        contraction: of the variant.
+        seed: of the job.
+    """
+
+    arm: str
+    match: str
+    family: str
+    l_max: int
+    hops: int | None
+    contraction: str | None
+    seed: int
+
+    def group(self) -> tuple:
+        """What is matched together: everything but degree and seed."""
+        return self.match, self.family, self.hops, self.contraction
+
+
+def expand(study: Study) -> list[Wish]:
+    """Every combination of every arm, in the order of the config.
+
+    Raises:
+        EqPluginError: an impossible budget, hops that do not divide the layers, an arm of nothing.
+    """
+    wishes: dict[Wish, None] = {}
+    for arm, axes in study.arms.items():
+        for values in product(*axes.values()):
+            wish = _wish(arm, dict(zip(axes, values, strict=True)))
+            if wish.match == "dimension":
+                _check_budget(study.config, wish)
+            _check_layers(study.config, wish)
+            wishes[wish] = None
+    for group in matches_to_find(list(wishes)):
+        _check_budget(
+            study.config, Wish("", *group[:2], study.config.reference_l_max, *group[2:], 0)
+        )
+    return list(wishes)
+
+
+def _wish(arm: str, axes: dict[str, Any]) -> Wish:
+    if axes["family"] == "mace":
+        # MACE's product basis is the contraction; with one hop nothing above 0 outlives a product,
+        # so every degree would be the same model
+        axes = {**axes, "contraction": None, "l_max": 0 if axes["hops"] == 1 else axes["l_max"]}
+    elif axes["hops"] is not None and axes["contraction"] is None:
+        axes = {**axes, "contraction": "bispectrum"}
+    return Wish(arm, **axes)
+
+
+def _check_budget(config: StudyConfig, wish: Wish) -> None:
+    try:
+        FeatureBudget(config.feature_dim, wish.l_max)
+    except EqPluginError as error:
+        raise EqPluginError(f"arm {wish.arm or wish.match}: {error}") from error
+
+
+def _check_layers(config: StudyConfig, wish: Wish) -> None:
+    layers = getattr(config, wish.family).num_layers
+    if layers < 1:
+        raise EqPluginError(f"{wish.family}.num_layers={layers}: give an integer >= 1.")
+    if wish.hops is None:
+        return
+    if wish.family == "nequip" and layers % wish.hops:
+        raise EqPluginError(
+            f"arm {wish.arm}: nequip.num_layers={layers} is not a multiple of hops={wish.hops}: "
+            f"change either."
+        )
+    if wish.family == "mace" and wish.hops > layers:
+        raise EqPluginError(
+            f"arm {wish.arm}: hops={wish.hops} is more than mace.num_layers={layers}: change "
+            f"either."
+        )
+
+
+def matches_to_find(wishes: Sequence[Wish]) -> dict[tuple, list[int]]:
+    """Group -> degrees whose feature dimension has to be searched for."""
+    groups: dict[tuple, list[int]] = {}
+    for wish in wishes:
+        if wish.match != "dimension":
+            degrees = groups.setdefault(wish.group(), [])
+            degrees += [wish.l_max] if wish.l_max not in degrees else []
+    return groups
+
+
+def find_match(
+    config: StudyConfig, group: tuple, degrees: Sequence[int], frames: Frames
+) -> dict[int, Match]:
+    """Feature dimensions of one group; measured times are best taken in a process of their own."""
+    match, family, hops, contraction = group
+    degree = 0 if (family, hops) == ("mace", 1) else config.reference_l_max
+    reference = Variant(family, degree, hops, contraction, config.feature_dim)
+    if match == "parameters":
+        return match_by_count(config, reference, degrees, frames.species)
+    _one_thread(config.train.threads)
+    batch = batch_of(frames, config)
+    return match_by_time(
+        config, reference, degrees, frames.species, batch, max(5, config.speed_repeats // 2)
+    )
+
+
+def batch_of(frames: Frames, config: StudyConfig) -> list[Atoms]:
+    """The batch that steps are timed on."""
+    return [frame.atoms for frame in frames.train[: config.train.batch_size]]
+
+
+def _one_thread(threads: int) -> None:
+    import warnings
+
+    import torch
+
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(threads)
+
+
+def in_own_process(function: Callable, *arguments: object) -> Any:
+    """Call a function in a fresh process: the stacks set torch's defaults, and leave memory."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def jobs_of(
+    config: StudyConfig, wishes: Sequence[Wish], matches: dict[tuple, dict[int, Match]]
+) -> list[Job]:
+    """Give every wish its feature dimension; what is the same training becomes one job."""
+    jobs: dict[tuple, Job] = {}
+    for wish, match in _matched(wishes, matches, config.feature_dim):
+        if match.feature_dim is None:
+            wanted = {
+                "match": wish.match, "family": wish.family, "l_max": wish.l_max,
+                "hops": wish.hops, "contraction": wish.contraction,
+            }  # fmt: skip
+            key, variant = (*wanted.values(), wish.seed), None
+        else:
+            wanted = None
+            variant = Variant(
+                wish.family, wish.l_max, wish.hops, wish.contraction, match.feature_dim
+            )
+            key = (variant, wish.seed)
+        arms = {**(jobs[key].arms if key in jobs else {}), wish.arm: wish.match}
+        jobs[key] = Job(variant, wish.seed, arms, match.reason, wanted)
+    return list(jobs.values())
+
+
+def _matched(
+    wishes: Sequence[Wish], matches: dict[tuple, dict[int, Match]], feature_dim: int
+) -> Iterator[tuple[Wish, Match]]:
+    for wish in wishes:
+        if wish.match == "dimension":
+            yield wish, Match(feature_dim, 1.0)
+        elif wish.group() in matches:
+            yield wish, matches[wish.group()][wish.l_max]

@@ -1,0 +1,39 @@
+"""The command `eqplugin report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from eqplugin.cli._common import user_errors
+
+__all__ = ["report"]
+
+
+@user_errors()
+def report(
+    folder: Path = typer.Argument(help="A study's folder, or a .jsonl file of its lines."),
+    out: Path | None = typer.Option(None, help="Where to write; default: FOLDER/report."),
+) -> None:
+    """Tables, tests, plots and a recommendation from a study's results.
+
+    Reads the JSON lines alone, so a folder that holds nothing but `results.jsonl` is enough.
+    Writes `report.md`, its plots, and `report.html` with the plots inside.
+
+    **Examples**
+
+        eqplugin report outputs/study/quickstart-reduced
+
+        eqplugin report benchmarks/results/study/acac-reduced --out /tmp/acac
+    """
+    from eqplugin.bench.report.write import write_report
+
+    target = out or (folder if folder.is_dir() else folder.parent) / "report"
+    markdown, page = write_report(folder, target)
+    advice = markdown.read_text().split("\n## Accuracy", 1)[0]
+    console = Console()
+    console.print(Markdown(advice))
+    console.print(f"\nwritten: {markdown}, {page}")

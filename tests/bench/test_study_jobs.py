@@ -1,0 +1,225 @@
+"""Jobs of a study: lines, reuse, failures, interruptions; the trainers themselves are stood in."""
+
+import json
+
+import pytest
+from test_study_config import CONFIG, molecules
+from typer.testing import CliRunner
+
+from eqplugin.bench.study import run, task
+from eqplugin.bench.study.config import read_study
+from eqplugin.bench.study.job import Job, Variant
+from eqplugin.bench.study.matching import search_dimension
+from eqplugin.bench.study.records import SCHEMA, read_records
+from eqplugin.bench.study.run import gather, plan_study, prepare
+from eqplugin.bench.study.storage import Storage
+from eqplugin.bench.training import TrainingResult
+from eqplugin.cli import app
+from eqplugin.errors import EqPluginError
+
+
+@pytest.fixture
+def study(tmp_path):
+    molecules(tmp_path / "train.xyz", 13)
+    molecules(tmp_path / "test.xyz", 4, start=100)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(CONFIG.format(out=tmp_path / "out", data=tmp_path))
+    return path
+
+
+def planned(path, *overrides, sweep=False) -> Storage:
+    from rich.console import Console
+
+    return plan_study(*prepare(path, overrides, sweep), Console(quiet=True))
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Stands in for trainer and measurement; notes what was trained."""
+    seen = []
+
+    def train(training, report, stop):
+        seen.append(training)
+        training.folder.mkdir(parents=True, exist_ok=True)
+        model = training.stack.model(training.folder)
+        model.touch()
+        return TrainingResult(model, 12.0, False, 1.5, 10**8)
+
+    def measure(command, log, **_):
+        measured = {
+            "errors": {"hot": {"force_mae": 50.0, "energy_mae": None}},
+            "parameters": 123,
+            "step_ms": [1.0, 2.0, 3.0],
+            "force_ms": [0.5, 0.6, 0.7],
+            "peak_bytes": 1000,
+        }
+        (log.parent / "measured.json").write_text(json.dumps(measured))
+
+    monkeypatch.setattr(task, "run_training", train)
+    monkeypatch.setattr(task, "run_logged", measure)
+    return seen
+
+
+def run_all(storage):
+    return [task.run_job(storage, job) for job in storage.jobs]
+
+
+def test_every_job_is_one_line(study, trained):
+    storage = planned(study)
+    run_all(storage)
+    lines = gather(storage).read_text().splitlines()
+    assert len(lines) == len(storage.jobs) == 4
+    record = json.loads(lines[0])
+    assert record["schema"] == SCHEMA
+    for key in ("config", "seed", "versions", "hardware", "commit", "status", "time"):
+        assert key in record
+    assert (record["steps"], record["epochs"], record["frames"]["train"]) == (10, 2, 10)
+    assert record["versions"]["torch"]
+    assert record["cost"]["train_s"] == 12.0
+    assert record["arms"] == {"degrees": "dimension"}
+    assert len(read_records(storage.out)) == 4
+
+
+def test_every_job_has_the_same_steps_and_its_own_seed(study, trained):
+    storage = planned(study, "l_max=1", "family=nequip,mace", "seed=1,2", sweep=True)
+    run_all(storage)
+    commands = [" ".join(training.command) for training in trained]
+    assert sum("max_epochs=2" in c for c in commands) == 2
+    assert sum("--max_num_epochs 2" in c for c in commands) == 2
+    assert sum("seed=2" in c or "--seed 2" in c for c in commands) == 2
+
+
+def test_a_finished_job_is_reused(study, trained):
+    run_all(planned(study))
+    run_all(planned(study))
+    assert len(trained) == 4
+    run_all(planned(study, "train.steps=20"))  # another budget is another training
+    assert len(trained) == 8
+    run_all(planned(study))  # and the first is still there
+    assert len(trained) == 8
+
+
+def test_other_data_is_another_training(study, trained):
+    run_all(planned(study))
+    molecules(study.parent / "train.xyz", 13, start=50)
+    run_all(planned(study))
+    assert len(trained) == 8
+
+
+def test_a_failed_job_is_a_line_and_is_tried_again(study, trained, monkeypatch):
+    storage, whole = planned(study), task.run_training
+
+    def train(training, report, stop):
+        if training.label == "nequip-L1-D16-s2":
+            raise EqPluginError("out of memory")
+        if training.label == "nequip-L0-D16-s1":
+            raise RuntimeError("a fault of ours\nsecond line")
+        return whole(training, report, stop)
+
+    monkeypatch.setattr(task, "run_training", train)
+    statuses = [record["status"] for record in run_all(storage)]
+    assert statuses == ["failed", "done", "done", "failed"]
+    records = read_records(gather(storage).parent)
+    assert records[3]["error"] == "out of memory"
+    assert records[0]["error"].startswith("RuntimeError: a fault of ours; see")
+    monkeypatch.setattr(task, "run_training", whole)
+    assert [record["status"] for record in run_all(storage)] == ["done"] * 4
+    assert len(trained) == 4
+
+
+def test_an_interrupted_job_leaves_no_line(study, trained, monkeypatch):
+    storage = planned(study)
+
+    def interrupted(training, report, stop):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(task, "run_training", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        task.run_job(storage, storage.jobs[0])
+    assert not (storage.folder(storage.jobs[0]) / "result.jsonl").exists()
+    (record, *_) = read_records(gather(storage).parent)
+    assert (record["status"], record["error"][:19]) == ("failed", "the job did not end")
+
+
+def test_what_no_dimension_matches_is_a_line(study, trained, monkeypatch):
+    storage = planned(study)
+    lost = Job(
+        None, 1, {"time": "time"}, "too slow", {"family": "nequip", "l_max": 4, "hops": None}
+    )
+    storage.jobs.append(lost)
+    record = task.run_job(storage, lost)
+    assert (record["status"], record["error"], record["l_max"]) == ("unattainable", "too slow", 4)
+    assert trained == []
+
+
+def test_results_of_another_schema_are_left_alone(study):
+    planned(study)
+    plan = study.parent / "out" / "plan.json"
+    content = json.loads(plan.read_text())
+    plan.write_text(json.dumps({**content, "schema": "eqplugin.study/0"}))
+    result = CliRunner().invoke(app, ["study", str(study)])
+    assert result.exit_code == 1
+    assert "eqplugin.study/0" in result.stderr
+    assert "out=" in result.stderr
+    assert json.loads(plan.read_text())["schema"] == "eqplugin.study/0"
+
+
+def test_a_plan_is_read_as_it_was_written(study):
+    storage = planned(study, "train.lr=0.02")
+    again = Storage(storage.out)
+    assert again.jobs == storage.jobs
+    assert again.config == read_study(study, ["train.lr=0.02"]).config
+    with pytest.raises(EqPluginError, match="no job nonsense"):
+        again.job("nonsense")
+
+
+def test_hydra_hands_out_the_jobs(study, trained):
+    """Through Hydra's own multirun and its basic launcher; `out` lies beside the config."""
+    storage = planned(study, f"out={study.parent}/out")
+    names = [job.name for job in storage.jobs]
+    run._multirun(read_study(study), storage, names, [])
+    assert [training.label for training in trained] == names
+    assert {r["status"] for r in read_records(storage.out)} == {"done"}
+    planned(study, f"out={study.parent}/out")  # a second time, when the folder is there
+
+
+def test_a_launcher_that_is_missing_is_named(study):
+    storage = planned(study)
+    with pytest.raises(EqPluginError, match="nowhere is not installed"):
+        run._check_launcher(["hydra/launcher=nowhere"])
+    run._check_launcher(["hydra/launcher=basic", "hydra.verbose=true"])
+    assert storage.jobs
+
+
+def test_names_tell_variants_apart():
+    assert Variant("nequip", 1, 2, "power", 64).name == "nequip-L1-h2-power-D64"
+    assert Variant("mace", 0, 1, None, 16).name == "mace-L0-h1-D16"
+
+
+@pytest.mark.parametrize(
+    "l_max, law, expected",
+    [
+        (0, lambda dim: (dim / 64) ** 2, 64),
+        (2, lambda dim: 0.7 * dim / 64, 90),
+        (4, lambda dim: 0.2 * (dim / 64) ** 0.6, 925),
+        (1, lambda dim: (dim / 30) ** 2, 30),  # between 28 and 32, with left-over scalars
+    ],
+)
+def test_a_dimension_is_found_by_its_ratio(l_max, law, expected):
+    asked = []
+
+    def ratio(dim):
+        asked.append(dim)
+        return law(dim)
+
+    found = search_dimension(ratio, l_max, 64, 0.02, "time")
+    assert abs(law(found.feature_dim) - 1) <= 0.02
+    assert found.feature_dim == pytest.approx(expected, rel=0.04)
+    assert len(asked) <= 24
+
+
+@pytest.mark.parametrize("law", [lambda dim: 5.0 + dim / 64, lambda dim: dim / 1e6])
+def test_where_none_fits_the_reason_says_how_far_it_is(law):
+    found = search_dimension(law, 3, 64, 0.1, "time per training step")
+    assert found.feature_dim is None
+    assert "time per training step" in found.reason
