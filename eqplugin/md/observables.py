@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["Sample", "frame_text", "kinetic", "read_log", "header"]
+__all__ = ["Sample", "frame_text", "header", "kinetic", "read_log"]
 
 _GRAMS = 1e24 / units.mol  # amu/A^3 to g/cm^3
 NOWHERE = float("nan")

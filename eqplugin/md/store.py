@@ -9,12 +9,10 @@ writes it again.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +60,8 @@ class RunStore:
         self.files = dict(files)
         # as it will read after a round trip: 1.0 stays 1.0, a tuple becomes a list
         self.options = json.loads(json.dumps(dict(options)))
-        self._open: dict[str, BinaryIO] = {}
+        # no open handles: a batch of structures has more files than a process may open
+        self._sizes: dict[str, int] = {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -84,12 +83,7 @@ class RunStore:
                     f"another run is writing to {self.restart.parent}: wait for it, or give this "
                     f"one another --out."
                 ) from None
-            try:
-                yield
-            finally:
-                for file in self._open.values():
-                    file.close()
-                self._open.clear()
+            yield
 
     def load(self) -> Restart | None:
         """Read the restart file, if there is one, and check that it belongs to this run.
@@ -144,7 +138,8 @@ class RunStore:
             # without a restart file what is there was killed before its first frame, or is not ours
             if path.exists() and path.stat().st_size and path.parent != self.restart.parent:
                 raise EqPluginError(f"{path} exists already: name another file, or delete it.")
-            self._open[name] = _opened(path, "wb")
+            _change(path, "wb")
+            self._sizes[name] = 0
             self.append(name, heads.get(name, ""))
 
     def resume(self, restart: Restart) -> None:
@@ -162,15 +157,15 @@ class RunStore:
                     f"{path} has been removed or cut since the run wrote it: delete "
                     f"{self.restart} to start anew, or give another --out."
                 )
-            file = _opened(path, "r+b")
-            file.truncate(size)
-            file.seek(size)
-            self._open[name] = file
+            _change(path, "r+b", size)
+            self._sizes[name] = size
 
     def append(self, name: str, text: str) -> None:
         """Write to the end of a growing file, at once."""
-        self._open[name].write(text.encode("utf-8"))
-        self._open[name].flush()
+        data = text.encode("utf-8")
+        with self.files[name].open("ab") as file:
+            file.write(data)
+        self._sizes[name] += len(data)
 
     def commit(self, step: int, arrays: Mapping[str, NDArray], rng: object) -> None:
         """Replace the restart file: from now on the run would continue from here."""
@@ -178,18 +173,17 @@ class RunStore:
             "format": _FORMAT,
             "step": step,
             "rng": rng,
-            "sizes": {name: file.tell() for name, file in self._open.items()},
+            "sizes": self._sizes,
             "options": self.options,
         }
         with whole_file(self.restart) as unfinished:
             np.savez(unfinished, meta=np.array(json.dumps(meta)), **arrays)
 
 
-def _opened(path: Path, mode: str) -> BinaryIO:
+def _change(path: Path, mode: str, size: int = 0) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open(mode)
+        with path.open(mode) as file:
+            file.truncate(size)
     except OSError as error:
-        raise EqPluginError(
-            f"{path} cannot be written: {error.strerror or os.strerror(error.errno or 0)}."
-        ) from error
+        raise EqPluginError(f"{path} cannot be written: {error.strerror or error}.") from error
