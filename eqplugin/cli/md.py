@@ -39,7 +39,7 @@ def md(
     pressure: float = typer.Option(0.0, help="GPa, for npt.", rich_help_panel="Physics"),
     friction: float = typer.Option(
         0.01,
-        help="1/fs. Thermostat's strength: 0.01 equilibrates within 0.1 ps, 0.001 disturbs less.",
+        help="1/fs, the thermostat's: 0.01 holds within 0.1 ps, 0.001 disturbs less.",
         rich_help_panel="Physics",
     ),
     velocities: str = typer.Option(

@@ -1,8 +1,8 @@
 """Molecular dynamics of many structures at once, through torch-sim.
 
 One evaluation of the model moves all structures a step: on a GPU many small systems cost little
-more than one. Options, observables, files and resuming are those of :mod:`eqplugin.md.run`. Starting
-velocities are those of single runs, so that NVE gives the same trajectories.
+more than one. Options, observables, files and resuming are those of :mod:`eqplugin.md.run`. The
+first structure starts with the velocities of a single run, so that NVE gives the same trajectory.
 """
 
 from __future__ import annotations

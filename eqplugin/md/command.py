@@ -152,10 +152,7 @@ def _summary(console: Console, runs: list[tuple[MdFiles, int]]) -> None:
     from eqplugin.md.observables import read_log
     from eqplugin.md.plots import drift
 
-    table = Table(title="second half of the run", title_justify="left", box=None, pad_edge=False)
-    for column in ("temperature K", "potential eV", "drift meV/atom/ps", "pressure GPa", "g/cm³"):
-        table.add_column(column, justify="right")
-    table.add_column("files")
+    rows = []
     for files, num_atoms in runs[:_PLOTS]:
         log = read_log(files.table)
         half = log.iloc[len(log) // 2 :].mean()
@@ -166,7 +163,15 @@ def _summary(console: Console, runs: list[tuple[MdFiles, int]]) -> None:
             f"{half['pressure_GPa']:.3f}",
             f"{half['density_g_cm3']:.3f}",
         )
-        table.add_row(*("-" if "nan" in cell else cell for cell in cells), str(files.table.parent))
+        rows.append([*("" if "nan" in cell else cell for cell in cells), str(files.traj.parent)])
+    names = ("T (K)", "E_pot (eV)", "drift (meV/atom/ps)", "p (GPa)", "ρ (g/cm³)", "in")
+    table = Table(title="second half of the run", title_justify="left", box=None, pad_edge=False)
+    used = [column for column in range(len(names)) if any(row[column] for row in rows)]
+    for column in used:
+        justify = "left" if names[column] == "in" else "right"
+        table.add_column(names[column], justify=justify, no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[column] for column in used))
     console.print(table)
     if len(runs) > _PLOTS:
         console.print(f"... and {len(runs) - _PLOTS} more, with logs and trajectories only.")

@@ -67,7 +67,7 @@ class ProgressLine:
         if len(values) < 3 or np.isnan(values).any():
             return ""
         slope = 1e3 * np.polyfit(values[:, 0], values[:, 1], 1)[0] / self._num_atoms
-        return f"  drift {slope:+.2g} meV/atom/ps"
+        return f"  {slope:+.2g} meV/atom/ps"
 
 
 @contextmanager
@@ -76,11 +76,12 @@ def progress_line(
 ) -> Iterator[ProgressLine]:
     """Show a bar while the block runs."""
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(compact=True),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+    # without a terminal there is no bar, ProgressLine prints a line now and then instead
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, refresh_per_second=4, disable=hidden) as progress:
         yield ProgressLine(progress, settings, num_atoms, structures)
