@@ -122,7 +122,7 @@ def test_physical_validation_agrees(runs, ensemble):
     )
     options = {"screen": False, "verbosity": 0}
     assert pv.kinetic_energy.distribution(data, strict=True, **options) > 0.01
-    away = pv.kinetic_energy.distribution(data, strict=False, bs_seed=1, **options)
+    away = pv.kinetic_energy.distribution(data, strict=False, bootstrap_seed=1, **options)
     assert np.abs(away).max() < 3.5  # mean and width, in their standard errors
     data.ensemble = pv.data.EnsembleData("NVT", natoms=9, volume=1.0, temperature=1.1 * T)
     assert pv.kinetic_energy.distribution(data, strict=True, **options) < 1e-4
