@@ -115,7 +115,8 @@ def draw_momenta(atoms: Atoms, settings: MdSettings, rng: np.random.Generator) -
     if settings.conserves_momentum and not atoms.constraints and len(atoms) > 1:
         Stationary(atoms, preserve_temperature=False)
         if not atoms.pbc.any():
-            ZeroRotation(atoms, preserve_temperature=False)
+            with np.errstate(divide="ignore", invalid="ignore"):  # ASE, for atoms on a line
+                ZeroRotation(atoms, preserve_temperature=False)
     if settings.ensemble == "nvt-bussi" and not atoms.get_kinetic_energy() > 0:
         raise EqPluginError(
             "--ensemble nvt-bussi rescales velocities and there are none to rescale here: use "

@@ -136,7 +136,8 @@ class RunStore:
         """
         for name, path in self.files.items():
             # without a restart file what is there was killed before its first frame, or is not ours
-            if path.exists() and path.stat().st_size and path.parent != self.restart.parent:
+            ours = self.restart.parent in path.parents
+            if path.exists() and path.stat().st_size and not ours:
                 raise EqPluginError(f"{path} exists already: name another file, or delete it.")
             _change(path, "wb")
             self._sizes[name] = 0

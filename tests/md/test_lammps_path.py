@@ -131,10 +131,10 @@ def trained(tmp_path_factory):
     write(folder / "val.xyz", read(ETHANOL / "val_300K.xyz", "::13"))
     binaries = Path(sys.executable).parent
     options = ["feature_dim=16", "num_layers=2", "max_epochs=1", "model_dtype=float64"]
+    options += [f"hydra.run.dir={folder}", "training_module.lr_scheduler.scheduler.T_max=1"]
     options += [f"{part}_files={folder}/{part}.xyz" for part in ("train", "val")]
     commands = (
-        ["nequip-train", "-cp", ROOT / "configs/nequip", "-cn", "steerable_minimal"]
-        + [f"hydra.run.dir={folder}", *options],
+        ["nequip-train", "-cp", ROOT / "configs/nequip", "-cn", "steerable_minimal", *options],
         ["nequip-prepare-lmp-mliap", "best.ckpt", "model.nequip.lmp.pt", "--no-compile"],
     )
     for name, *rest in commands:
