@@ -79,7 +79,7 @@ class Fault(Wells):
         elif self.kind == "hot":
             forces += 50.0 * np.sign(atoms.get_momenta())
         elif self.kind == "close":  # atom 1 is drawn into atom 0
-            forces[1] = 6.0 * (atoms.positions[0] - atoms.positions[1])
+            forces[1] = 0.2 * (atoms.positions[0] - atoms.positions[1])
         self.results["forces"] = forces
 
 

@@ -33,7 +33,7 @@ atoms = read("structure.data", format="lammps-data", atom_style="atomic", units=
 atoms.pbc = [b == "p" for b in boundary]
 atoms.calc = EMT()
 forces = {scale} * atoms.get_forces()
-open("energy.txt", "w").write(repr(atoms.get_potential_energy()))
+open("energy.txt", "w").write(repr(float(atoms.get_potential_energy())))
 table = np.column_stack([np.arange(len(atoms)) + 1, forces])
 np.savetxt("forces.txt", table, header="\\n" * 8, comments="")
 """
