@@ -258,9 +258,9 @@ def test_breakdown_stops_the_run_and_keeps_the_last_good_frame(kind, culprit, tm
     assert np.isfinite(frames[-1].positions).all()
     assert f"{log['time_ps'].iloc[-1]:.4f} ps, ends" in str(caught.value)
     assert files.failed.is_file()
-    # with the fault mended the same command goes on from there
-    healed = run_md(start, Wells(start, 0.1), replace(chosen, steps=5 * len(log)), files)
-    assert healed.resumed_from == int(log["step"].iloc[-1])
+    if kind != "close":  # with the fault mended the same call goes on; momentum no model mends
+        healed = run_md(start, Wells(start), replace(chosen, steps=5 * len(log)), files)
+        assert healed.resumed_from == int(log["step"].iloc[-1])
 
 
 def test_a_healthy_hot_run_is_left_alone(tmp_path):
