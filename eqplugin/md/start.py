@@ -42,7 +42,6 @@ def read_structures(path: str | Path) -> list[Atoms]:
     for index, atoms in enumerate(frames):
         _check(atoms, f"{path}, frame {index}")
         atoms.calc = None
-        atoms.info.clear()
     return frames
 
 
