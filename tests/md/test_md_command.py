@@ -117,10 +117,11 @@ def test_mistakes_are_sentences(mace_file, ethanol, tmp_path):
 
 
 def test_breakdown_ends_the_command_with_status_one(mace_file, ethanol, tmp_path):
-    out = ("--out", tmp_path / "run", "--timestep", 40, "--friction", 0.001, "--every", 5)
-    result = invoke(mace_file, ethanol, "--ensemble", "nve", "--steps", 500, *out)
+    options = ("--steps", 500, "--friction", 0.1, "--max-temperature", 301, *SHORT)
+    result = invoke(mace_file, ethanol, *options, "--out", tmp_path / "run")
     assert result.exit_code == 1
     assert "broke down at" in result.stderr
+    assert "above the limit of 301 K" in result.stderr
     assert len(read(tmp_path / "run" / "trajectory.xyz", ":")) >= 1
 
 
@@ -138,7 +139,8 @@ def nequip_models():
 
     model = build("steerable", l_max=1, num_layers=2).eval()
     same = {name: name for name in TYPE_NAMES}
-    options = {"transforms": basic_transforms(model.metadata, 2.0, TYPE_NAMES, same)}
+    options = {"device": "cpu"}
+    options["transforms"] = basic_transforms(model.metadata, 2.0, TYPE_NAMES, same)
     return NequIPCalculator(model, **options), NequIPTorchSimCalc(model, **options)
 
 
@@ -200,7 +202,7 @@ def test_batch_says_which_structure_broke_down(mace_models, tmp_path):
     from eqplugin.md.batched import files_of, run_batch
 
     frames = structures(False)
-    frames[1].set_momenta(np.outer([0, 1, -1], [300.0, 0, 0]))
+    frames[1].set_momenta(np.outer([0, 1, -1], [0, 300.0, 0]))
     for index in (0, 2):
         frames[index].set_momenta(np.full((len(frames[index]), 3), 1e-3))
     settings = MdSettings("nve", steps=10, every=5, timestep=0.2, velocities="file")
