@@ -52,7 +52,8 @@ def radial_distribution(
     for atoms in frames:
         first, second, distance = neighbour_list("ijd", atoms, r_max)
         for a, b in pairs:
-            chosen = (numbers[first] == a) & (numbers[second] == b)
+            # an atom's own images keep their distance: they are no structure
+            chosen = (numbers[first] == a) & (numbers[second] == b) & (first != second)
             counts, _ = np.histogram(distance[chosen], edges)
             ideal = (numbers == a).sum() * (numbers == b).sum() / atoms.get_volume() * shells
             found[a, b] += counts / ideal / len(frames)
