@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,13 +65,24 @@ def run_request(request: Request, console: Console | None = None) -> None:
     console = console or Console()
     origin = request.origin()
     structures = read_structures(request.structure)
-    # the stacks' loading messages would tear the progress bar apart
-    warnings.filterwarnings("ignore")
+    with _quiet():
+        if request.engine == "torch-sim":
+            _run_batch(request, structures, origin, console)
+        else:
+            _run_one(request, structures, origin, console)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the stacks' loading messages: they would tear the progress bar apart."""
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    if request.engine == "torch-sim":
-        _run_batch(request, structures, origin, console)
-    else:
-        _run_one(request, structures, origin, console)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _run_one(
