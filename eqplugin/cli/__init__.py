@@ -12,6 +12,7 @@ from eqplugin.cli.demo import demo
 from eqplugin.cli.doctor import doctor
 from eqplugin.cli.mace import PASS_ON, mace, mace_convert
 from eqplugin.cli.mace_train import TRAIN_SETTINGS, mace_export, mace_train
+from eqplugin.cli.md import md
 from eqplugin.cli.report import report
 from eqplugin.cli.study import STUDY_SETTINGS, study
 
@@ -51,6 +52,7 @@ app.command(context_settings=PASS_ON)(mace)
 app.command()(mace_convert)
 app.command(context_settings=TRAIN_SETTINGS, add_help_option=False)(mace_train)
 app.command()(mace_export)
+app.command()(md)
 app.command(context_settings=STUDY_SETTINGS)(study)
 app.command()(report)
 app.add_typer(bench_app, name="bench")

@@ -1,0 +1,293 @@
+"""Molecular dynamics of many structures at once, through torch-sim.
+
+One evaluation of the model moves all structures a step: on a GPU many small systems cost little
+more than one. Options, observables, files and resuming are those of :mod:`eqplugin.md.run`. The
+first structure starts with the velocities of a single run, so that NVE gives the same trajectory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms, units
+from numpy.typing import NDArray
+
+from eqplugin.errors import EqPluginError
+from eqplugin.md.health import bad_numbers, close_pair, temperature_limit
+from eqplugin.md.observables import Sample, frame_text, header
+from eqplugin.md.run import Breakdown, MdFiles, Watch
+from eqplugin.md.settings import MdSettings
+from eqplugin.md.start import degrees_of_freedom, draw_momenta, fingerprint
+from eqplugin.md.store import Restart, RunStore
+
+__all__ = ["BatchRun", "check_batch", "files_of", "run_batch"]
+
+_SUPPORTED = ("nve", "nvt-langevin")
+# per atom or per structure, all float: what a restart keeps beside the random numbers
+_STATE = ("positions", "momenta", "forces", "energy")
+
+
+@dataclass(frozen=True)
+class BatchRun:
+    """A finished batch.
+
+    Attributes:
+        structures: last structures, with momenta.
+        steps: number of steps in all.
+        resumed_from: step at which this call took over; None: it started anew.
+        degrees: degrees of freedom of each structure.
+    """
+
+    structures: list[Atoms]
+    steps: int
+    resumed_from: int | None
+    degrees: list[int]
+
+
+def check_batch(structures: Sequence[Atoms], settings: MdSettings) -> None:
+    """Refuse what torch-sim cannot run, in one sentence.
+
+    Raises:
+        EqPluginError: naming the option or the structure.
+    """
+    if settings.ensemble not in _SUPPORTED:
+        why = (
+            "torch-sim has no Bussi thermostat"
+            if settings.ensemble == "nvt-bussi"
+            else "torch-sim's barostat is not validated here"
+        )
+        raise EqPluginError(
+            f"--engine torch-sim --ensemble {settings.ensemble} is not possible: {why}; use "
+            f"{' or '.join(_SUPPORTED)}, or --engine ase."
+        )
+    for index, atoms in enumerate(structures):
+        if atoms.constraints:
+            raise EqPluginError(
+                f"structure {index} has fixed atoms, which torch-sim does not know: use "
+                f"--engine ase."
+            )
+        if atoms.pbc.any() != atoms.pbc.all() or atoms.pbc.any() != structures[0].pbc.any():
+            raise EqPluginError(
+                f"structure {index} has pbc {atoms.pbc}: torch-sim needs all structures of a run "
+                f"periodic in three directions, or none; use --engine ase."
+            )
+
+
+def files_of(folder: Path, index: int) -> MdFiles:
+    """Where structure ``index`` of a batch writes."""
+    return MdFiles(folder / f"structure_{index:03d}")
+
+
+def run_batch(
+    structures: Sequence[Atoms],
+    model: Any,
+    settings: MdSettings,
+    folder: Path,
+    origin: Mapping[str, object] | None = None,
+    watch: Watch | None = None,
+) -> BatchRun:
+    """Run molecular dynamics of several structures at once, or go on where a call stopped.
+
+    Args:
+        structures: starts; not modified. All periodic in three directions, or none at all.
+        model: torch-sim model, see :func:`eqplugin.md.opening.open_batch_model`.
+        settings: ``nve`` or ``nvt-langevin``.
+        folder: gets a folder per structure, and one restart file.
+        origin: further options that may not change between start and restart, by name.
+        watch: called with the step, and at frames with the mean of the samples.
+
+    Raises:
+        Breakdown: naming the structure that went wrong; it ends the run of all.
+        EqPluginError: for options that are not possible or not those of the run to resume.
+    """
+    check_batch(structures, settings)
+    files = {}
+    for index in range(len(structures)):
+        own = files_of(folder, index)
+        files |= {f"traj{index}": own.traj, f"log{index}": own.table}
+    options = settings.fixed() | dict(origin or {}) | {"structure": fingerprint(list(structures))}
+    store = RunStore(folder / "restart.npz", files, options)
+    with store.locked(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning)
+        return _BatchRunner(structures, model, settings, folder, store, watch).run()
+
+
+class _BatchRunner:
+    def __init__(
+        self,
+        structures: Sequence[Atoms],
+        model: Any,
+        settings: MdSettings,
+        folder: Path,
+        store: RunStore,
+        watch: Watch | None,
+    ) -> None:
+        self.model, self.settings, self.folder, self.store = model, settings, folder, store
+        self.watch = watch or (lambda _step, _sample: None)
+        self.structures = [atoms.copy() for atoms in structures]
+        self.degrees = [degrees_of_freedom(atoms, settings) for atoms in self.structures]
+        self.ends = np.cumsum([len(atoms) for atoms in self.structures])
+        self.periodic = bool(self.structures[0].pbc.all())
+        self.good = 0
+
+    def run(self) -> BatchRun:
+        restart = self.store.load()
+        state = self._start() if restart is None else self._resume(restart)
+        step = 0 if restart is None else restart.step
+        update = self._integrator()
+        while step < self.settings.steps:
+            for _ in range(self.settings.every):
+                state = update(state)
+                step += 1
+                self.watch(step, None)
+            self._frame(state, step)
+        resumed = None if restart is None else restart.step
+        return BatchRun(self.structures, step, resumed, self.degrees)
+
+    def _integrator(self) -> Callable[[Any], Any]:
+        from torch_sim.integrators import nve, nvt_langevin
+
+        def tensor(value: float) -> torch.Tensor:
+            return torch.tensor(value, dtype=self.model.dtype, device=self.model.device)
+
+        common = {
+            "dt": tensor(self.settings.timestep * units.fs),  # ASE's unit of time is torch-sim's
+            "kT": tensor(self.settings.temperature * units.kB),
+        }
+        if self.settings.ensemble == "nve":
+            return nve(self.model, **common)[1]
+        return nvt_langevin(self.model, gamma=tensor(self.settings.friction / units.fs), **common)[
+            1
+        ]
+
+    def _start(self) -> Any:
+        for index, atoms in enumerate(self.structures):
+            # of its own seed each: adding a structure does not change the others' velocities
+            draw_momenta(atoms, self.settings, np.random.default_rng([self.settings.seed, index]))
+        self._seed()
+        state = self._state()
+        output = self._evaluate(state)
+        state.energy, state.forces = output["energy"], output["forces"]
+        self.store.begin({f"log{index}": header() for index in range(len(self.structures))})
+        self._frame(state, 0, output.get("stress"))
+        return state
+
+    def _seed(self) -> None:
+        torch.manual_seed(self.settings.seed)  # torch-sim draws from the global generator
+
+    def _resume(self, restart: Restart) -> Any:
+        self.store.resume(restart)
+        self.good = restart.step
+        state = self._state()
+        for name in _STATE:
+            value = torch.as_tensor(restart.arrays[name]).to(state.positions)
+            setattr(state, name, value)
+        noise = torch.as_tensor(restart.arrays["noise"])
+        if state.positions.is_cuda:
+            torch.cuda.set_rng_state(noise, state.positions.device)
+        else:
+            torch.set_rng_state(noise)
+        return state
+
+    def _state(self) -> Any:
+        """Torch-sim's state of all structures, with forces still to come."""
+        import torch_sim
+        from torch_sim.integrators import MDState
+
+        batch = torch_sim.initialize_state(self.structures, self.model.device, self.model.dtype)
+        momenta = np.concatenate([atoms.get_momenta() for atoms in self.structures])
+        masses = np.concatenate([atoms.get_masses() for atoms in self.structures])
+        return MDState(
+            positions=batch.positions,
+            momenta=torch.as_tensor(momenta).to(batch.positions),
+            energy=torch.zeros(len(self.structures)).to(batch.positions),
+            forces=torch.zeros_like(batch.positions),
+            masses=torch.as_tensor(masses).to(batch.positions),
+            cell=batch.cell,
+            pbc=batch.pbc,
+            system_idx=batch.system_idx,
+            atomic_numbers=batch.atomic_numbers,
+        )
+
+    def _evaluate(self, state: Any) -> dict[str, torch.Tensor]:
+        try:
+            return self.model(state)
+        except (ValueError, KeyError, RuntimeError, IndexError) as error:
+            raise EqPluginError(
+                f"the model cannot run these structures ({type(error).__name__}: {error}): check "
+                f"that it knows all their elements."
+            ) from error
+
+    def _frame(self, state: Any, step: int, stress: torch.Tensor | None = None) -> None:
+        """Measure, check and write a frame of every structure."""
+        if self.periodic and stress is None:
+            stress = self.model(state).get("stress")
+        arrays = {name: getattr(state, name).detach().cpu().numpy() for name in _STATE}
+        stresses = None if stress is None or not self.periodic else stress.cpu().numpy()
+        samples = []
+        for index, atoms in enumerate(self.structures):
+            part = slice(self.ends[index] - len(atoms), self.ends[index])
+            self._take(atoms, arrays, part)
+            own = None if stresses is None else stresses[index]
+            samples.append(self._sample(index, step, arrays, arrays["forces"][part], own))
+        for index, sample in enumerate(samples):  # all are good: only now write any
+            atoms = self.structures[index]
+            part = slice(self.ends[index] - len(atoms), self.ends[index])
+            own = None if stresses is None else stresses[index]
+            text = frame_text(atoms, sample, arrays["forces"][part], own)
+            self.store.append(f"traj{index}", text)
+            self.store.append(f"log{index}", sample.row())
+        self.store.commit(step, arrays | {"noise": self._noise(state)}, None)
+        self.good = step
+        self.watch(step, _mean(samples))
+
+    @staticmethod
+    def _take(atoms: Atoms, arrays: Mapping[str, NDArray], part: slice) -> None:
+        atoms.positions = arrays["positions"][part]
+        atoms.set_momenta(arrays["momenta"][part])
+
+    @staticmethod
+    def _noise(state: Any) -> NDArray:
+        if state.positions.is_cuda:
+            return torch.cuda.get_rng_state(state.positions.device).numpy()
+        return torch.get_rng_state().numpy()
+
+    def _sample(
+        self,
+        index: int,
+        step: int,
+        arrays: Mapping[str, NDArray],
+        forces: NDArray,
+        stress: NDArray | None,
+    ) -> Sample:
+        atoms, degrees = self.structures[index], self.degrees[index]
+        energy = float(arrays["energy"][index])
+        trouble = bad_numbers(atoms, energy, forces) or close_pair(atoms)
+        if not trouble:
+            sample = Sample.of(atoms, step, self.settings.timestep, energy, degrees, stress)
+            limit = temperature_limit(self.settings, degrees)
+            if sample.temperature_K <= limit:
+                if self.settings.ensemble == "nve":
+                    sample = dataclasses.replace(sample, conserved_eV=sample.total_eV)
+                return sample
+            trouble = (
+                f"the temperature is {sample.temperature_K:.0f} K, above the limit of {limit:.0f} K"
+            )
+        to_ps = self.settings.timestep / 1e3
+        raise Breakdown(
+            f"the dynamics of structure {index} broke down before {step * to_ps:.4f} ps (step "
+            f"{step}): {trouble}; the last good frames, {self.good * to_ps:.4f} ps, end the "
+            f"trajectories in {self.folder}; leave the structure out, or try a smaller --timestep."
+        )
+
+
+def _mean(samples: Sequence[Sample]) -> Sample:
+    table = np.array([dataclasses.astuple(sample) for sample in samples])
+    return Sample(int(table[0, 0]), *(float(value) for value in table[:, 1:].mean(axis=0)))

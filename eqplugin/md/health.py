@@ -1,0 +1,67 @@
+"""Signs that dynamics have broken down: numbers that are none, heat, atoms inside each other."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from ase.data import covalent_radii
+from ase.neighborlist import neighbor_list
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from eqplugin.md.settings import MdSettings
+
+__all__ = ["CLOSEST", "bad_numbers", "close_pair", "temperature_limit"]
+
+# of the sum of the covalent radii. The shortest bonds there are have 0.8 of it or more; 0.5 is
+# 0.31 A for two hydrogen atoms and 1.32 A for two of copper, walls that no temperature below the
+# limit climbs.
+CLOSEST = 0.5
+_HOTTEST = 3000.0  # K; starts from strained structures warm up
+
+
+def temperature_limit(settings: MdSettings, degrees: int) -> float:
+    """Temperature in K that healthy dynamics do not reach.
+
+    Ten times the target and at least 3000 K; higher where so few degrees of freedom share the heat
+    that a canonical ensemble would reach it within 1e12 samples.
+    """
+    if settings.max_temperature is not None:
+        return settings.max_temperature
+    rare = float(chi2.isf(1e-12, degrees)) / degrees
+    return max(_HOTTEST, max(10.0, rare) * settings.temperature)
+
+
+def bad_numbers(
+    atoms: Atoms, energy: float, forces: NDArray, positions: NDArray | None = None
+) -> str | None:
+    """Say which number is NaN or infinite, or return None."""
+    positions = atoms.positions if positions is None else positions
+    for name, values in (("force on", forces), ("position of", positions)):
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if bad.size:
+            return f"the {name} atom {bad[0]} ({atoms.symbols[bad[0]]}) is NaN or infinite"
+    if not np.isfinite(energy):
+        return f"the energy is {energy}"
+    return None
+
+
+def close_pair(atoms: Atoms, factor: float = CLOSEST) -> str | None:
+    """Describe the pair of atoms deepest within each other, or return None.
+
+    Args:
+        atoms: with finite positions.
+        factor: of the sum of two covalent radii, below which a pair is too close.
+    """
+    radii = covalent_radii[atoms.numbers]
+    # a cutoff below any bond length: hardly a pair is found in a healthy structure
+    i, j, distance = neighbor_list("ijd", atoms, float(2 * factor * radii.max()))
+    limit = factor * (radii[i] + radii[j])
+    if not (distance < limit).any():
+        return None
+    worst = int(np.argmin(distance / limit))
+    a, b = sorted((int(i[worst]), int(j[worst])))
+    return (
+        f"atoms {a} ({atoms.symbols[a]}) and {b} ({atoms.symbols[b]}) are {distance[worst]:.3f} A "
+        f"apart, closer than {limit[worst]:.2f} A"
+    )

@@ -1,0 +1,145 @@
+"""What a frame of dynamics is measured by: one line of the log."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import astuple, dataclass, fields
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from numpy.typing import NDArray
+
+from eqplugin.errors import EqPluginError
+
+__all__ = ["Sample", "frame_text", "header", "kinetic", "read_log"]
+
+_GRAMS = 1e24 / units.mol  # amu/A^3 to g/cm^3
+NOWHERE = float("nan")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Observables of one frame, in the order of the log's columns.
+
+    Attributes:
+        step: number of the step.
+        time_ps: ps.
+        potential_eV: potential energy, eV.
+        kinetic_eV: kinetic energy, eV.
+        total_eV: their sum, eV.
+        conserved_eV: what exact dynamics conserve, eV; NaN where there is no such quantity.
+        temperature_K: from the degrees of freedom that share the kinetic energy, K.
+        pressure_GPa: with its kinetic part; NaN unless periodic in three directions.
+        density_g_cm3: NaN unless periodic in three directions.
+    """
+
+    step: int
+    time_ps: float
+    potential_eV: float
+    kinetic_eV: float
+    total_eV: float
+    conserved_eV: float
+    temperature_K: float
+    pressure_GPa: float
+    density_g_cm3: float
+
+    @classmethod
+    def of(
+        cls,
+        atoms: Atoms,
+        step: int,
+        timestep: float,
+        potential: float,
+        degrees: int,
+        stress: NDArray | None = None,
+    ) -> Sample:
+        """Measure a frame.
+
+        Args:
+            atoms: positions, momenta and cell.
+            step: number of the step.
+            timestep: fs.
+            potential: eV.
+            degrees: degrees of freedom that share the kinetic energy.
+            stress: potential part, 3x3 or Voigt, eV/A^3, ASE's sign; None: no pressure.
+        """
+        energy = kinetic(atoms)
+        periodic = bool(atoms.pbc.all())
+        pressure = NOWHERE
+        if periodic and stress is not None:
+            stress = np.asarray(stress)
+            trace = np.trace(stress) if stress.shape == (3, 3) else stress[:3].sum()
+            pressure = (2 * energy / atoms.get_volume() - float(trace)) / 3 / units.GPa
+        density = _GRAMS * atoms.get_masses().sum() / atoms.get_volume() if periodic else NOWHERE
+        return cls(
+            step=step,
+            time_ps=step * timestep / 1e3,
+            potential_eV=potential,
+            kinetic_eV=energy,
+            total_eV=potential + energy,
+            conserved_eV=NOWHERE,
+            temperature_K=2 * energy / (degrees * units.kB),
+            pressure_GPa=float(pressure),
+            density_g_cm3=float(density),
+        )
+
+    def row(self) -> str:
+        """Line of the log; a column that does not apply is empty."""
+        values = ["" if value != value else f"{value:.14g}" for value in astuple(self)]
+        return ",".join(values) + "\n"
+
+
+def kinetic(atoms: Atoms) -> float:
+    """Kinetic energy, eV."""
+    momenta = atoms.get_momenta()
+    return 0.5 * float((momenta**2 / atoms.get_masses()[:, None]).sum())
+
+
+def header() -> str:
+    """First line of the log."""
+    return ",".join(field.name for field in fields(Sample)) + "\n"
+
+
+def read_log(path: str | Path) -> pd.DataFrame:
+    """Read a log; a half-written last line, as of a run that is going on, is left out.
+
+    Raises:
+        EqPluginError: when the file is missing or no log of ours.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise EqPluginError(f"the log {path} cannot be read: {error.strerror}.") from error
+    if not text.startswith(header()):
+        raise EqPluginError(f"{path} is not a log of `eqplugin md`: its first line differs.")
+    whole = text[: text.rfind("\n") + 1]
+    rows = list(csv.reader(StringIO(whole)))
+    return pd.DataFrame(
+        [[float(cell or "nan") for cell in row] for row in rows[1:]], columns=rows[0]
+    )
+
+
+def frame_text(atoms: Atoms, sample: Sample, forces: NDArray, stress: NDArray | None = None) -> str:
+    """Return the frame as extended XYZ, with momenta and what the model said of it."""
+    frame = Atoms(
+        numbers=atoms.numbers,
+        positions=atoms.positions,
+        momenta=atoms.get_momenta(),
+        masses=atoms.get_masses() if atoms.has("masses") else None,
+        cell=atoms.cell,
+        pbc=atoms.pbc,
+        info={"step": sample.step, "time_ps": sample.time_ps},
+    )
+    results = {"energy": sample.potential_eV, "forces": forces}
+    if stress is not None:
+        results["stress"] = stress
+    frame.calc = SinglePointCalculator(frame, **results)
+    text = StringIO()
+    write(text, frame, format="extxyz")
+    return text.getvalue()

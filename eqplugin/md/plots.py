@@ -1,0 +1,189 @@
+"""The plot of a run: temperature, energy drift, structure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from ase import Atoms
+from ase.io import read
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from scipy.stats import chi2
+
+from eqplugin.files import whole_file
+from eqplugin.md.observables import read_log
+from eqplugin.md.settings import MdSettings
+from eqplugin.md.structure import bond_lengths, last_frames, radial_distribution
+from eqplugin.style import COLOURS, STYLE
+
+mpl.use("Agg")  # files only: works without a display
+from matplotlib import pyplot as plt
+
+__all__ = ["drift", "plot_run"]
+
+_GREY = "0.45"
+
+
+def drift(table: pd.DataFrame, num_atoms: int) -> float:
+    """Slope of the conserved energy per atom, meV/atom/ps; NaN where nothing is conserved."""
+    if len(table) < 2 or table["conserved_eV"].isna().any():
+        return float("nan")
+    slope = np.polyfit(table["time_ps"], table["conserved_eV"], 1)[0]
+    return 1e3 * float(slope) / num_atoms
+
+
+def plot_run(
+    trajectory: Path, log: Path, path: Path, settings: MdSettings, degrees: int, title: str
+) -> None:
+    """Draw temperature, energy, structure and, where there is one, pressure of a run.
+
+    Args:
+        trajectory: extended XYZ of the run.
+        log: CSV of the run.
+        path: PNG to write.
+        settings: of the run.
+        degrees: degrees of freedom, for the spread that a thermostat should give.
+        title: above the panels.
+    """
+    table = read_log(log)
+    atoms = read(trajectory, index=0)
+    pressure = not table["pressure_GPa"].isna().all()
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(2, 2, figsize=(8.2, 5.2), layout="constrained")
+        _temperature(axes[0, 0], table, settings, degrees)
+        _energy(axes[0, 1], table, len(atoms), settings)
+        _structure(axes[1, 0], last_frames(trajectory, len(table)))
+        if pressure:
+            _pressure(axes[1, 1], table, settings)
+        else:
+            _exchange(axes[1, 1], table, len(atoms))
+        for axis in (axes[0, 0], axes[0, 1], axes[1, 1]):
+            axis.set_xlabel("time (ps)")
+            axis.set_xlim(0, max(table["time_ps"].iloc[-1], 1e-9))
+        figure.suptitle(title, fontsize=10)
+        with whole_file(path) as unfinished:
+            figure.savefig(unfinished, bbox_inches="tight")
+        plt.close(figure)
+
+
+def _running(values: NDArray) -> NDArray:
+    return gaussian_filter1d(values, max(1.0, len(values) / 60), mode="nearest")
+
+
+def _trace(axis: plt.Axes, table: pd.DataFrame, column: str, colour: str, scale: float = 1) -> None:
+    """Draw a quantity that fluctuates: thin as it is, thick as it runs."""
+    time, values = table["time_ps"], scale * table[column].to_numpy()
+    axis.plot(time, values, color=colour, lw=0.6, alpha=0.4)
+    axis.plot(time, _running(values), color=colour, lw=1.6)
+
+
+def _temperature(axis: plt.Axes, table: pd.DataFrame, settings: MdSettings, degrees: int) -> None:
+    _trace(axis, table, "temperature_K", COLOURS[1])
+    if settings.ensemble != "nve":
+        target = settings.temperature
+        low, high = target * chi2.ppf([0.025, 0.975], degrees) / degrees
+        axis.axhspan(low, high, color=_GREY, alpha=0.12, lw=0)
+        axis.axhline(target, color=_GREY, lw=0.9, ls="--")
+        note = f"target {target:g} K, 95 % of a canonical ensemble"
+    else:
+        note = "constant energy"
+    half = table["temperature_K"].iloc[len(table) // 2 :]
+    axis.set_title(f"second half: {half.mean():.0f} ± {half.std(ddof=0):.0f} K", fontsize=9)
+    axis.set_ylabel("temperature (K)")
+    axis.set_ylim(bottom=0)
+    _note(axis, note)
+
+
+def _note(axis: plt.Axes, text: str) -> None:
+    axis.annotate(
+        text, (0.98, 0.03), xycoords="axes fraction", ha="right", fontsize=7.5, color=_GREY
+    )
+
+
+def _energy(axis: plt.Axes, table: pd.DataFrame, num_atoms: int, settings: MdSettings) -> None:
+    slope = drift(table, num_atoms)
+    if np.isnan(slope):
+        column, label = "total_eV", "total energy"
+        axis.set_title("exchanged with the thermostat: no drift to measure", fontsize=9)
+    else:
+        column = "conserved_eV"
+        label = "total energy" if settings.ensemble == "nve" else "conserved energy"
+        axis.set_title(f"drift {slope:+.3g} meV/atom/ps", fontsize=9)
+    values = 1e3 * (table[column] - table[column].iloc[0]) / num_atoms
+    axis.plot(table["time_ps"], values, color=COLOURS[0], lw=0.9)
+    if not np.isnan(slope):
+        line = np.polyval(np.polyfit(table["time_ps"], values, 1), table["time_ps"])
+        axis.plot(table["time_ps"], line, color=_GREY, lw=0.9, ls="--")
+    axis.set_ylabel(f"{label}\nchange (meV/atom)")
+
+
+def _structure(axis: plt.Axes, frames: list[Atoms]) -> None:
+    if frames[0].pbc.all():
+        _radial(axis, frames)
+    else:
+        _bonds(axis, frames)
+    what = "radial distribution" if frames[0].pbc.all() else "bond lengths"
+    axis.set_title(f"{what}, {len(frames)} frames of the second half", fontsize=9)
+
+
+def _radial(axis: plt.Axes, frames: list[Atoms]) -> None:
+    distance, functions = radial_distribution(frames)
+    for index, (pair, values) in enumerate(functions.items()):
+        axis.plot(distance, values, color=COLOURS[index % 6], lw=1.2, label=pair)
+    axis.axhline(1, color=_GREY, lw=0.8, ls="--")
+    axis.set(xlabel="distance (Å)", ylabel="g(r)", xlim=(0, distance[-1]))
+    axis.set_ylim(bottom=0)
+    axis.legend(fontsize=8, ncols=1 + (len(functions) > 6))
+
+
+def _bonds(axis: plt.Axes, frames: list[Atoms]) -> None:
+    bonds = bond_lengths(frames)
+    if not bonds:
+        axis.text(0.5, 0.5, "no bonds", ha="center", transform=axis.transAxes, color=_GREY)
+    for index, (kind, lengths) in enumerate(bonds.items()):
+        colour = COLOURS[index % 6]
+        low, high = lengths.min() - 0.02, lengths.max() + 0.02
+        counts, edges = np.histogram(
+            lengths, bins=max(8, round((high - low) / 0.01)), range=(low, high), density=True
+        )
+        label = f"{kind}  {lengths.mean():.3f} ± {lengths.std():.3f} Å"
+        axis.stairs(counts, edges, color=colour, lw=1.2, label=label)
+        axis.stairs(counts, edges, color=colour, fill=True, alpha=0.12)
+    axis.set(xlabel="bond length (Å)", ylabel="probability (1/Å)")
+    axis.set_ylim(0, (1.35 if len(bonds) < 3 else 1.5) * axis.get_ylim()[1])  # for the legend
+    if bonds:
+        axis.legend(fontsize=7.5, ncols=2, loc="upper center", columnspacing=1.2)
+
+
+def _pressure(axis: plt.Axes, table: pd.DataFrame, settings: MdSettings) -> None:
+    if settings.ensemble == "npt":
+        _trace(axis, table, "density_g_cm3", COLOURS[2])
+        axis.set_ylabel("density (g/cm³)")
+        half = table.iloc[len(table) // 2 :]
+        axis.set_title(
+            f"second half: {half['density_g_cm3'].mean():.3f} g/cm³, "
+            f"{half['pressure_GPa'].mean():.2f} GPa (set: {settings.pressure:g})",
+            fontsize=9,
+        )
+        return
+    _trace(axis, table, "pressure_GPa", COLOURS[2])
+    half = table["pressure_GPa"].iloc[len(table) // 2 :]
+    axis.set_title(f"second half: {half.mean():.2f} ± {half.std(ddof=0):.2f} GPa", fontsize=9)
+    axis.set_ylabel("pressure (GPa)")
+
+
+def _exchange(axis: plt.Axes, table: pd.DataFrame, num_atoms: int) -> None:
+    """Draw how the energy goes to and fro between potential and kinetic."""
+    for column, label, colour in (
+        ("potential_eV", "potential", COLOURS[0]),
+        ("kinetic_eV", "kinetic", COLOURS[1]),
+    ):
+        values = 1e3 * (table[column] - table[column].min()) / num_atoms
+        axis.plot(table["time_ps"], values, color=colour, lw=0.5, alpha=0.4)
+        axis.plot(table["time_ps"], _running(values.to_numpy()), color=colour, lw=1.6, label=label)
+    axis.set_ylabel("energy above its lowest\n(meV/atom)")
+    axis.set_title("potential and kinetic energy", fontsize=9)
+    axis.legend(fontsize=8)

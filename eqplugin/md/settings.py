@@ -1,0 +1,104 @@
+"""What a run of molecular dynamics is asked to do, and which options those are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+from eqplugin.errors import EqPluginError
+
+__all__ = ["ENSEMBLES", "MdSettings"]
+
+ENSEMBLES = {
+    "nve": "constant energy, velocity Verlet",
+    "nvt-langevin": "Langevin thermostat",
+    "nvt-bussi": "stochastic velocity rescaling",
+    "npt": "Langevin thermostat and isotropic Langevin barostat",
+}
+
+
+@dataclass(frozen=True)
+class MdSettings:
+    """Options of a run; the same names as on the command line.
+
+    Attributes:
+        ensemble: a key of :data:`ENSEMBLES`.
+        steps: number of steps in all; a multiple of ``every``. May grow when a run is continued.
+        timestep: fs.
+        temperature: K, of the thermostat and of the starting velocities.
+        pressure: GPa, of the barostat.
+        friction: 1/fs. Langevin: friction; Bussi: 1 / coupling time. Higher holds the temperature
+            tighter and disturbs the dynamics more.
+        seed: of the starting velocities and of the thermostat's noise.
+        every: steps between frames. A frame costs one more evaluation of the model in periodic
+            systems (for the pressure), and a kill loses what was done since the last one.
+        velocities: ``"draw"`` from ``temperature``, or ``"file"``: those of the structure file.
+        max_temperature: K, above which the run stops; None: ten times ``temperature``, at least
+            3000 K.
+
+    Raises:
+        EqPluginError: for an option that is not possible, naming it.
+    """
+
+    ensemble: str = "nvt-langevin"
+    steps: int = 10_000
+    timestep: float = 0.5
+    temperature: float = 300.0
+    pressure: float = 0.0
+    friction: float = 0.01
+    seed: int = 0
+    every: int = 100
+    velocities: str = "draw"
+    max_temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.ensemble not in ENSEMBLES:
+            raise EqPluginError(
+                f"--ensemble {self.ensemble} is not known: use one of {', '.join(ENSEMBLES)}."
+            )
+        if self.velocities not in ("draw", "file"):
+            raise EqPluginError(f"--velocities {self.velocities} is not known: use draw or file.")
+        for name in ("timestep", "temperature", "friction"):
+            value = getattr(self, name)
+            lowest = 0 if name == "temperature" and self.ensemble == "nve" else None
+            if not math.isfinite(value) or value < 0 or (value == 0 and lowest is None):
+                raise EqPluginError(f"--{name} {value:g} is not possible: give a number above 0.")
+        if not math.isfinite(self.pressure):
+            raise EqPluginError(f"--pressure {self.pressure:g} is not possible: give it in GPa.")
+        if self.friction * self.timestep >= 1:
+            raise EqPluginError(
+                f"--friction {self.friction:g} is not possible with --timestep {self.timestep:g}: "
+                f"their product must stay below 1; 0.01 per fs is usual."
+            )
+        if self.max_temperature is not None and not self.max_temperature > self.temperature:
+            raise EqPluginError(
+                f"--max-temperature {self.max_temperature:g} is not possible: it must be above "
+                f"--temperature {self.temperature:g}."
+            )
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        for name in ("steps", "every"):
+            if getattr(self, name) < 1:
+                raise EqPluginError(f"--{name} {getattr(self, name)} is not possible: at least 1.")
+        if self.seed < 0:
+            raise EqPluginError(f"--seed {self.seed} is not possible: at least 0.")
+        if self.steps % self.every:
+            raise EqPluginError(
+                f"--steps {self.steps} is not a multiple of --every {self.every}: a run ends on a "
+                f"frame, so that it can be continued; use {self._nearest()} steps."
+            )
+
+    def _nearest(self) -> int:
+        return max(1, round(self.steps / self.every)) * self.every
+
+    @property
+    def conserves_momentum(self) -> bool:
+        """Whether the centre of mass keeps its momentum, so that it carries no temperature."""
+        return self.ensemble in ("nve", "nvt-bussi")
+
+    def fixed(self) -> dict[str, object]:
+        """Options that may not change when a run is continued: all but ``steps``."""
+        options = asdict(self)
+        del options["steps"]
+        return options

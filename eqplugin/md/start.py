@@ -1,0 +1,140 @@
+"""The structure a run starts from: read, checked, and given velocities."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
+
+from eqplugin.errors import EqPluginError
+from eqplugin.md.health import close_pair
+from eqplugin.md.settings import MdSettings
+
+__all__ = ["degrees_of_freedom", "draw_momenta", "fingerprint", "read_structures"]
+
+
+def read_structures(path: str | Path) -> list[Atoms]:
+    """Read every frame of a structure file and check that dynamics can start from it.
+
+    Args:
+        path: any format that ASE reads.
+
+    Raises:
+        EqPluginError: naming the file, the frame and the atom, for files that cannot be read and
+            structures that cannot move.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise EqPluginError(f"the structure file {path} is missing: check the path.")
+    try:
+        frames = read(path, index=":")
+    except Exception as error:  # readers fail in many ways
+        raise EqPluginError(
+            f"{path} cannot be read as a structure ({type(error).__name__}: {error}): give a file "
+            f"that ASE reads, such as .xyz, .cif or POSCAR."
+        ) from error
+    if not frames:
+        raise EqPluginError(f"{path} holds no structure.")
+    for index, atoms in enumerate(frames):
+        _check(atoms, f"{path}, frame {index}")
+        atoms.calc = None
+    return frames
+
+
+def _check(atoms: Atoms, where: str) -> None:
+    if len(atoms) == 0:
+        raise EqPluginError(f"{where}: the structure has no atoms.")
+    for name, values in (("position", atoms.positions), ("velocity", atoms.get_momenta())):
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if bad.size:
+            raise EqPluginError(
+                f"{where}: atom {bad[0]} ({atoms.symbols[bad[0]]}) has a NaN or infinite {name}."
+            )
+    massless = np.flatnonzero(~(atoms.get_masses() > 0))
+    if massless.size:
+        raise EqPluginError(f"{where}: atom {massless[0]} has no mass: give it an element.")
+    if not np.isfinite(atoms.cell.array).all():
+        raise EqPluginError(f"{where}: the cell has NaN or infinite entries.")
+    if atoms.pbc.any() and atoms.cell.complete().volume < 1e-6:
+        raise EqPluginError(f"{where}: the structure is periodic but its cell has no volume.")
+    empty = np.flatnonzero(atoms.pbc & (atoms.cell.lengths() == 0))
+    if empty.size:
+        raise EqPluginError(
+            f"{where}: the structure is periodic along lattice vector {'abc'[empty[0]]}, which is "
+            f"zero."
+        )
+    close = close_pair(atoms)
+    if close is not None:
+        raise EqPluginError(f"{where}: {close}; relax the structure first.")
+
+
+def fingerprint(frames: list[Atoms]) -> str:
+    """Hash of what a run starts from: elements, masses, positions, cell, velocities."""
+    digest = hashlib.sha256()
+    for atoms in frames:
+        arrays = (
+            atoms.numbers.astype("<i8"),
+            atoms.get_masses(),
+            atoms.positions,
+            atoms.cell.array,
+            atoms.pbc.astype("u1"),
+            atoms.get_momenta(),
+        )
+        for values in arrays:
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def draw_momenta(atoms: Atoms, settings: MdSettings, rng: np.random.Generator) -> None:
+    """Give the atoms their starting velocities.
+
+    Where the dynamics conserve the momentum of the centre of mass (and, without periodicity, the
+    angular momentum), these are removed: they would never exchange energy with the rest, and the
+    temperature counts only the degrees of freedom that do.
+
+    Args:
+        atoms: changed in place.
+        settings: ``velocities``, ``temperature`` and ``ensemble`` are used.
+        rng: random numbers.
+
+    Raises:
+        EqPluginError: when velocities should come from the file and there are none.
+    """
+    if settings.velocities == "draw":
+        thermalize_momenta(atoms, settings.temperature, rng=rng)
+    elif not atoms.has("momenta"):
+        raise EqPluginError(
+            "--velocities file: the structure file has no velocities; leave the option out to draw "
+            "them from --temperature."
+        )
+    if settings.conserves_momentum and not atoms.constraints and len(atoms) > 1:
+        Stationary(atoms, preserve_temperature=False)
+        if not atoms.pbc.any():
+            with np.errstate(divide="ignore", invalid="ignore"):  # ASE, for atoms on a line
+                ZeroRotation(atoms, preserve_temperature=False)
+    if settings.ensemble == "nvt-bussi" and not atoms.get_kinetic_energy() > 0:
+        raise EqPluginError(
+            "--ensemble nvt-bussi rescales velocities and there are none to rescale here: use "
+            "nvt-langevin."
+        )
+
+
+def degrees_of_freedom(atoms: Atoms, settings: MdSettings) -> int:
+    """Degrees of freedom that share the kinetic energy.
+
+    3 per atom, less constraints; where the dynamics conserve them, less 3 for the centre of mass
+    and, without periodicity, less 3 for rotation (2 for atoms on a line). ASE's own temperature
+    counts all 3N: a molecule of 9 atoms then reads 22 % too cold.
+    """
+    number = int(atoms.get_number_of_degrees_of_freedom())
+    if not settings.conserves_momentum or atoms.constraints or len(atoms) == 1:
+        return max(number, 1)
+    number -= 3
+    if not atoms.pbc.any():
+        moments = atoms.get_moments_of_inertia()
+        number -= 2 if moments.min() < 1e-6 * moments.max() else 3
+    return max(number, 1)

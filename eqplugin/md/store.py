@@ -1,0 +1,190 @@
+"""The files of a run, such that a kill at any moment loses one frame and corrupts nothing.
+
+Trajectory and log only ever grow. After each frame a small restart file is replaced as a whole; it
+holds the state of the run and how long the other files were. On a restart they are cut to these
+lengths: what a kill left half-written, or written after the last restart file, goes, and the run
+writes it again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eqplugin.errors import EqPluginError
+from eqplugin.files import whole_file
+
+__all__ = ["Restart", "RunStore"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Restart:
+    """State of a run at a frame.
+
+    Attributes:
+        step: of the frame.
+        arrays: state of atoms and integrator.
+        rng: state of the random numbers, as JSON keeps it.
+        sizes: bytes of each growing file.
+        options: those that the run was started with.
+    """
+
+    step: int
+    arrays: dict[str, NDArray]
+    rng: object
+    sizes: dict[str, int]
+    options: dict[str, object]
+
+
+class RunStore:
+    """Restart file and growing files of one run.
+
+    Args:
+        restart: the restart file.
+        files: growing files by name.
+        options: what may not change between start and restart.
+    """
+
+    def __init__(
+        self, restart: Path, files: Mapping[str, Path], options: Mapping[str, object]
+    ) -> None:
+        self.restart = restart
+        self.files = dict(files)
+        # as it will read after a round trip: 1.0 stays 1.0, a tuple becomes a list
+        self.options = json.loads(json.dumps(dict(options)))
+        # no open handles: a batch of structures has more files than a process may open
+        self._sizes: dict[str, int] = {}
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run's folder; the lock goes with the process, however that ends.
+
+        Raises:
+            EqPluginError: when another process holds it.
+        """
+        self.restart.parent.mkdir(parents=True, exist_ok=True)
+        with (self.restart.parent / ".lock").open("w") as lock:
+            try:
+                import fcntl
+
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except ImportError:  # Windows: no lock
+                pass
+            except BlockingIOError:
+                raise EqPluginError(
+                    f"another run is writing to {self.restart.parent}: wait for it, or give this "
+                    f"one another --out."
+                ) from None
+            yield
+
+    def load(self) -> Restart | None:
+        """Read the restart file, if there is one, and check that it belongs to this run.
+
+        Raises:
+            EqPluginError: for a damaged file, and for a changed option, naming it.
+        """
+        if not self.restart.is_file():
+            return None
+        try:
+            with np.load(self.restart, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            meta = json.loads(str(arrays.pop("meta")))
+            known = meta["format"] == _FORMAT
+        except Exception as error:  # zip, JSON and NumPy fail in their own ways
+            raise EqPluginError(
+                f"the restart file {self.restart} cannot be read ({type(error).__name__}): delete "
+                f"it to start anew, or give another --out."
+            ) from error
+        if not known:
+            raise EqPluginError(
+                f"the restart file {self.restart} is of another version of eqplugin: give another "
+                f"--out."
+            )
+        del meta["format"]
+        found = Restart(arrays=arrays, **meta)
+        self._check_options(found.options)
+        return found
+
+    def _check_options(self, before: Mapping[str, object]) -> None:
+        for name, value in self.options.items():
+            if name in before and before[name] == value:
+                continue
+            if name in ("model", "structure"):
+                raise EqPluginError(
+                    f"{self.restart.parent} holds a run of another {name} file: continue it with "
+                    f"the same one, or give another --out."
+                )
+            option = f"--{name.replace('_', '-')}"
+            raise EqPluginError(
+                f"{self.restart.parent} holds a run with {option} {before.get(name)}, not {value}: "
+                f"continue it with the same options (only --steps may grow), or give another --out."
+            )
+
+    def begin(self, heads: Mapping[str, str], overwrite: bool = False) -> None:
+        """Start the growing files with their first lines.
+
+        Raises:
+            EqPluginError: when one of them exists and is not ours to overwrite.
+        """
+        for name, path in self.files.items():
+            # without a restart file what is there was killed before its first frame, or is not ours
+            ours = self.restart.parent in path.parents
+            if path.exists() and path.stat().st_size and not ours:
+                raise EqPluginError(f"{path} exists already: name another file, or delete it.")
+            _change(path, "wb")
+            self._sizes[name] = 0
+            self.append(name, heads.get(name, ""))
+
+    def resume(self, restart: Restart) -> None:
+        """Cut the growing files to where the restart file was written.
+
+        Raises:
+            EqPluginError: when one of them is missing or shorter than it was.
+        """
+        for leftover in self.restart.parent.glob(f".{self.restart.stem}.*.tmp*"):
+            leftover.unlink()  # a kill while the restart file was being replaced
+        for name, path in self.files.items():
+            size = restart.sizes.get(name)
+            if size is None or not path.is_file() or path.stat().st_size < size:
+                raise EqPluginError(
+                    f"{path} has been removed or cut since the run wrote it: delete "
+                    f"{self.restart} to start anew, or give another --out."
+                )
+            _change(path, "r+b", size)
+            self._sizes[name] = size
+
+    def append(self, name: str, text: str) -> None:
+        """Write to the end of a growing file, at once."""
+        data = text.encode("utf-8")
+        with self.files[name].open("ab") as file:
+            file.write(data)
+        self._sizes[name] += len(data)
+
+    def commit(self, step: int, arrays: Mapping[str, NDArray], rng: object) -> None:
+        """Replace the restart file: from now on the run would continue from here."""
+        meta = {
+            "format": _FORMAT,
+            "step": step,
+            "rng": rng,
+            "sizes": self._sizes,
+            "options": self.options,
+        }
+        with whole_file(self.restart) as unfinished:
+            np.savez(unfinished, meta=np.array(json.dumps(meta)), **arrays)
+
+
+def _change(path: Path, mode: str, size: int = 0) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open(mode) as file:
+            file.truncate(size)
+    except OSError as error:
+        raise EqPluginError(f"{path} cannot be written: {error.strerror or error}.") from error
