@@ -11,6 +11,7 @@ from eqplugin.cli.demo import demo
 from eqplugin.cli.doctor import doctor
 from eqplugin.cli.mace import PASS_ON, mace, mace_convert
 from eqplugin.cli.mace_train import TRAIN_SETTINGS, mace_export, mace_train
+from eqplugin.cli.theory import app as theory_app
 
 __all__ = ["app"]
 
@@ -49,3 +50,4 @@ app.command()(mace_convert)
 app.command(context_settings=TRAIN_SETTINGS, add_help_option=False)(mace_train)
 app.command()(mace_export)
 app.add_typer(data_app, name="data")
+app.add_typer(theory_app, name="theory")
