@@ -84,7 +84,7 @@ def find_point_group(
         EqPluginError: for a tolerance that is not positive or labels that do not fit.
     """
     vectors = np.asarray(vectors, dtype=float).reshape(-1, 3)
-    kinds = np.unique(np.asarray(labels), return_inverse=True)[1] if len(vectors) else np.zeros(0)
+    kinds = np.unique(np.asarray(list(labels)), return_inverse=True)[1]
     if len(kinds) != len(vectors):
         raise EqPluginError(f"{len(labels)} labels for {len(vectors)} neighbours: give one each.")
     if not tolerance > 0:
