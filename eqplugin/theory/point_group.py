@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["TOLERANCE", "PointGroup", "find_point_group"]
+__all__ = ["TOLERANCE", "PointGroup", "find_point_group", "matching_operations"]
 
 Array = NDArray[np.float64]
 
@@ -78,7 +78,8 @@ def find_point_group(
             centre itself and are ignored.
         labels: what must map onto what, usually atomic numbers, one per vector.
         tolerance: largest distance in A between an image and the atom it falls on. If the
-            operations found do not form a group, it is halved until they do.
+            operations found do not form a group, some stand just inside the limit and others just
+            outside: up to twice the tolerance is tried, then less and less.
 
     Raises:
         EqPluginError: for a tolerance that is not positive or labels that do not fit.
@@ -95,13 +96,12 @@ def find_point_group(
         return PointGroup("K_h", np.eye(3)[None])
     axis = np.linalg.svd(vectors, full_matrices=False)[2][0]
     if np.linalg.norm(vectors - np.outer(vectors @ axis, axis), axis=1).max() <= tolerance:
-        inverted = _image(-np.eye(3), vectors, _trees(vectors, kinds), kinds, tolerance)
+        inverted = _image(-np.eye(3), vectors, kinds, _trees(vectors, kinds), tolerance)
         return PointGroup("C_inf_v" if inverted is None else "D_inf_h", np.eye(3)[None], axis)
-    for _ in range(20):
-        group = _finite_group(vectors, kinds, tolerance)
+    for factor in (1.0, 1.4, 2.0, *(0.5**n for n in range(1, 20))):
+        group = _finite_group(vectors, kinds, factor * tolerance)
         if group.is_closed():
             return group
-        tolerance /= 2
     return PointGroup("C1", np.eye(3)[None])  # pragma: no cover - the identity alone is closed
 
 
@@ -117,16 +117,17 @@ def _trees(vectors: Array, kinds: NDArray) -> dict[int, tuple[NDArray, cKDTree]]
 
 
 def _image(
-    operation: Array, vectors: Array, trees: dict, kinds: NDArray, tolerance: float | Array
+    operation: Array, vectors: Array, kinds: NDArray, trees: dict, tolerance: float | Array
 ) -> NDArray | None:
-    """Index of the atom on which each image falls; None unless it is a permutation."""
+    """Index of the target on which each image falls; None unless it is a permutation."""
     permutation = np.empty(len(vectors), dtype=int)
-    for where, tree in trees.values():
+    for kind, (targets, tree) in trees.items():
+        where = np.flatnonzero(kinds == kind)
         distance, nearest = tree.query(vectors[where] @ operation.T)
         allowed = tolerance if np.ndim(tolerance) == 0 else tolerance[where]
-        if (distance > allowed).any() or len(set(nearest)) < len(where):
+        if (distance > allowed).any() or len(set(nearest)) < len(targets):
             return None
-        permutation[where] = where[nearest]
+        permutation[where] = targets[nearest]
     return permutation
 
 
@@ -142,15 +143,15 @@ def _shells(vectors: Array, kinds: NDArray, tolerance: float) -> list[NDArray]:
     return sorted(shells, key=lambda shell: (len(shell), radii[shell[0]]))
 
 
-def _reference_pair(vectors: Array, shells: list[NDArray]) -> tuple[int, NDArray, int, NDArray]:
-    """Two vectors that span a plane, from the smallest shells, and these shells."""
+def _reference_pair(vectors: Array, shells: list[NDArray]) -> tuple[int, int]:
+    """Two vectors that span a plane, from the smallest shells."""
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     for least in (0.3, 0.03, 0.0):
         for n, first in enumerate(shells):
             for second in shells[n:]:
                 sines = np.linalg.norm(np.cross(units[first[0]], units[second]), axis=1)
                 if sines.max() > least:
-                    return first[0], first, second[np.argmax(sines)], second
+                    return int(first[0]), int(second[np.argmax(sines)])
     raise AssertionError("a linear environment was excluded before")  # pragma: no cover
 
 
@@ -168,33 +169,57 @@ def _best_fit(vectors: Array, images: Array, determinant: float) -> Array:
     return u @ np.diag([1.0, 1.0, determinant * np.linalg.det(u @ vt)]) @ vt
 
 
-def _finite_group(vectors: Array, kinds: NDArray, tolerance: float) -> PointGroup:
-    trees = _trees(vectors, kinds)
-    a, a_shell, b, b_shell = _reference_pair(vectors, _shells(vectors, kinds, tolerance))
+def matching_operations(
+    vectors: Array, kinds: NDArray, targets: Array, target_kinds: NDArray, tolerance: float
+) -> list[Array]:
+    """All rotations and rotoinversions that map one set of labelled vectors onto another.
+
+    Args:
+        vectors: (n, 3), not all on one line, none zero.
+        kinds: (n,) integer labels.
+        targets: (n, 3).
+        target_kinds: (n,), the same labels equally often.
+        tolerance: A.
+    """
+    trees = _trees(targets, target_kinds)
+    a, b = _reference_pair(vectors, _shells(vectors, kinds, tolerance))
     frame = _frame(vectors[a], vectors[b])
     # an error of a reference vector is magnified at long arms, until the fit to all removes it
     lever = min(np.linalg.norm(vectors[a]), abs(vectors[b] @ frame[:, 1]))
     loose = 4 * tolerance * np.maximum(1.0, np.linalg.norm(vectors, axis=1) / lever)
     inner = vectors[a] @ vectors[b]
     slack = 3 * tolerance * (np.linalg.norm(vectors[a]) + np.linalg.norm(vectors[b]))
-    found: list[Array] = [np.eye(3)]
+    radii = np.linalg.norm(targets, axis=1)
+    a_shell, b_shell = (
+        np.flatnonzero(
+            (target_kinds == kinds[i]) & (abs(radii - np.linalg.norm(vectors[i])) <= 2 * tolerance)
+        )
+        for i in (a, b)
+    )
+    found: list[Array] = []
     for i in a_shell:
         for j in b_shell:
-            if i == j or abs(vectors[i] @ vectors[j] - inner) > slack:
+            if i == j or abs(targets[i] @ targets[j] - inner) > slack:
                 continue
-            other = _frame(vectors[i], vectors[j])
+            other = _frame(targets[i], targets[j])
             for sign in (1.0, -1.0):
                 rough = other @ np.diag([1.0, 1.0, sign]) @ frame.T
-                image = _image(rough, vectors, trees, kinds, loose)
+                image = _image(rough, vectors, kinds, trees, loose)
                 if image is None:
                     continue
-                operation = _best_fit(vectors, vectors[image], sign)
-                misfit = np.linalg.norm(vectors @ operation.T - vectors[image], axis=1)
+                operation = _best_fit(vectors, targets[image], sign)
+                misfit = np.linalg.norm(vectors @ operation.T - targets[image], axis=1)
                 if misfit.max() <= tolerance and all(
                     abs(operation - known).max() > 0.05 for known in found
                 ):
                     found.append(operation)
-    operations = np.array(found)
+    return found
+
+
+def _finite_group(vectors: Array, kinds: NDArray, tolerance: float) -> PointGroup:
+    found = matching_operations(vectors, kinds, vectors, kinds, tolerance)
+    others = [operation for operation in found if abs(operation - np.eye(3)).max() > 0.05]
+    operations = np.array([np.eye(3), *others])
     return PointGroup(schoenflies(operations), operations)
 
 

@@ -1,14 +1,13 @@
 """The sites of the table of stabilisers, as labelled vectors from the centre, and the table."""
 
 import numpy as np
-from ase.build import molecule
 
 from eqplugin.theory.structures import star
 
 _rng = np.random.default_rng(5)
 _TETRAHEDRON = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 0.8
 _GENERIC = _rng.normal(size=(5, 3)) * 1.2
-_FULLERENE = molecule("C60").positions
+_GOLDEN = (1 + 5**0.5) / 2
 
 # name: (vectors in A, Schoenflies symbol)
 SITES = {
@@ -22,7 +21,9 @@ SITES = {
     "tetrahedral": (_TETRAHEDRON, "Td"),
     "octahedral": (1.5 * np.array([*np.eye(3), *-np.eye(3)]), "Oh"),
 }
-ICOSAHEDRAL = _FULLERENE - _FULLERENE.mean(axis=0)
+ICOSAHEDRAL = np.array(
+    [np.roll([0, a, b * _GOLDEN], n) for n in range(3) for a in (1, -1) for b in (1, -1)]
+)
 
 # dim V_l^Stab for l = 0..6: SO(3), and O(3) with parity (-1)^l
 TABLE = {
