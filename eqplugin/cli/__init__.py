@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from eqplugin._version import __version__
+from eqplugin.cli.bench import app as bench_app
 from eqplugin.cli.budget import budget
 from eqplugin.cli.data import app as data_app
 from eqplugin.cli.demo import demo
@@ -51,3 +52,4 @@ app.command(context_settings=TRAIN_SETTINGS, add_help_option=False)(mace_train)
 app.command()(mace_export)
 app.add_typer(data_app, name="data")
 app.add_typer(theory_app, name="theory")
+app.add_typer(bench_app, name="bench")

@@ -36,7 +36,7 @@ _MIRROR = np.array([1.0, -1.0, 1.0])
 _TOP = np.array([[0.0, 5.0, 0.0]])
 
 
-def many_body_pair(order: Literal[2, 3, 4], radius: float = 1.8) -> tuple[Atoms, Atoms]:
+def many_body_pair(order: Literal[2, 3, 4], radius: float = 1.3) -> tuple[Atoms, Atoms]:
     """Return two environments with equal n-body fingerprints that are not congruent.
 
     Args:
@@ -57,7 +57,7 @@ def many_body_pair(order: Literal[2, 3, 4], radius: float = 1.8) -> tuple[Atoms,
 
 
 def congruent_pair(
-    kind: Literal["chiral", "nonchiral"], radius: float = 1.8
+    kind: Literal["chiral", "nonchiral"], radius: float = 1.3
 ) -> tuple[Atoms, Atoms]:
     """Return a pair of public teaching code that is congruent by a proper rotation.
 

@@ -117,7 +117,7 @@ def test_other_species_and_other_shapes_differ():
 def test_star_edges_join_the_centre_both_ways():
     first, _ = many_body_pair(2)
     assert star_edges(first).T.tolist() == [[0, 1], [0, 2], [1, 0], [2, 0]]
-    assert np.linalg.norm(first.positions, axis=1).max() == pytest.approx(1.8)
+    assert np.linalg.norm(first.positions, axis=1).max() == pytest.approx(1.3)
 
 
 @pytest.mark.parametrize(
