@@ -91,5 +91,6 @@ def _architecture(model: torch.nn.Module) -> Architecture:
         tuple(blocks),
         max(degrees),
         max(natural, default=0),
+        Irreps(str(model.interactions[0].edge_attrs_irreps)).lmax,
         handed=bool(getattr(model, "use_so3", False)),
     )

@@ -139,4 +139,4 @@ def _architecture(model: torch.nn.Module) -> Architecture:
             hops = 0
         else:
             degrees.append(irreps.lmax)
-    return Architecture("NequIP", tuple(blocks), max(degrees), first)
+    return Architecture("NequIP", tuple(blocks), max(degrees), first, first)

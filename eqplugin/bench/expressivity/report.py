@@ -22,7 +22,7 @@ from matplotlib import pyplot as plt
 
 __all__ = ["plot_heat_map", "results_table", "write_json"]
 
-_ANSWERS = {True: "separates", False: "cannot", None: "-"}
+_ANSWERS = {True: "yes", False: "no", None: "-"}
 
 
 def results_table(subject: Subject, results: Sequence[Result]) -> Table:
@@ -35,14 +35,14 @@ def results_table(subject: Subject, results: Sequence[Result]) -> Table:
         padding=(0, 1),
         caption_justify="left",
         caption="difference: largest over the draws of the weights, relative to the response to "
-        "noise; '!': measurement and theory disagree",
+        "noise, 0: to the last digit; '!': measurement and theory disagree",
     )
     table.add_column("pair", overflow="fold")
-    table.add_column("difference", justify="right", no_wrap=True)
+    table.add_column("differ-\nence", justify="right", no_wrap=True)
     if subject.trained:
         table.add_column("own\nweights", justify="right", no_wrap=True)
-    table.add_column("separates?", no_wrap=True)
-    table.add_column("expected", no_wrap=True)
+    table.add_column("tells\napart", no_wrap=True)
+    table.add_column("theory", no_wrap=True)
     table.add_column("why", overflow="fold", style="dim")
     suite = None
     for result in results:
@@ -55,7 +55,7 @@ def results_table(subject: Subject, results: Sequence[Result]) -> Table:
 
 def _row(result: Result, trained: bool) -> list[str]:
     colours = {"separates": "green", "cannot separate": "cyan", "undecided": "yellow"}
-    short = {"separates": "separates", "cannot separate": "cannot", "undecided": "undecided"}
+    short = {"separates": "yes", "cannot separate": "no", "undecided": "?"}
     verdict = f"[{colours[result.verdict]}]{short[result.verdict]}[/]"
     if result.agrees is False:
         verdict = f"[bold red]{short[result.verdict]} ![/]"

@@ -48,6 +48,7 @@ class Architecture:
         degree: highest degree that features carry from one convolution to the next, or into a
             contraction.
         first_degree: highest degree, of parity (-1)^l, of the features after the first layer.
+        local_degree: highest degree of what is multiplied within one neighbourhood.
         handed: whether features ignore parity, so that mirror images may differ.
     """
 
@@ -55,6 +56,7 @@ class Architecture:
     blocks: tuple[Block, ...]
     degree: int
     first_degree: int
+    local_degree: int
     handed: bool = False
 
     def __str__(self) -> str:
@@ -81,10 +83,10 @@ class Architecture:
 
     def _reach_words(self, k: int) -> str:
         if all(block.product > 1 for block in self.blocks):
-            return f"both ends meet halfway: h = {self.hops}, needed {k // 2 + 1}"
+            return f"ends meet halfway: h = {self.hops}, needed {k // 2 + 1}"
         if all(block.product == 1 for block in self.blocks):
-            return f"one end must travel all the way: h = {self.hops}, needed {k + 1}"
-        return f"orientation travels {self.reach} atoms, needed {k}"
+            return f"end must travel: h = {self.hops}, needed {k + 1}"
+        return f"it travels {self.reach} atoms, needed {k}"
 
     def chain(self, k: int) -> Expectation:
         """Cis against trans across k collinear atoms."""
@@ -95,39 +97,36 @@ class Architecture:
     def rotor(self, n: int, k: int) -> Expectation:
         """Twist of n spokes at each end of an axis of k atoms."""
         if self.degree < n:
-            return Expectation(False, f"an n-fold end needs l = {n}, features have {self.degree}")
+            return Expectation(False, f"needs l = {n}, features have {self.degree}")
         return Expectation(self.reach >= k, self._reach_words(k))
 
     def star(self, n: int) -> Expectation:
         """Turn of n spokes, as the centre sees it after one layer."""
         return Expectation(
-            self.first_degree >= n, f"l < {n} averages to zero: first layer has {self.first_degree}"
+            self.first_degree >= n, f"needs l = {n}, first layer has {self.first_degree}"
         )
 
     def articulation(self, k: int) -> Expectation:
         """Turn of one fragment against another, on a linker of k atoms; every atom's energy."""
         if self.hops > 1 and not self.degree:
             return Expectation(False, "no l > 0 leaves an atom")
-        return Expectation(
-            self.reach >= k, f"seen across at most {max(self.reach, 0)} atoms of the linker"
-        )
+        return Expectation(self.reach >= k, f"seen across {max(self.reach, 0)} atoms at most")
 
     def many_body(self, order: int) -> Expectation:
         """Neighbourhoods of one centre with equal n-body fingerprints."""
-        degree = {2: 1, 3: 2, 4: 3}[order]
+        enough = self.local_degree >= (1 if order == 2 else 2)
         if self.hops == 1 or not self.degree:
             product = max(block.product for block in self.blocks)
-            why = f"products of {product} neighbours, needed {order}"
             if product < order:
-                return Expectation(False, why)
-            return Expectation(True if self.first_degree >= degree else None, why)
-        if all(block.product > 1 for block in self.blocks):
-            certain = self.degree >= degree
-            return Expectation(True if certain else None, "a second hop compares the neighbours")
-        return Expectation(None, "several layers without products: measured only")
+                return Expectation(False, f"{product}-fold products, needed {order}")
+            why = f"{product}-fold products of l <= {self.local_degree}"
+            return Expectation(True if enough else None, why)
+        if all(block.product > 1 for block in self.blocks) and enough and self.degree > 1:
+            return Expectation(True, "a second hop compares the neighbours")
+        return Expectation(None, "no rule: measured only")
 
     def mirror(self) -> Expectation:
         """Mirror images."""
         if self.handed:
-            return Expectation(None, "features ignore parity: measured only")
-        return Expectation(False, "energies of O(3) models are those of the mirror image")
+            return Expectation(None, "features ignore parity: no rule")
+        return Expectation(False, "O(3): energies equal those of the image")

@@ -49,7 +49,7 @@ def _chains() -> Iterator[Case]:
     for k in (2, 3, 4, 5):
         # short bonds, deeper inside the cutoff, keep the signal of long chains clear of round-off
         first, second = (k_chain(k, end, bond=1.2) for end in ("cis", "trans"))
-        yield Case("chains", f"chain k={k}, cis/trans", first, second, partial(_chain, k))
+        yield Case("chains", f"{k}-chain, cis/trans", first, second, partial(_chain, k))
 
 
 def _chain(k: int, architecture: Architecture) -> Expectation:
@@ -86,7 +86,7 @@ def _rotors() -> Iterator[Case]:
     for (n, k), name in _ROTORS.items():
         yield Case(
             "rotors",
-            f"{name}, twisted",
+            f"{name}",
             rotor(n, 0.0, k),
             rotor(n, 180.0 / n, k),
             partial(_rotor, n, k),
@@ -127,14 +127,14 @@ def _order(order: int, architecture: Architecture) -> Expectation:
 
 
 def _congruent(_: Architecture) -> Expectation:
-    return Expectation(False, "one is the other, turned: no model may tell them apart")
+    return Expectation(False, "one is the other, turned")
 
 
 def _articulation() -> Iterator[Case]:
     for k in range(1, 7):
         yield Case(
             "articulation",
-            f"linker of {k}, one end turned",
+            f"linker of {k}, turned",
             articulated(k),
             articulated(k, 100.0),
             partial(_articulated, k),
@@ -162,7 +162,7 @@ def _mirror(architecture: Architecture) -> Expectation:
 
 
 def _generic(_: Architecture) -> Expectation:
-    return Expectation(True, "any bond length differs: a model that fails here is dead")
+    return Expectation(True, "distances differ; else the model is dead")
 
 
 def _require(true: bool, what: str) -> None:
