@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +132,7 @@ def _from_nequip_file(path: Path) -> Subject:
 
     set_global_state()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _silence():
             weights = dict(load_saved_model(path).named_parameters())
             if path.suffix == ".ckpt":
                 saved = torch.load(path, map_location="cpu", weights_only=False)
@@ -151,6 +152,20 @@ def _from_nequip_file(path: Path) -> Subject:
             older = _from_nequip_file(Path(options[key]))
             return _with_weights(older, weights, path)
     return build_nequip(options, path.name, weights)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """NequIP tells at length what it loads."""
+    logger = logging.getLogger("nequip")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _with_weights(subject: Subject, weights: Mapping[str, Any], path: Path) -> Subject:

@@ -9,6 +9,7 @@ other key is an argument of the model itself.
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 from eqplugin.bench.expressivity.subject import Subject
@@ -24,6 +25,7 @@ _NEQUIP = {
 }
 FAMILIES = (*_NEQUIP, "mace-steerable", "mace-khop", "mace")
 _CHANNELS = 8
+_COMMA = re.compile(r",(?![^\[(]*[\])])")  # outside brackets
 
 
 def is_named(text: str) -> bool:
@@ -39,7 +41,7 @@ def build_named(text: str) -> Subject:
     """
     family, _, tail = text.partition(":")
     options: dict[str, Any] = {}
-    for part in filter(None, tail.split(",")):
+    for part in filter(None, _COMMA.split(tail)):
         key, separator, value = part.partition("=")
         if not separator:
             raise EqPluginError(f"--model {text}: {part} is not key=value.")
