@@ -8,7 +8,6 @@ from a frame that turns along they do not: D numbers of any type are D invariant
 
 import warnings
 
-import torch
 from ase.build import molecule
 from nequip.data import compute_neighborlist_, from_ase
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper

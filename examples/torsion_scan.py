@@ -1,4 +1,4 @@
-"""Biphenyl turns about its middle bond: what GFN2-xTB says, and what short-sighted models can learn.
+"""Biphenyl turns about its middle bond: GFN2-xTB, and what short-sighted models can learn of it.
 
 Three models with random weights turn each geometry into 64 invariant features, summed over atoms;
 a least-squares fit to xTB energies at every other angle is all the training there is. What is not
