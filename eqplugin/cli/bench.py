@@ -112,7 +112,12 @@ def _run(subjects: dict, suite: list[str], draws: int, out: Path | None, quiet: 
         if chosen:
             console.print(results_table(subject, chosen))
     if out is not None:
-        names = {subject.name: (subject, results) for subject, results in found.values()}
+        known = [subject.name for subject, _ in found.values()]
+        # two files may share a name: then their paths tell them apart
+        names = {
+            pair[0].name if known.count(pair[0].name) == 1 else text: pair
+            for text, pair in found.items()
+        }
         write_json(out / "expressivity.json", names)
         plot_heat_map(out / "expressivity.png", names, "What the models tell apart")
         console.print(f"Written: {out / 'expressivity.json'}, {out / 'expressivity.png'}")

@@ -101,6 +101,8 @@ def _environments(
         if len(labels) != len(points):
             raise EqPluginError(f"{len(labels)} numbers for {len(points)} nodes: give one each.")
     if about == "centroid":
+        if atoms is not None and atoms.pbc.any():
+            raise EqPluginError("A periodic structure has no centroid: use about='nodes'.")
         away = points - points.mean(dim=0)
         near = slice(None) if r_max is None else away.norm(dim=-1) < r_max
         return torch.zeros(len(points), dtype=torch.long)[near], away[near], labels[near], 1

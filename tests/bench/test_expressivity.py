@@ -12,6 +12,8 @@ from eqplugin.bench.expressivity.rules import Architecture, Block
 from eqplugin.bench.expressivity.run import THRESHOLDS, measure_case, run_suites
 from eqplugin.bench.expressivity.suites import SUITES, cases_of
 from eqplugin.errors import EqPluginError
+from eqplugin.theory.canonical import find_frames, to_invariants
+from eqplugin.theory.capture import capture_features
 
 CHAINS = (2, 3, 4, 5)
 subject = functools.cache(load_subject)
@@ -247,3 +249,50 @@ def test_an_unknown_suite_is_refused():
 def test_too_few_draws_are_refused():
     with pytest.raises(EqPluginError, match="draws=0"):
         run_suites(subject("steerable:L=1,layers=1"), ["controls"], draws=0)
+
+
+# ---- hidden features
+
+
+@pytest.mark.parametrize(
+    "model, layers",
+    [
+        (
+            "khop:L=1,hops=2,layers=2",
+            ["8x0e+8x1o", "8x0e+8x1o", "8x0e"],  # two convolutions, one contraction
+        ),
+        ("steerable:L=2,layers=2", ["8x0e+8x1o+8x2e", "8x0e"]),
+        ("mace:L=1,layers=2", ["8x0e+8x1o", "8x0e"]),
+        ("mace-steerable:L=1,D=20,layers=2", ["5x0e+5x1o", "5x0e"]),
+    ],
+)
+def test_hidden_features_of_both_stacks_are_invariants_in_a_frame(model, layers):
+    generator = np.random.default_rng(0)
+    atoms = Atoms("COHCO", generator.normal(size=(5, 3)) * 0.8)
+    turn = -np.linalg.qr(generator.normal(size=(3, 3)))[0]
+    moved = Atoms(atoms.symbols, atoms.positions @ turn.T)
+    one, two = subject(model).layers(atoms), subject(model).layers(moved)
+    assert [str(layer.irreps) for layer in one] == layers
+    for first, second in zip(one, two, strict=True):
+        assert first.values.shape == (5, first.irreps.dim)
+        frames = [find_frames(a, group="O(3)", threshold=1e-6) for a in (atoms, moved)]
+        lam = to_invariants(first.values, first.irreps, frames[0])
+        mu = to_invariants(second.values, second.irreps, frames[1])
+        assert (lam - mu).norm() < 1e-9 * lam.norm()
+        if first.irreps.lmax:
+            assert (first.values - second.values).norm() > 0.01 * first.values.norm()
+
+
+def test_a_module_without_layers_is_refused():
+    with (
+        pytest.raises(EqPluginError, match="Linear has neither"),
+        capture_features(torch.nn.Linear(1, 1)),
+    ):
+        pass
+
+
+def test_hooks_are_gone_after_an_error():
+    model = subject("steerable:L=1,layers=1").model
+    with pytest.raises(RuntimeError, match="on purpose"), capture_features(model):
+        raise RuntimeError("on purpose")
+    assert not any(module._forward_hooks for module in model.modules())

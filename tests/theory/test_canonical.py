@@ -222,6 +222,7 @@ def test_only_the_stabiliser_space_can_be_filled():
         (lambda: find_frames(cloud(0)[:, :2]), "not \\(num_nodes, 3\\)"),
         (lambda: find_frames(cloud(0), numbers=[1, 2]), "2 numbers for 7 nodes"),
         (lambda: find_frames(bulk("Cu")), "give r_max"),
+        (lambda: find_frames(bulk("Cu"), about="centroid"), "has no centroid"),
         (lambda: to_invariants(random_features(7), "8x0e", cloud(0)), "not \\(num_nodes, 8\\)"),
         (lambda: to_invariants(random_features(3), IRREPS, cloud(0)), "3 nodes have features"),
     ],
