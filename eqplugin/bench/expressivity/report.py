@@ -22,6 +22,11 @@ from matplotlib import pyplot as plt
 
 __all__ = ["plot_heat_map", "results_table", "write_json"]
 
+# Position on the logarithmic scale from 1e-17 to 1: pale below the thresholds, blue above.
+_COLOURS = LinearSegmentedColormap.from_list(
+    "told apart",
+    [(0, "#ffffff"), (0.335, "#f1f1f1"), (0.394, "#d6e6f2"), (0.7, "#6baed6"), (1, "#08519c")],
+)
 _ANSWERS = {True: "yes", False: "no", None: "-"}
 
 
@@ -106,7 +111,7 @@ def plot_heat_map(
 ) -> None:
     """Models across, pairs down: how clearly each pair is told apart.
 
-    Colours are the measured differences, from white (exactly nothing) to dark; a dot marks what
+    Colours are the measured differences, from white (exactly nothing) to blue; a dot marks what
     theory expects to be separated, a cross a disagreement.
 
     Args:
@@ -118,15 +123,14 @@ def plot_heat_map(
     rows = [result for result in models[names[0]][1]]
     values = np.array([[r.difference for r in results] for _, results in models.values()]).T
     shown = np.clip(np.nan_to_num(values, nan=1e-17), 1e-17, 1.0)
-    colours = LinearSegmentedColormap.from_list("", ["#ffffff", "#fbe9dc", "#f4a582", "#0072B2"])
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axis = plt.subplots(
             figsize=(3.6 + 0.95 * len(names), 1.6 + 0.24 * len(rows)), layout="constrained"
         )
-        image = axis.imshow(shown, cmap=colours, norm=LogNorm(1e-17, 1.0), aspect="auto")
+        image = axis.imshow(shown, cmap=_COLOURS, norm=LogNorm(1e-17, 1.0), aspect="auto")
         for column, (_, results) in enumerate(models.values()):
             for row, result in enumerate(results):
-                dark = shown[row, column] > 1e-3
+                dark = shown[row, column] > 1e-4
                 axis.text(column, row, _number(values[row, column]), ha="center", va="center",
                           fontsize=6.5, color="white" if dark else "0.25")  # fmt: skip
                 mark = {True: "o"}.get(result.expected)
