@@ -87,12 +87,13 @@ def _read(path: Path, frame: int) -> object:
         raise EqPluginError(f"The structure {path} is missing: check the path.")
     try:
         return read(path, index=frame)
-    except IndexError:
-        raise EqPluginError(f"{path} has no frame {frame}: give a lower --frame.") from None
     except Exception as error:  # ASE's readers raise whatever their parsing meets
+        if isinstance(error, IndexError | StopIteration) and frame:
+            raise EqPluginError(f"{path} has no frame {frame}: give a lower --frame.") from None
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
         raise EqPluginError(
-            f"{path} cannot be read as a structure ({type(error).__name__}: {error}): give a file "
-            f"in a format that ASE knows."
+            f"{path} cannot be read as a structure ({reason}): give a file in a format that ASE "
+            f"knows."
         ) from None
 
 
