@@ -139,3 +139,10 @@ def test_overrides_are_for_configs(tmp_path):
     (tmp_path / "a.model").write_text("nothing")
     with pytest.raises(EqPluginError, match="--set changes configs"):
         load_subject(str(tmp_path / "a.model"), ["hops=1"])
+
+
+def test_a_mace_model_can_be_saved_after_a_nequip_model_was_built(tmp_path):
+    # NequIP leaves e3nn in its scripting mode, in which MACE models hold what pickle refuses
+    load_subject("steerable:L=1,layers=1")
+    torch.save(load_subject("mace-khop:L=1,hops=1,layers=1,D=8").model, tmp_path / "a.model")
+    assert load_subject(str(tmp_path / "a.model")).trained

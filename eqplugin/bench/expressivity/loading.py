@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -157,12 +156,13 @@ def _from_nequip_file(path: Path) -> Subject:
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """NequIP tells at length what it loads."""
+    from eqplugin.bench.expressivity.nequip_subject import surroundings_kept
+
     logger = logging.getLogger("nequip")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with surroundings_kept():
             yield
     finally:
         logger.setLevel(level)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import e3nn
 import torch
 from ase import Atoms
 from hydra.utils import instantiate
@@ -19,7 +20,7 @@ from eqplugin.bench.expressivity.rules import Architecture, Block
 from eqplugin.bench.expressivity.subject import Subject, require_symbols
 from eqplugin.errors import EqPluginError
 
-__all__ = ["NequIPSubject", "build_nequip"]
+__all__ = ["NequIPSubject", "build_nequip", "surroundings_kept"]
 
 
 class NequIPSubject(Subject):
@@ -73,7 +74,7 @@ def build_nequip(
     options = dict(config) | {"model_dtype": "float64", "do_derivatives": False}
     options.setdefault("seed", 0)
     options.pop("compile_mode", None)
-    with _quiet():
+    with surroundings_kept():
         try:
             model = instantiate(options, _convert_="all")
         except EqPluginError:
@@ -99,10 +100,19 @@ def build_nequip(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def surroundings_kept() -> Iterator[None]:
+    """Build without warnings, and leave e3nn as it was.
+
+    NequIP 0.19 puts e3nn's older switch back, which e3nn 0.6 reads as jit_mode "script": a MACE
+    model built afterwards could not be saved.
+    """
+    before = e3nn.get_optimization_defaults()["jit_mode"]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        e3nn.set_optimization_defaults(jit_mode=before)
 
 
 def _shortest_cutoff(options: Mapping[str, Any]) -> float | None:
