@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import e3nn
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -23,14 +24,20 @@ __all__ = ["MACESubject", "in_float64"]
 
 
 def in_float64(build: Any) -> Any:
-    """Call a builder under float64; MACE takes the default dtype."""
-    previous = torch.get_default_dtype()
+    """Call a builder under float64 and without scripting.
+
+    MACE takes the default dtype. NequIP leaves e3nn in its scripting mode, in which MACE models
+    come to hold functions that cannot be pickled.
+    """
+    previous, mode = torch.get_default_dtype(), e3nn.get_optimization_defaults()["jit_mode"]
     torch.set_default_dtype(torch.float64)
+    e3nn.set_optimization_defaults(jit_mode="eager")
     torch.manual_seed(0)
     try:
         return build()
     finally:
         torch.set_default_dtype(previous)
+        e3nn.set_optimization_defaults(jit_mode=mode)
 
 
 class MACESubject(Subject):

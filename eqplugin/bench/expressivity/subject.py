@@ -17,6 +17,8 @@ from eqplugin.theory.structures import CUTOFF
 
 __all__ = ["Subject"]
 
+_WIDTHS = (2.0, 1.0, 3.0)
+
 
 class Subject(ABC):
     """A model in float64 whose weights can be drawn anew.
@@ -76,15 +78,20 @@ class Subject(ABC):
         return adapted
 
     def draw(self, seed: int | None) -> None:
-        """Draw all weights from unit normals; None: back to the weights the model came with."""
+        """Draw all weights from normals; None: back to the weights the model came with.
+
+        Their width changes from seed to seed: the signals of a model with a long cutoff vanish in
+        round-off at width 1, those of a deep model with a short one may at width 3.
+        """
         generator = torch.Generator().manual_seed(seed or 0)
+        width = _WIDTHS[(seed or 0) % len(_WIDTHS)]
         with torch.no_grad():
             for weight, own in zip(self.model.parameters(), self._own, strict=True):
                 if seed is None:
                     weight.copy_(own)
                 else:
                     new = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-                    weight.copy_(new)
+                    weight.copy_(width * new)
 
     def energies(self, atoms: Atoms, edges: NDArray | None = None) -> torch.Tensor:
         """Energies of the atoms without their per-species constants, (num_atoms,), eV.
