@@ -85,7 +85,9 @@ def test_rank_at_constant_dimension(l_max):
         assert rank(rows) == expected[l_max - 1], name
 
 
-@pytest.mark.parametrize("l_max", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "l_max", [1, 2, *(pytest.param(d, marks=pytest.mark.slow) for d in (3, 4))]
+)
 def test_a_generic_cluster_fills_all_dimensions_whatever_the_degree(l_max):
     model = cached("steerable", l_max=l_max, num_layers=3, feature_dim=100, r_max=R_MAX)
     redraw(model, 0)
