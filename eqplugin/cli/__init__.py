@@ -15,6 +15,7 @@ from eqplugin.cli.mace_train import TRAIN_SETTINGS, mace_export, mace_train
 from eqplugin.cli.md import md
 from eqplugin.cli.report import report
 from eqplugin.cli.study import STUDY_SETTINGS, study
+from eqplugin.cli.theory import app as theory_app
 
 __all__ = ["app"]
 
@@ -57,3 +58,4 @@ app.command(context_settings=STUDY_SETTINGS)(study)
 app.command()(report)
 app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
+app.add_typer(theory_app, name="theory")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from eqplugin.cli.bench_expressivity import expressivity
 from eqplugin.cli.bench_forces import forces
 from eqplugin.cli.bench_physics import physics
 from eqplugin.cli.bench_speed import speed
@@ -18,3 +19,4 @@ app = typer.Typer(
 app.command()(forces)
 app.command()(physics)
 app.command()(speed)
+app.command()(expressivity)

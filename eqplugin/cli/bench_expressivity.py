@@ -1,0 +1,118 @@
+"""The command `eqplugin bench expressivity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from eqplugin.cli._common import user_errors
+from eqplugin.errors import EqPluginError
+
+__all__ = ["expressivity"]
+
+
+def expressivity(
+    model: list[str] = typer.Option(
+        ...,
+        "--model",
+        "-m",
+        help="NequIP or MACE config (.yaml), NequIP .ckpt or .nequip.zip, MACE .model, or an "
+        "architecture like steerable:L=2,layers=3. Repeat it to compare models.",
+    ),
+    suite: list[str] = typer.Option(
+        [],
+        "--suite",
+        "-s",
+        help="chains, stars, rotors, many-body, articulation, controls. Repeat it; default: all.",
+    ),
+    overrides: list[str] = typer.Option(
+        [], "--set", help="key=value: change an entry of a config, e.g. --set hops=1."
+    ),
+    draws: int = typer.Option(4, help="Random draws of the weights; time is proportional."),
+    out: Path | None = typer.Option(
+        None, "--out", "-o", help="Folder for expressivity.json and expressivity.png."
+    ),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Only the disagreements."),
+) -> None:
+    """Which structures can this model not tell apart, however it is trained?
+
+    Pairs of structures that differ in one thing: a torsion across k atoms, the turn of an n-fold
+    rotor, the list of n-body fingerprints, the angle between two fragments. Each is given to the
+    model in float64 with several random weights (and the file's own); beside what is measured
+    stands what theory expects of such an architecture, and why. Exit status 1 if they disagree.
+
+    Structures are scaled to the model's cutoff and use its own species. Families for --model:
+    steerable, khop, nequip, mace-steerable, mace-khop, mace; keys: L, D, layers, hops, contraction,
+    nu (MACE's correlation), ell, and any argument of the model.
+
+    Examples:
+
+      `eqplugin bench expressivity --model configs/nequip/khop_minimal.yaml --set hops=1`
+
+      `eqplugin bench expressivity -m best.ckpt --suite chains --suite rotors --out out`
+
+      `eqplugin bench expressivity -m nequip:L=2,layers=3 -m khop:L=2,hops=2,layers=4 -m mace:L=1`
+    """  # fmt: skip
+    with user_errors():
+        from eqplugin.bench.expressivity.loading import load_subject
+        from eqplugin.bench.expressivity.suites import cases_of
+
+        cases_of(suite)  # an unknown suite is said before anything is loaded
+        if len(set(model)) < len(model):
+            raise EqPluginError("The same --model is given twice: give each once.")
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        # overrides go to configs; what is no config takes none
+        subjects = {
+            text: load_subject(text, overrides if text.endswith((".yaml", ".yml")) else ())
+            for text in model
+        }
+        if overrides and not any(text.endswith((".yaml", ".yml")) for text in model):
+            raise EqPluginError("--set changes configs, and no --model is one: leave it out.")
+        _run(subjects, suite, draws, out, quiet)
+
+
+def _run(subjects: dict, suite: list[str], draws: int, out: Path | None, quiet: bool) -> None:
+    from eqplugin.bench.expressivity.report import plot_heat_map, results_table, write_json
+    from eqplugin.bench.expressivity.run import run_suites
+
+    console = Console()
+    found = {}
+    columns = (
+        TextColumn("{task.fields[model]}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", style="dim"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        for text, subject in subjects.items():
+            task = progress.add_task("", total=None, model=subject.name)
+
+            def show(label: str, done: int, total: int, task: int = task) -> None:
+                progress.update(task, description=label, completed=done, total=total)
+
+            found[text] = (subject, run_suites(subject, suite, draws, show))
+            progress.remove_task(task)
+    wrong = 0
+    for subject, results in found.values():
+        wrong += sum(result.agrees is False for result in results)
+        chosen = [result for result in results if not quiet or result.agrees is False]
+        if chosen:
+            console.print(results_table(subject, chosen))
+    if out is not None:
+        known = [subject.name for subject, _ in found.values()]
+        # two files may share a name: then their paths tell them apart
+        names = {
+            pair[0].name if known.count(pair[0].name) == 1 else text: pair
+            for text, pair in found.items()
+        }
+        write_json(out / "expressivity.json", names)
+        plot_heat_map(out / "expressivity.png", names, "What the models tell apart")
+        console.print(f"Written: {out / 'expressivity.json'}, {out / 'expressivity.png'}")
+    if wrong:
+        console.print(f"{wrong} of the measurements disagree with theory.", style="bold red")
+        raise typer.Exit(1)

@@ -1,0 +1,160 @@
+"""`eqplugin theory`: what steerable features can carry in a structure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from eqplugin.budget import FeatureBudget
+from eqplugin.cli._common import integer_range, user_errors
+from eqplugin.cli.budget import ParityOption, ProfileOption
+from eqplugin.errors import EqPluginError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="What steerable features can carry in a structure, by its symmetry.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `theory info` a subcommand while it is the only one."""
+
+
+@app.command()
+def info(
+    structure: Path = typer.Argument(help="Any file that ASE reads: xyz, cif, POSCAR, ..."),
+    feature_dim: int = typer.Option(
+        512, "--feature-dim", "-D", help="Feature dimension D = sum_l mul_l (2l+1)."
+    ),
+    l_max: str = typer.Option("1..4", "--l-max", "-L", help="Highest degrees: 2, or 0,1,4, 0..6."),
+    cutoff: float | None = typer.Option(
+        None,
+        help="What a site sees, in Å: a model's cutoff for its first layer. Default: the whole "
+        "molecule; 6 Å in a crystal.",
+    ),
+    parity: ParityOption = typer.Option(
+        ParityOption.natural, help="natural: 0e 1o 2e ...; both: every degree with both parities."
+    ),
+    profile: ProfileOption = typer.Option(
+        ProfileOption.uniform, help="Equal multiplicities, or halved with each degree."
+    ),
+    tolerance: float = typer.Option(
+        0.01, help="Å within which an image of an atom must fall on an atom; 0.1 for MD frames."
+    ),
+    frame: int = typer.Option(0, help="Which frame of the file."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
+) -> None:
+    """Which dimensions of a feature survive at each site, and which degree the site needs.
+
+    A feature's value is unchanged by every rotation that maps the site's neighbourhood onto
+    itself. What is left is V_l^Stab, and no weights bring back the rest. The smallest sufficient L
+    is the degree below which some turn of the neighbourhood goes unseen: n for an n-fold rotor.
+
+    Examples:
+
+      `eqplugin theory info butyne.xyz --feature-dim 512 --l-max 1..4`
+
+      `eqplugin theory info diamond.cif --cutoff 4.0 --json`
+    """
+    with user_errors():
+        from eqplugin.theory.report import site_report
+
+        budgets = [
+            FeatureBudget(feature_dim, degree, parity.value, profile.value)
+            for degree in integer_range("--l-max", l_max)
+        ]
+        atoms = _read(structure, frame)
+        rows = site_report(atoms, budgets, cutoff, tolerance)
+        if as_json:
+            typer.echo(json.dumps({"structure": str(structure), "sites": rows}, indent=2))
+        else:
+            _print(structure, rows, budgets)
+
+
+def _read(path: Path, frame: int) -> object:
+    from ase.io import read
+
+    if not path.is_file():
+        raise EqPluginError(f"The structure {path} is missing: check the path.")
+    try:
+        return read(path, index=frame)
+    except Exception as error:  # ASE's readers raise whatever their parsing meets
+        if isinstance(error, IndexError | StopIteration) and frame:
+            raise EqPluginError(f"{path} has no frame {frame}: give a lower --frame.") from None
+        reason = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise EqPluginError(
+            f"{path} cannot be read as a structure ({reason}): give a file in a format that ASE "
+            f"knows."
+        ) from None
+
+
+def _print(path: Path, rows: list[dict], budgets: list[FeatureBudget]) -> None:
+    degrees = max(budget.l_max for budget in budgets)
+    table = Table(
+        box=SIMPLE_HEAD,
+        padding=(0, 1),
+        caption_justify="left",
+        caption=f"dimensions of V_l^Stab for l = 0..{degrees}, natural parity; then how many of the"
+        f" {budgets[0].feature_dim} feature dimensions survive at each L; L needed: below it some "
+        f"turn of the neighbourhood goes unseen",
+    )
+    table.add_column("atoms", overflow="fold")
+    table.add_column("site\ngroup", no_wrap=True)
+    table.add_column("neigh-\nbours", justify="right")
+    table.add_column(f"l = 0..{degrees}", no_wrap=True)
+    for budget in budgets:
+        table.add_column(f"L={budget.l_max}", justify="right", no_wrap=True)
+    table.add_column("L\nneeded", justify="right", no_wrap=True)
+    for row in rows:
+        needed = row["l_max_needed"]
+        kept = [
+            f"[red]{count}[/]" if needed is None or level < needed else str(count)
+            for level, count in zip(
+                (budget.l_max for budget in budgets),
+                row["surviving_dimensions"].values(),
+                strict=True,
+            )
+        ]
+        table.add_row(
+            f"{row['symbol']} {_indices(row['indices'])}",
+            row["group"],
+            str(row["num_neighbors"]),
+            " ".join(map(str, row["natural"][: degrees + 1])),
+            *kept,
+            "> 8" if needed is None else str(needed),
+        )
+    console = Console()
+    console.print(f"\n{path}", style="bold")
+    console.print(table)
+    console.print(_advice(rows))
+
+
+def _indices(indices: list[int]) -> str:
+    shown = ",".join(map(str, indices[:6]))
+    return f"{shown},... ({len(indices)})" if len(indices) > 6 else shown
+
+
+def _advice(rows: list[dict]) -> str:
+    needs = [row["l_max_needed"] for row in rows]
+    if None in needs:
+        return "Some site needs more than L = 8: no practical model fixes how it is turned."
+    most = max(needs)
+    culprits = [row for row in rows if row["l_max_needed"] == most]
+    where = ", ".join(
+        f"{row['symbol']} {_indices(row['indices'])} ({row['group']})" for row in culprits[:3]
+    )
+    if most <= 1:
+        return "L = 1 is enough for every site: here a higher L changes cost, not what can be seen."
+    return (
+        f"L = {most} keeps every direction at every site; it is needed by {where}. A lower L can "
+        f"be enough where the sites' turns do not matter, and off these symmetric geometries."
+    )

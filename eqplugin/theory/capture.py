@@ -1,0 +1,87 @@
+"""Catch the hidden node features of NequIP and MACE models, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from e3nn.o3 import Irreps
+
+from eqplugin.errors import EqPluginError
+
+__all__ = ["LayerFeatures", "capture_features"]
+
+_NODE_FEATURES = "node_features"  # NequIP's key
+
+
+@dataclass(frozen=True)
+class LayerFeatures:
+    """What leaves one layer.
+
+    Args:
+        name: of the module, e.g. ``layer1_convnet`` (NequIP) or ``products.1`` (MACE).
+        irreps: of the features, e3nn's mul_ir layout.
+        values: (num_nodes, D), detached.
+    """
+
+    name: str
+    irreps: Irreps
+    values: torch.Tensor
+
+
+@contextmanager
+def capture_features(model: torch.nn.Module) -> Iterator[list[LayerFeatures]]:
+    """Collect the node features of every layer while the model is called.
+
+    NequIP: what leaves each convolution, and each invariant contraction after one. MACE: what
+    leaves each product. Nothing in the model or its outputs changes; the hooks go with the block.
+
+    >>> with capture_features(model) as layers:  # doctest: +SKIP
+    ...     model(data)
+    >>> [(layer.name, layer.irreps) for layer in layers]  # doctest: +SKIP
+
+    Args:
+        model: of eqplugin or stock; NequIP (also from a package) or MACE.
+
+    Raises:
+        EqPluginError: for a model that has no such layers.
+    """
+    found: list[LayerFeatures] = []
+    handles = []
+    for name, module in model.named_modules():
+        kind = type(module).__name__
+        # by name: the classes of a packaged model are its own copies
+        inner = type(getattr(module, "operation", None)).__name__
+        if kind == "ConvNetLayer" or inner == "InvariantContraction":
+            irreps = Irreps(str(module.irreps_out[_NODE_FEATURES]))
+            handles.append(module.register_forward_hook(_catch_nequip(name, irreps, found)))
+        elif kind == "EquivariantProductBasisBlock":
+            irreps = Irreps(str(module.linear.irreps_out))
+            handles.append(module.register_forward_hook(_catch_mace(name, irreps, found)))
+    if not handles:
+        raise EqPluginError(
+            f"{type(model).__name__} has neither NequIP convolutions nor MACE products: give an "
+            f"eager (not compiled) NequIP or MACE model."
+        )
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _catch_nequip(name: str, irreps: Irreps, found: list[LayerFeatures]) -> Any:
+    def hook(_module: torch.nn.Module, _inputs: Any, output: dict[str, torch.Tensor]) -> None:
+        found.append(LayerFeatures(name, irreps, output[_NODE_FEATURES].detach()))
+
+    return hook
+
+
+def _catch_mace(name: str, irreps: Irreps, found: list[LayerFeatures]) -> Any:
+    def hook(_module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        found.append(LayerFeatures(name, irreps, output.detach()))
+
+    return hook

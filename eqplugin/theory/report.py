@@ -1,0 +1,62 @@
+"""Sites and what survives there, as plain data for tables and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ase import Atoms
+
+from eqplugin.budget import FeatureBudget
+from eqplugin.theory.orientation import recommended_l_max
+from eqplugin.theory.point_group import TOLERANCE, PointGroup
+from eqplugin.theory.sites import find_sites
+from eqplugin.theory.stabilizer import KINDS, stabilizer_dimensions, surviving_dimensions
+
+__all__ = ["site_report"]
+
+
+def site_report(
+    atoms: Atoms,
+    budgets: Sequence[FeatureBudget],
+    cutoff: float | None = None,
+    tolerance: float = TOLERANCE,
+    l_max: int = 6,
+) -> list[dict[str, Any]]:
+    """One record per distinct site.
+
+    Args:
+        atoms: molecule or crystal.
+        budgets: features to count; all of one parity.
+        cutoff: see :func:`eqplugin.theory.sites.find_sites`.
+        tolerance: A.
+        l_max: highest degree of the dimension lists, raised to the highest of the budgets.
+
+    Returns:
+        records with ``symbol``, ``indices``, ``group``, ``num_neighbors``, the dimensions of
+        V_l^Stab under ``so3``, ``natural`` and ``opposite``, ``surviving_dimensions`` by L and
+        ``l_max_needed`` (None: more than 8).
+    """
+    highest = max([l_max, *(budget.l_max for budget in budgets)])
+    parity = budgets[0].parity if budgets else "natural"
+    needed: dict[str, int | None] = {}
+    records = []
+    for site in find_sites(atoms, cutoff, tolerance):
+        group: PointGroup = site.group
+        if group.name not in needed:  # a property of the group, whatever its axes
+            needed[group.name] = recommended_l_max(group, parity)
+        records.append(
+            {
+                "symbol": site.symbol,
+                "indices": list(site.indices),
+                "group": group.name,
+                "num_neighbors": site.num_neighbors,
+                **{kind: list(stabilizer_dimensions(group, highest, kind)) for kind in KINDS},
+                "surviving_dimensions": {
+                    str(budget.l_max): surviving_dimensions(group, budget.irreps)
+                    for budget in budgets
+                },
+                "l_max_needed": needed[group.name],
+            }
+        )
+    return records

@@ -1,0 +1,55 @@
+"""`eqplugin bench expressivity`."""
+
+import json
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from eqplugin.cli import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["bench", "expressivity", *map(str, arguments)])
+
+
+def test_table_json_and_picture(tmp_path):
+    models = ("steerable:L=1,layers=3", "khop:L=1,hops=1,layers=2")
+    result = run("-m", models[0], "-m", models[1], "-s", "chains", "--draws", 2, "-o", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert "2-chain, cis/trans" in result.stdout
+    content = json.loads((tmp_path / "expressivity.json").read_text())
+    assert [model["model"] for model in content["models"]] == list(models)
+    first, second = (model["results"] for model in content["models"])
+    assert [r["verdict"] for r in first] == ["separates"] + ["cannot separate"] * 3
+    assert {r["verdict"] for r in second} == {"cannot separate"}
+    assert all(r["agrees"] for r in first + second)
+    assert content["versions"]["nequip"]
+    with Image.open(tmp_path / "expressivity.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_disagreement_is_a_failure(monkeypatch):
+    from eqplugin.bench.expressivity import rules
+
+    wrong = rules.Expectation(True, "not true")
+    monkeypatch.setattr(rules.Architecture, "chain", lambda *_: wrong)
+    result = run("-m", "khop:L=1,hops=1,layers=1", "-s", "chains", "--draws", 1, "--quiet")
+    assert result.exit_code == 1
+    assert "4 of the measurements disagree with theory" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["-m", "missing.ckpt"], "neither a file nor one of the families"),
+        (["-m", "steerable:L=1", "-s", "knots"], "--suite knots is not known"),
+        (["-m", "steerable:L=1", "-m", "steerable:L=1"], "given twice"),
+        (["-m", "steerable:L=1,layers=1", "--set", "a=1"], "--set changes configs"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments, words):
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert words in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr

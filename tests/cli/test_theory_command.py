@@ -1,0 +1,93 @@
+"""`eqplugin theory info`."""
+
+import json
+
+import pytest
+from ase.build import bulk, molecule
+from typer.testing import CliRunner
+
+from eqplugin.cli import app
+from eqplugin.theory.structures import rotor
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["theory", "info", *map(str, arguments)])
+
+
+@pytest.fixture
+def butyne(tmp_path):
+    path = tmp_path / "butyne.xyz"
+    rotor(3, 0.0, k=4).write(path)
+    return path
+
+
+def test_butyne_needs_degree_3(butyne):
+    result = run(butyne, "--feature-dim", 100, "--l-max", "1..4")
+    assert result.exit_code == 0
+    assert "C3v" in result.stdout
+    assert "1 1 1 2 2" in result.stdout
+    assert "L = 3 keeps every direction" in result.stdout
+
+
+def test_json_holds_all_three_stabilisers(butyne):
+    result = run(butyne, "--feature-dim", 100, "--l-max", "1,2", "--json")
+    sites = json.loads(result.stdout)["sites"]
+    assert [site["indices"] for site in sites] == [[0, 3], [1, 2], [4, 5, 6, 7, 8, 9]]
+    assert sites[0]["so3"] == [1, 1, 1, 3, 3, 3, 5]
+    assert sites[0]["natural"] == [1, 1, 1, 2, 2, 2, 3]
+    assert sites[0]["opposite"] == [0, 0, 0, 1, 1, 1, 2]
+    assert sites[0]["surviving_dimensions"] == {"1": 50, "2": 34}
+    assert [site["l_max_needed"] for site in sites] == [3, 3, 1]
+
+
+def test_what_a_cutoff_sees(butyne):
+    # within 2 A the inner carbons have two carbons in a row and nothing else
+    sites = json.loads(run(butyne, "--cutoff", 2.0, "--json").stdout)["sites"]
+    assert [site["group"] for site in sites] == ["C3v", "D_inf_h", "C_inf_v"]
+    assert [site["l_max_needed"] for site in sites] == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "crystal, groups, needed",
+    [
+        (bulk("Si"), {"Td"}, 3),
+        (bulk("Cu"), {"Oh"}, 4),
+        (bulk("NaCl", "rocksalt", a=5.64), {"Oh"}, 4),
+        (bulk("Ti", "hcp", a=2.95, c=4.68), {"D3h"}, 3),
+    ],
+)
+def test_crystals(tmp_path, crystal, groups, needed):
+    crystal.write(tmp_path / "crystal.cif")
+    sites = json.loads(run(tmp_path / "crystal.cif", "--json", "-L", "1").stdout)["sites"]
+    assert {site["group"] for site in sites} == groups
+    assert {site["l_max_needed"] for site in sites} == {needed}
+
+
+def test_a_generic_molecule_needs_no_more_than_vectors(tmp_path):
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.1, seed=0)
+    atoms.write(tmp_path / "ethanol.xyz")
+    result = run(tmp_path / "ethanol.xyz")
+    assert "L = 1 is enough for every site" in result.stdout
+    assert "512" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["missing.xyz"], "missing.xyz is missing"),
+        (["{here}", "--frame", "7"], "has no frame 7"),
+        (["{here}", "--l-max", "x"], "--l-max=x is not a range"),
+        (["{here}", "--cutoff", "-1"], "cutoff=-1.0"),
+        (["{here}", "--tolerance", "0"], "tolerance=0.0"),
+        (["{here}", "--feature-dim", "3"], "feature_dim=3"),
+        (["{broken}"], "cannot be read as a structure"),
+    ],
+)
+def test_mistakes_are_one_sentence(butyne, tmp_path, arguments, words):
+    broken = tmp_path / "broken.cif"
+    broken.write_text("nothing")
+    result = run(*(a.format(here=butyne, broken=broken) for a in arguments))
+    assert result.exit_code == 1
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
