@@ -35,20 +35,20 @@ def cache_directory(chosen: Path | None = None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eqplugin"
 
 
-def compile_key(model: torch.nn.Module, device: torch.device, modifiers: tuple[str, ...]) -> str:
+def compile_key(model: torch.nn.Module, device: torch.device, options: tuple[object, ...]) -> str:
     """Hash of all that a compiled model depends on: weights, modules, versions, machine, threads.
 
     Args:
         model: the eager model, modifiers applied.
         device: that it is compiled for.
-        modifiers: their names.
+        options: of the compilation, with a repr that tells them apart.
     """
     digest = hashlib.sha256()
 
     def add(*facts: object) -> None:
         digest.update(repr(facts).encode())
 
-    add(_RECIPE, [(p, version(p)) for p in _PACKAGES], platform.machine(), modifiers)
+    add(_RECIPE, [(p, version(p)) for p in _PACKAGES], platform.machine(), options)
     if device.type == "cuda":
         add(torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
     else:

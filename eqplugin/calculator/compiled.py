@@ -28,11 +28,12 @@ from eqplugin.calculator.nequip_backend import (
     NequIPBackend,
     SpeciesMap,
     edge_cutoffs,
-    from_edge_gradient,
+    from_gradient,
     positions_input,
     prepare_session,
     pruned,
 )
+from eqplugin.calculator.paired import PairedModel, can_be_paired
 from eqplugin.errors import EqPluginError
 
 __all__ = ["CompiledBackend", "CompiledFile", "compile_backend"]
@@ -56,10 +57,12 @@ class CompiledBackend:
     Args:
         run: the loaded file, a dictionary to a dictionary.
         eager: the backend that it was compiled from.
+        paired: it takes pairs; otherwise edges.
     """
 
-    def __init__(self, run: torch.nn.Module, eager: NequIPBackend) -> None:
+    def __init__(self, run: torch.nn.Module, eager: NequIPBackend, paired: bool) -> None:
         self._run = run
+        self._paired = paired
         self.name, self.r_max = eager.name, eager.r_max
         self.species, self.dtype = eager.species, eager.dtype
         self.types_of, self.cutoffs = eager.types_of, eager.cutoffs
@@ -67,18 +70,21 @@ class CompiledBackend:
     def evaluate(self, graph: Graph, want_stress: bool) -> dict[str, torch.Tensor]:
         """See :class:`eqplugin.calculator.graph.Backend`."""
         types = self.types_of(graph.numbers)
-        graph = pruned(graph, types, self.cutoffs)
+        if self._paired:
+            index, vectors = graph.index, graph.vectors
+        else:
+            index, vectors, _ = pruned(graph.edges, types, self.cutoffs)
         inputs = {
             AtomicDataDict.POSITIONS_KEY: graph.positions,
-            AtomicDataDict.EDGE_VECTORS_KEY: graph.vectors,
-            AtomicDataDict.EDGE_INDEX_KEY: graph.edge_index,
+            AtomicDataDict.EDGE_VECTORS_KEY: vectors,
+            AtomicDataDict.EDGE_INDEX_KEY: index,
             AtomicDataDict.ATOM_TYPE_KEY: types,
         }
         out = self._run(_padded(inputs, self.r_max))
-        gradient = out[AtomicDataDict.EDGE_FORCE_KEY][: graph.num_edges]
+        gradient = out[AtomicDataDict.EDGE_FORCE_KEY][: len(vectors)]
         energies = out[AtomicDataDict.PER_ATOM_ENERGY_KEY].view(-1)[: graph.num_atoms].double()
         found = {"energy": energies.sum(), "energies": energies}
-        return found | from_edge_gradient(gradient, graph, want_stress)
+        return found | from_gradient(gradient, index, vectors, graph, want_stress)
 
     def descriptors(self, graph: Graph) -> NDArray:
         """Compiled code returns no features; :class:`Checked` asks the plain model."""
@@ -121,7 +127,7 @@ class CompiledFile:
     def evaluate(self, graph: Graph, want_stress: bool) -> dict[str, torch.Tensor]:
         """See :class:`eqplugin.calculator.graph.Backend`."""
         types = self.types_of(graph.numbers)
-        inputs = positions_input(pruned(graph, types, self.cutoffs), types)
+        inputs = positions_input(graph, pruned(graph.edges, types, self.cutoffs), types)
         out = self._run(_padded(inputs, self.r_max))
         energies = out[AtomicDataDict.PER_ATOM_ENERGY_KEY].view(-1)[: graph.num_atoms].double()
         forces = out[AtomicDataDict.FORCE_KEY][: graph.num_atoms]
@@ -155,12 +161,13 @@ def compile_backend(eager: NequIPBackend, cache_dir: Path | None = None) -> Comp
             f"with nequip-compile and give the .nequip.pt2 file."
         )
     directory = cache_directory(cache_dir)
-    key = compile_key(eager.model, eager.device, eager.modifiers)
+    paired = can_be_paired(eager.model)
+    key = compile_key(eager.model, eager.device, (*eager.modifiers, paired))
     for attempt in (1, 2):
-        path = cached_file(directory, key, _SUFFIX, lambda to: _compile(eager, to))
+        path = cached_file(directory, key, _SUFFIX, lambda to: _compile(eager, paired, to))
         try:
             run, _ = load_compiled_model(str(path), eager.device, _INPUTS, _OUTPUTS)
-            return CompiledBackend(run, eager)
+            return CompiledBackend(run, eager, paired)
         except Exception as error:
             path.unlink(missing_ok=True)  # damaged by something else: make it once more
             if attempt == 2:
@@ -171,7 +178,7 @@ def compile_backend(eager: NequIPBackend, cache_dir: Path | None = None) -> Comp
     raise AssertionError("unreachable")
 
 
-def _compile(eager: NequIPBackend, path: Path) -> None:
+def _compile(eager: NequIPBackend, paired: bool, path: Path) -> None:
     metadata = {
         **eager.model.metadata,
         **global_state.get_latest_global_state(only_metadata_related=True),
@@ -184,16 +191,17 @@ def _compile(eager: NequIPBackend, path: Path) -> None:
     shapes = {
         "graph": torch.export.Dim.STATIC,
         "node": dim("num_nodes", min=_AT_LEAST, max=torch.inf),
-        "edge": dim("num_edges", min=_AT_LEAST, max=torch.inf),
+        "edge": dim("num_pairs" if paired else "num_edges", min=_AT_LEAST, max=torch.inf),
     }
+    model = copy.deepcopy(eager.model)
     with _telling(f"compiling {eager.name} for {eager.device}: minutes, once"):
         try:
             aot_export_model(
-                model=copy.deepcopy(eager.model),
+                model=PairedModel(model) if paired else model,
                 device=eager.device,
                 input_fields=_INPUTS,
                 output_fields=_OUTPUTS,
-                data=_example(eager),
+                data=_example(eager, paired),
                 batch_map=shapes,
                 output_path=str(path),
                 inductor_configs={"aot_inductor.metadata": text},
@@ -208,8 +216,8 @@ def _compile(eager: NequIPBackend, path: Path) -> None:
         aoti_metadata.embed_custom_ops_libs(str(path), set(libraries.split()))
 
 
-def _example(eager: NequIPBackend) -> dict[str, torch.Tensor]:
-    """A structure to trace the model with: 24 atoms of all types, every pair an edge.
+def _example(eager: NequIPBackend, paired: bool) -> dict[str, torch.Tensor]:
+    """A structure to trace the model with: 24 atoms of all types, all pairs.
 
     No dimension of a weight should happen to equal a number of atoms or edges; NequIP traces with
     a second, smaller structure to be sure.
@@ -219,7 +227,9 @@ def _example(eager: NequIPBackend) -> dict[str, torch.Tensor]:
     noise = torch.rand(grid.shape, generator=generator, dtype=torch.float64)
     positions = (grid + 0.2 * noise) * min(1.6, 0.25 * eager.r_max)
     index = torch.cartesian_prod(torch.arange(len(grid)), torch.arange(len(grid)))
-    index = index[index[:, 0] != index[:, 1]].T.contiguous()
+    index = index[index[:, 0] < index[:, 1]].T.contiguous()
+    if not paired:
+        index = torch.cat((index, index.flip(0)), 1)
     data = {
         AtomicDataDict.POSITIONS_KEY: positions,
         AtomicDataDict.EDGE_INDEX_KEY: index,

@@ -3,94 +3,36 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["Backend", "Graph"]
+__all__ = ["Backend", "Edges", "Graph", "PairList"]
 
 
-class Graph:
-    """A structure with its edges; what is not read is not computed.
-
-    An edge (i, j, S) points from atom i to atom j in the image S: its vector is
-    ``positions[j] - positions[i] + S @ cell``. Every edge stands next to its reverse somewhere in
-    the list; edges are ordered by (i, j, S), whatever library found them.
+class Edges(NamedTuple):
+    """Edges from both ends.
 
     Attributes:
-        numbers: atomic numbers, (num_atoms,), on the CPU.
-        positions: A, (num_atoms, 3), float64.
-        cell: rows are cell vectors, A, (3, 3), float64; zeros where there is none.
-        volume: of the cell, A^3; 0.0 where there is none.
-        vectors: of the edges, A, (num_edges, 3), float64.
+        index: rows i and j, (2, num_edges), int64.
+        vectors: A, (num_edges, 3), float64.
+        shifts: image S of atom j in units of the cell vectors, (num_edges, 3), float64.
     """
 
-    def __init__(
-        self,
-        numbers: NDArray[np.int64],
-        positions: torch.Tensor,
-        cell: torch.Tensor,
-        volume: float,
-        edges: EdgeList,
-        kept: torch.Tensor | None,
-        vectors: torch.Tensor,
-    ) -> None:
-        self.numbers = numbers
-        self.positions = positions
-        self.cell = cell
-        self.volume = volume
-        self.vectors = vectors
-        self._edges = edges
-        self._kept = kept
-
-    @property
-    def num_atoms(self) -> int:
-        """Number of atoms."""
-        return len(self.numbers)
-
-    @property
-    def num_edges(self) -> int:
-        """Number of edges, each pair counted from both ends."""
-        return len(self.vectors)
-
-    def subset(self, edges: torch.Tensor) -> Graph:
-        """Return the graph with only these edges, given by their places in the list."""
-        kept = edges if self._kept is None else self._kept.index_select(0, edges)
-        return Graph(
-            self.numbers, self.positions, self.cell, self.volume, self._edges, kept,
-            self.vectors.index_select(0, edges),
-        )  # fmt: skip
-
-    @cached_property
-    def edge_index(self) -> torch.Tensor:
-        """Rows i and j, (2, num_edges), int64."""
-        index = self._edges.index
-        return index if self._kept is None else index.index_select(1, self._kept)
-
-    @cached_property
-    def shifts(self) -> torch.Tensor:
-        """Image S of atom j in units of the cell vectors, (num_edges, 3), float64."""
-        return self._select(self._edges.shifts)
-
-    @cached_property
-    def shift_vectors(self) -> torch.Tensor:
-        """``S @ cell`` in A, (num_edges, 3), float64."""
-        found = self._edges.shift_vectors
-        return torch.zeros_like(self.vectors) if found is None else self._select(found)
-
-    def _select(self, per_edge: torch.Tensor) -> torch.Tensor:
-        return per_edge if self._kept is None else per_edge.index_select(0, self._kept)
+    index: torch.Tensor
+    vectors: torch.Tensor
+    shifts: torch.Tensor
 
 
-class EdgeList:
-    """Edges inside cutoff + skin, as they stay between two searches.
+class PairList:
+    """Pairs inside cutoff + skin, as they stay between two searches, ordered by (i, j, S).
 
     Attributes:
-        index: (2, num_edges), int64.
-        shifts: (num_edges, 3), float64.
-        shift_vectors: (num_edges, 3), float64, or None where nothing is periodic.
+        index: (2, num_pairs), int64.
+        shifts: (num_pairs, 3), float64.
+        shift_vectors: A, (num_pairs, 3), float64, or None where nothing is periodic.
     """
 
     def __init__(
@@ -106,6 +48,71 @@ class EdgeList:
             self.shift_vectors = (
                 x.unsqueeze(1) * cell[0] + y.unsqueeze(1) * cell[1] + z.unsqueeze(1) * cell[2]
             )
+
+
+class Graph:
+    """A structure with its pairs inside the cutoff; what is not read is not computed.
+
+    A pair (i, j, S) points from atom i to atom j in the image S, along the vector
+    ``positions[j] - positions[i] + S @ cell``. Its reverse, (j, i, -S), is not in the list.
+
+    Attributes:
+        numbers: atomic numbers, (num_atoms,), on the CPU; the same array as long as they stay.
+        positions: A, (num_atoms, 3), float64.
+        cell: rows are cell vectors, A, (3, 3), float64; zeros where there is none.
+        volume: of the cell, A^3; 0.0 where there is none.
+        vectors: of the pairs, A, (num_pairs, 3), float64.
+    """
+
+    def __init__(
+        self,
+        numbers: NDArray[np.int64],
+        positions: torch.Tensor,
+        cell: torch.Tensor,
+        volume: float,
+        pairs: PairList,
+        kept: torch.Tensor | None,
+        vectors: torch.Tensor,
+    ) -> None:
+        self.numbers = numbers
+        self.positions = positions
+        self.cell = cell
+        self.volume = volume
+        self.vectors = vectors
+        self._pairs = pairs
+        self._kept = kept  # places in the list; None: all of them
+
+    @property
+    def num_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.numbers)
+
+    @cached_property
+    def index(self) -> torch.Tensor:
+        """Atoms i and j of the pairs, (2, num_pairs), int64."""
+        index = self._pairs.index
+        return index if self._kept is None else index.index_select(1, self._kept)
+
+    @cached_property
+    def edges(self) -> Edges:
+        """All pairs, then all their reverses."""
+        index, shifts = self.index, self._select(self._pairs.shifts)
+        return Edges(
+            torch.cat((index, index.flip(0)), 1),
+            torch.cat((self.vectors, -self.vectors)),
+            torch.cat((shifts, -shifts)),
+        )
+
+    @cached_property
+    def edge_shift_vectors(self) -> torch.Tensor:
+        """``S @ cell`` of the edges, A, (num_edges, 3), float64."""
+        if self._pairs.shift_vectors is None:
+            return self.vectors.new_zeros((2 * len(self.vectors), 3))
+        vectors = self._select(self._pairs.shift_vectors)
+        return torch.cat((vectors, -vectors))
+
+    def _select(self, per_pair: torch.Tensor) -> torch.Tensor:
+        return per_pair if self._kept is None else per_pair.index_select(0, self._kept)
 
 
 class Backend(Protocol):

@@ -115,9 +115,9 @@ class MACEBackend:
             **self._constant(graph.numbers),
             # never the graph's own tensor: MACE makes it require a gradient
             "positions": graph.positions.to(self.dtype, copy=True),
-            "edge_index": graph.edge_index,
-            "unit_shifts": graph.shifts.to(self.dtype),
-            "shifts": graph.shift_vectors.to(self.dtype),
+            "edge_index": graph.edges.index,
+            "unit_shifts": graph.edges.shifts.to(self.dtype),
+            "shifts": graph.edge_shift_vectors.to(self.dtype),
             "cell": graph.cell.to(self.dtype),
         }
 

@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["SEARCHES", "Search", "choose_search", "find_edges"]
+__all__ = ["SEARCHES", "Search", "choose_search", "find_pairs"]
 
-# (positions, cell, pbc, cutoff, device) -> (i, j, S); the cell has three independent vectors
+# (positions, cell, pbc, cutoff, device) -> (i, j, S) from both ends; the cell has three independent vectors
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Search = Callable[[NDArray, NDArray, NDArray, float, torch.device], Found]
 
 # more than this does not fit any model; it takes a cell of a fraction of an Angstrom to get there
 MAX_EDGES = 50_000_000
+# one int64 holds (i, j, S) below this
+MAX_KEY = 2**62
 
 
 def _vesin(
@@ -101,7 +103,7 @@ def choose_search(name: str, device: torch.device) -> str:
     return name
 
 
-def find_edges(
+def find_pairs(
     search: Search,
     positions: NDArray[np.float64],
     cell: NDArray[np.float64],
@@ -109,7 +111,7 @@ def find_edges(
     cutoff: float,
     device: torch.device,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """All edges shorter than the cutoff, in the order of (i, j, S).
+    """All pairs closer than the cutoff, each from one end only, in the order of (i, j, S).
 
     Atoms may lie outside the cell, the cell may be smaller than the cutoff, and vectors of
     directions that are not periodic may be anything, zero included.
@@ -123,7 +125,7 @@ def find_edges(
         device: of the result.
 
     Returns:
-        index, (2, num_edges), and shifts S, (num_edges, 3), int64.
+        index, (2, num_pairs), with i <= j, and shifts S, (num_pairs, 3), int64.
 
     Raises:
         EqPluginError: for a structure so dense that its edges would not fit into memory.
@@ -134,9 +136,18 @@ def find_edges(
     if turns.any():
         turns = torch.from_numpy(turns).to(device)
         shifts = shifts + turns.index_select(0, i) - turns.index_select(0, j)
+    once = _one_of_two(i, j, shifts)
+    i, j, shifts = (found.index_select(0, once) for found in (i, j, shifts))
     order = _order(i, j, shifts, len(positions))
     index = torch.stack((i.index_select(0, order), j.index_select(0, order)))
     return index, shifts.index_select(0, order)
+
+
+def _one_of_two(i: torch.Tensor, j: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+    """Places of the pairs with i < j, and of those of an atom and itself with S > 0."""
+    x, y, z = shifts.unbind(1)
+    ahead = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
+    return ((i < j) | ((i == j) & ahead)).nonzero().view(-1)
 
 
 def _prepared(
@@ -176,13 +187,13 @@ def _check_density(positions: NDArray, box: NDArray, pbc: NDArray, cutoff: float
 
 
 def _order(i: torch.Tensor, j: torch.Tensor, shifts: torch.Tensor, num_atoms: int) -> torch.Tensor:
-    """Permutation that sorts edges by (i, j, S)."""
+    """Permutation that sorts pairs by (i, j, S)."""
     if len(i) == 0:
         return i
     key = i * num_atoms + j
     low = shifts.amin(0)
     spans = (shifts.amax(0) - low + 1).tolist()
-    if num_atoms**2 * spans[0] * spans[1] * spans[2] < 2**62:
+    if num_atoms**2 * spans[0] * spans[1] * spans[2] < MAX_KEY:
         for axis, span in enumerate(spans):
             key = key * span + (shifts[:, axis] - low[axis])
         return torch.argsort(key, stable=True)

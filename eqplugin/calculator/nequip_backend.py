@@ -24,15 +24,18 @@ from nequip.nn.model_modifier_utils import get_model_modifier_unsupported_device
 from nequip.utils import global_state
 from numpy.typing import NDArray
 
-from eqplugin.calculator.graph import Graph
+from eqplugin.calculator.graph import Edges, Graph
 from eqplugin.errors import EqPluginError
 
 __all__ = [
     "NequIPBackend",
     "SpeciesMap",
-    "from_edge_gradient",
+    "edge_cutoffs",
+    "from_gradient",
     "positions_input",
     "prepare_session",
+    "pruned",
+    "vectors_input",
 ]
 
 # these keep float64 buffers in a float32 model, as NequIP builds them
@@ -92,27 +95,41 @@ class SpeciesMap:
         return self._known[1]
 
 
-def from_edge_gradient(
-    gradient: torch.Tensor, graph: Graph, stress: bool
+def from_gradient(
+    gradient: torch.Tensor,
+    index: torch.Tensor,
+    vectors: torch.Tensor,
+    graph: Graph,
+    want_stress: bool,
 ) -> dict[str, torch.Tensor]:
-    """Forces, and stress if wanted, from the energy's gradient for the edge vectors."""
-    index, forces = graph.edge_index, torch.zeros_like(graph.positions)
+    """Forces, and stress if wanted, from the energy's gradient for edge (or pair) vectors."""
+    forces = torch.zeros_like(graph.positions)
     forces.index_add_(0, index[0], gradient).index_add_(0, index[1], gradient, alpha=-1)
     found = {"forces": forces}
-    if stress:
-        strain = graph.vectors.T @ gradient
+    if want_stress:
+        strain = vectors.T @ gradient
         found["stress"] = 0.5 * (strain + strain.T) / graph.volume
     return found
 
 
-def positions_input(graph: Graph, types: torch.Tensor) -> dict[str, torch.Tensor]:
+def vectors_input(edges: Edges, types: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Input of models that take edge vectors."""
+    return {
+        # not the graph's own tensor: the model makes it require a gradient
+        AtomicDataDict.EDGE_VECTORS_KEY: edges.vectors.clone(),
+        AtomicDataDict.EDGE_INDEX_KEY: edges.index,
+        AtomicDataDict.ATOM_TYPE_KEY: types,
+    }
+
+
+def positions_input(graph: Graph, edges: Edges, types: torch.Tensor) -> dict[str, torch.Tensor]:
     """Input of models that want positions, cell and shifts, as NequIP's ASE calculator gives it."""
     return {
         AtomicDataDict.POSITIONS_KEY: graph.positions.clone(),
-        AtomicDataDict.EDGE_INDEX_KEY: graph.edge_index,
+        AtomicDataDict.EDGE_INDEX_KEY: edges.index,
         AtomicDataDict.ATOM_TYPE_KEY: types,
         AtomicDataDict.CELL_KEY: graph.cell.unsqueeze(0),
-        AtomicDataDict.EDGE_CELL_SHIFT_KEY: graph.shifts,
+        AtomicDataDict.EDGE_CELL_SHIFT_KEY: edges.shifts,
     }
 
 
@@ -167,7 +184,7 @@ class NequIPBackend:
 
     def evaluate(self, graph: Graph, want_stress: bool) -> dict[str, torch.Tensor]:
         """See :class:`eqplugin.calculator.graph.Backend`."""
-        out, graph = self._run(graph)
+        out, edges = self._run(graph)
         energies = out[AtomicDataDict.PER_ATOM_ENERGY_KEY].detach().view(-1).double()
         found = {
             "energy": out[AtomicDataDict.TOTAL_ENERGY_KEY].detach().view(()).double(),
@@ -175,7 +192,9 @@ class NequIPBackend:
         }
         if self.takes_vectors:
             gradient = out[AtomicDataDict.EDGE_FORCE_KEY].detach()
-            return found | from_edge_gradient(gradient, graph, want_stress)
+            return found | from_gradient(
+                gradient, edges.index, edges.vectors, graph, want_stress
+            )
         found["forces"] = out[AtomicDataDict.FORCE_KEY].detach()
         if want_stress:
             found["stress"] = out[AtomicDataDict.STRESS_KEY].detach().view(3, 3)
@@ -193,20 +212,13 @@ class NequIPBackend:
         features = out[key].detach().cpu().numpy()
         return np.concatenate([features[:, part] for part in keep], axis=1)
 
-    def _run(self, graph: Graph) -> tuple[dict[str, torch.Tensor], Graph]:
+    def _run(self, graph: Graph) -> tuple[dict[str, torch.Tensor], Edges]:
         types = self.types_of(graph.numbers)
-        graph = pruned(graph, types, self.cutoffs)
+        edges = pruned(graph.edges, types, self.cutoffs)
         with torch.enable_grad():  # the caller may have switched gradients off
             if self.takes_vectors:
-                data = {
-                    # not the graph's own: the model makes it require a gradient
-                    AtomicDataDict.EDGE_VECTORS_KEY: graph.vectors.clone(),
-                    AtomicDataDict.EDGE_INDEX_KEY: graph.edge_index,
-                    AtomicDataDict.ATOM_TYPE_KEY: types,
-                }
-            else:
-                data = positions_input(graph, types)
-            return self.model(data), graph
+                return self.model(vectors_input(edges, types)), edges
+            return self.model(positions_input(graph, edges, types)), edges
 
 
 def edge_cutoffs(
@@ -221,13 +233,18 @@ def edge_cutoffs(
     return torch.tensor(rows, dtype=torch.float64, device=device).square()
 
 
-def pruned(graph: Graph, types: torch.Tensor, cutoffs: torch.Tensor | None) -> Graph:
-    """Return the graph without edges beyond the cutoff of their pair of types."""
+def pruned(edges: Edges, types: torch.Tensor, cutoffs: torch.Tensor | None) -> Edges:
+    """Leave out the edges beyond the cutoff of their pair of types."""
     if cutoffs is None:
-        return graph
-    pairs = types.index_select(0, graph.edge_index.reshape(-1)).view(2, -1)
-    inside = graph.vectors.square().sum(1) <= cutoffs[pairs[0], pairs[1]]
-    return graph.subset(inside.nonzero().view(-1))
+        return edges
+    ends = types.index_select(0, edges.index.reshape(-1)).view(2, -1)
+    inside = edges.vectors.square().sum(1) <= cutoffs[ends[0], ends[1]]
+    kept = inside.nonzero().view(-1)
+    return Edges(
+        edges.index.index_select(1, kept),
+        edges.vectors.index_select(0, kept),
+        edges.shifts.index_select(0, kept),
+    )
 
 
 def _in_dtype(model: torch.nn.Module, dtype: torch.dtype | None) -> torch.nn.Module:
