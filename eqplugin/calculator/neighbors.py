@@ -21,8 +21,10 @@ __all__ = ["SEARCHES", "Search", "choose_search", "find_pairs"]
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Search = Callable[[NDArray, NDArray, NDArray, float, torch.device], Found]
 
-# more than this does not fit any model; it takes a cell of a fraction of an Angstrom to get there
-MAX_EDGES = 50_000_000
+# more than this is a mistake: a cutoff of 10 A in diamond has 750
+MAX_NEIGHBOURS = 10_000
+# of both ends together: 10 GB of them, before any model has seen one
+MAX_EDGES = 100_000_000
 # one int64 holds (i, j, S) below this
 MAX_KEY = 2**62
 
@@ -179,7 +181,7 @@ def _check_density(positions: NDArray, box: NDArray, pbc: NDArray, cutoff: float
     near = 4.2 * cutoff**3 / volume * len(positions)
     if not pbc.any():
         near = min(near, len(positions))
-    if near * len(positions) > MAX_EDGES:
+    if near > MAX_NEIGHBOURS or near * len(positions) > MAX_EDGES:
         raise EqPluginError(
             f"the structure is too dense: about {near:.0f} neighbours of each of its "
             f"{len(positions)} atoms within {cutoff:.2f} A; check the cell and the length unit (A)."
