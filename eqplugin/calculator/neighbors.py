@@ -130,11 +130,19 @@ def find_pairs(
         index, (2, num_pairs), with i <= j, and shifts S, (num_pairs, 3), int64.
 
     Raises:
-        EqPluginError: for a structure so dense that its edges would not fit into memory.
+        EqPluginError: for a structure so dense that its edges would not fit into memory, and for
+            one that the library cannot search.
     """
     box, wrapped, turns = _prepared(positions, cell, pbc, cutoff)
     _check_density(wrapped, box, pbc, cutoff)
-    i, j, shifts = search(wrapped, box, pbc, cutoff, device)
+    try:
+        i, j, shifts = search(wrapped, box, pbc, cutoff, device)
+    except (RuntimeError, MemoryError, ValueError) as error:
+        # matscipy runs out of memory where atoms are thousands of Angstroms apart
+        raise EqPluginError(
+            f"the neighbour search failed ({type(error).__name__}: {str(error)[:100]}): check the "
+            f"structure's extent, or use neighbors='vesin'."
+        ) from error
     if turns.any():
         turns = torch.from_numpy(turns).to(device)
         shifts = shifts + turns.index_select(0, i) - turns.index_select(0, j)

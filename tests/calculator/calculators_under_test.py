@@ -49,14 +49,18 @@ def shared(dtype="float64", **options):
     return build(dtype, **options)
 
 
-def stock(model, mapping=None):
+def stock(model, mapping=None, search="matscipy"):
     """NequIP's own ASE calculator for the model."""
     names = model.type_names
     return NequIPCalculator(
         model,
         "cpu",
         transforms=basic_transforms(
-            model.metadata, R_MAX, names, mapping or {name: name for name in names}
+            model.metadata,
+            R_MAX,
+            names,
+            mapping or {name: name for name in names},
+            neighborlist_backend=search,
         ),
     )
 
