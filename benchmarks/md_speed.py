@@ -268,7 +268,9 @@ def main():
     )
     parser.add_argument("--systems", type=int, action="append", choices=list(MOLECULES),
                         help="numbers of atoms; default 15, 192, 1029")  # fmt: skip
-    parser.add_argument("--steps", type=int, default=40, help="timed frames; fewer above 1000 atoms")
+    parser.add_argument(
+        "--steps", type=int, default=40, help="timed frames; fewer above 1000 atoms"
+    )
     parser.add_argument("--feature-dim", type=int, default=128)
     parser.add_argument("--l-max", type=int, default=1)
     parser.add_argument("--num-layers", type=int, default=3, help="of the NequIP model")

@@ -82,7 +82,7 @@ class EqCalculator(Calculator):
             sentence names the file, option, element or atom.
     """
 
-    implemented_properties: list[str] = PROPERTIES  # noqa: RUF012 (as ASE declares it)
+    implemented_properties: list[str] = PROPERTIES
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""An accelerated model that has to agree with its float64 eager twin before its numbers are used."""
+"""An accelerated model that has to agree with its float64 eager twin before it is used."""
 
 from __future__ import annotations
 

@@ -82,9 +82,7 @@ def kind_of(model: str | Path | torch.nn.Module) -> str:
     for suffix, kind in _SUFFIXES.items():
         if path.name.endswith(suffix):
             return kind
-    raise EqPluginError(
-        f"{path} has none of the endings of a model file: {', '.join(_SUFFIXES)}."
-    )
+    raise EqPluginError(f"{path} has none of the endings of a model file: {', '.join(_SUFFIXES)}.")
 
 
 def _check_options(kind: str, name: str, options: Options) -> None:
@@ -111,9 +109,7 @@ def _check_options(kind: str, name: str, options: Options) -> None:
             refuse("dtype", "the file is compiled already; give the checkpoint or package")
 
 
-def _nequip(
-    model: str | Path | torch.nn.Module, kind: str, name: str, options: Options
-) -> Backend:
+def _nequip(model: str | Path | torch.nn.Module, kind: str, name: str, options: Options) -> Backend:
     from eqplugin.calculator.nequip_backend import NequIPBackend, prepare_session
 
     prepare_session()

@@ -17,7 +17,8 @@ from eqplugin.errors import EqPluginError
 
 __all__ = ["SEARCHES", "Search", "choose_search", "find_pairs"]
 
-# (positions, cell, pbc, cutoff, device) -> (i, j, S) from both ends; the cell has three independent vectors
+# (positions, cell, pbc, cutoff, device) -> (i, j, S), pairs from both ends; atoms lie inside the
+# cell, whose vectors are independent
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Search = Callable[[NDArray, NDArray, NDArray, float, torch.device], Found]
 

@@ -192,9 +192,7 @@ class NequIPBackend:
         }
         if self.takes_vectors:
             gradient = out[AtomicDataDict.EDGE_FORCE_KEY].detach()
-            return found | from_gradient(
-                gradient, edges.index, edges.vectors, graph, want_stress
-            )
+            return found | from_gradient(gradient, edges.index, edges.vectors, graph, want_stress)
         found["forces"] = out[AtomicDataDict.FORCE_KEY].detach()
         if want_stress:
             found["stress"] = out[AtomicDataDict.STRESS_KEY].detach().view(3, 3)

@@ -7,7 +7,7 @@ import torch
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from eqplugin.calculator.graph import PairList, Graph
+from eqplugin.calculator.graph import Graph, PairList
 from eqplugin.calculator.neighbors import SEARCHES, find_pairs
 from eqplugin.errors import EqPluginError
 

@@ -141,7 +141,7 @@ def test_committees():
     with pytest.raises(EqPluginError, match=r"one cutoff: .* has 4 A and .* has 3.5 A"):
         EqCalculator([shared(), build(r_max=3.5)])
     other = build(type_names=["H", "C"], per_type_energy_shifts={"H": 0.0, "C": 0.0})
-    with pytest.raises(EqPluginError, match="same species: .* differ in O"):
+    with pytest.raises(EqPluginError, match=r"same species: .* differ in O"):
         EqCalculator([shared(), other])
 
 
@@ -180,7 +180,7 @@ def test_forces_that_are_not_finite_name_the_atom(monkeypatch):
 def test_types_that_are_not_symbols_need_a_map():
     names = ["H", "carbon"]
     model = build(type_names=names, per_type_energy_shifts=dict.fromkeys(names, 0.0))
-    with pytest.raises(EqPluginError, match="the atom type 'carbon', .* give species_to_type"):
+    with pytest.raises(EqPluginError, match=r"the atom type 'carbon', .* give species_to_type"):
         EqCalculator(model)
 
 
