@@ -35,6 +35,7 @@ __all__ = ["EqCalculator", "StressError"]
 # once the stress has been asked for, this many further calls compute it with the forces: dynamics
 # at constant pressure asks for forces first and would otherwise evaluate the model twice a step
 _STRESS_MEMORY = 8
+_ASE_OPTIONS = ("label", "directory", "atoms")
 Model = str | Path | torch.nn.Module
 
 
@@ -75,7 +76,7 @@ class EqCalculator(Calculator):
             symbols.
         head: of a MACE model with several.
         cache_dir: of compiled models; None: ``$EQPLUGIN_CACHE_DIR`` or ``~/.cache/eqplugin``.
-        **kwargs: ASE's own (``label``, ``directory``, ...).
+        **kwargs: ASE's own: ``label``, ``directory``, ``atoms``.
 
     Raises:
         EqPluginError: for models, options and structures that cannot give a right answer; the
@@ -98,6 +99,9 @@ class EqCalculator(Calculator):
         cache_dir: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
+        for name in kwargs:
+            if name not in _ASE_OPTIONS:  # ASE takes any and says nothing
+                raise EqPluginError(f"EqCalculator has no option {name!r}: see its documentation.")
         members = list(model) if isinstance(model, list | tuple) else [model]
         if not members:
             raise EqPluginError("an empty list makes no committee: give at least one model.")
@@ -108,7 +112,7 @@ class EqCalculator(Calculator):
             device=self.device,
             dtype=parse_dtype(dtype),
             compile=compile,
-            modifiers=tuple(modifiers),
+            modifiers=(modifiers,) if isinstance(modifiers, str) else tuple(modifiers),
             species_to_type=species_to_type,
             head=head,
             cache_dir=None if cache_dir is None else Path(cache_dir),

@@ -56,8 +56,8 @@ class Checked:
         return found
 
     def descriptors(self, graph: Graph) -> NDArray:
-        """See :class:`eqplugin.calculator.graph.Backend`; those of the plain model."""
-        return self._reference().descriptors(graph)
+        """See :class:`eqplugin.calculator.graph.Backend`."""
+        return self.fast.descriptors(graph)
 
     def _compare(
         self, found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], graph: Graph

@@ -62,6 +62,7 @@ class CompiledBackend:
 
     def __init__(self, run: torch.nn.Module, eager: NequIPBackend, paired: bool) -> None:
         self._run = run
+        self._eager = eager
         self._paired = paired
         self.name, self.r_max = eager.name, eager.r_max
         self.species, self.dtype = eager.species, eager.dtype
@@ -87,8 +88,8 @@ class CompiledBackend:
         return found | from_gradient(gradient, index, vectors, graph, want_stress)
 
     def descriptors(self, graph: Graph) -> NDArray:
-        """Compiled code returns no features; :class:`Checked` asks the plain model."""
-        raise EqPluginError(f"the compiled model {self.name} returns no features.")
+        """See :class:`eqplugin.calculator.graph.Backend`; compiled code returns no features."""
+        return self._eager.descriptors(graph)
 
 
 class CompiledFile:
@@ -111,9 +112,10 @@ class CompiledFile:
         prepare_session()
         self.name = str(path)
         target = COMPILE_TARGET_DICT[AOTI_ASE_TARGET]
+        first = _first_of(device)
         try:
             self._run, metadata = load_compiled_model(
-                str(path), device, list(target["input"]), list(target["output"])
+                str(path), first, list(target["input"]), list(target["output"])
             )
         except Exception as error:  # a damaged file fails in many ways
             raise EqPluginError(_loading_advice(path, device, error)) from error
@@ -160,22 +162,30 @@ def compile_backend(eager: NequIPBackend, cache_dir: Path | None = None) -> Comp
             f"the model {eager.name} was made by a NequIP too old to be compiled here: compile it "
             f"with nequip-compile and give the .nequip.pt2 file."
         )
+    device = _first_of(eager.device)
     directory = cache_directory(cache_dir)
     paired = can_be_paired(eager.model)
     key = compile_key(eager.model, eager.device, (*eager.modifiers, paired))
-    for attempt in (1, 2):
+
+    def load() -> CompiledBackend:
         path = cached_file(directory, key, _SUFFIX, lambda to: _compile(eager, paired, to))
         try:
-            run, _ = load_compiled_model(str(path), eager.device, _INPUTS, _OUTPUTS)
-            return CompiledBackend(run, eager, paired)
+            run, _ = load_compiled_model(str(path), device, _INPUTS, _OUTPUTS)
         except Exception as error:
-            path.unlink(missing_ok=True)  # damaged by something else: make it once more
-            if attempt == 2:
-                raise EqPluginError(
-                    f"the compiled model {eager.name} cannot be loaded ({_first_line(error)}): "
-                    f"run it without compile."
-                ) from error
-    raise AssertionError("unreachable")
+            path.unlink(missing_ok=True)
+            raise EqPluginError(
+                f"the compiled model {eager.name} cannot be loaded ({_first_line(error)}): "
+                f"run it without compile."
+            ) from error
+        return CompiledBackend(run, eager, paired)
+
+    known = (directory / f"{key}{_SUFFIX}").is_file()
+    try:
+        return load()
+    except EqPluginError:
+        if not known:
+            raise
+        return load()  # the file was damaged by something else: make it once more
 
 
 def _compile(eager: NequIPBackend, paired: bool, path: Path) -> None:
@@ -265,6 +275,16 @@ def _padded(inputs: dict[str, torch.Tensor], r_max: float) -> dict[str, torch.Te
         if key in inputs:
             padded[key] = torch.cat((inputs[key], rows))
     return padded
+
+
+def _first_of(device: torch.device) -> torch.device:
+    """The device without its index, as NequIP writes it into compiled files."""
+    if device.index:
+        raise EqPluginError(
+            f"compiled models run on the first device: set CUDA_VISIBLE_DEVICES={device.index} "
+            f"and device='{device.type}'."
+        )
+    return torch.device(device.type)
 
 
 @contextmanager

@@ -57,7 +57,7 @@ class Graph:
     ``positions[j] - positions[i] + S @ cell``. Its reverse, (j, i, -S), is not in the list.
 
     Attributes:
-        numbers: atomic numbers, (num_atoms,), on the CPU; the same array as long as they stay.
+        numbers: atomic numbers, (num_atoms,), on the CPU; the same array from search to search.
         positions: A, (num_atoms, 3), float64.
         cell: rows are cell vectors, A, (3, 3), float64; zeros where there is none.
         volume: of the cell, A^3; 0.0 where there is none.

@@ -73,6 +73,7 @@ def test_stale_results_do_not_survive_an_error():
     [
         ({"device": "gpu"}, "device='gpu' is not known"),
         ({"device": "meta"}, "device='meta' is not supported"),
+        ({"skinn": 0.3}, "has no option 'skinn'"),
         ({"dtype": "float16"}, "dtype='float16' is not possible"),
         ({"skin": -0.1}, "skin=-0.1 is not possible"),
         ({"skin": float("nan")}, "skin=nan is not possible"),
