@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import warnings
 
 import numpy as np
@@ -49,7 +50,7 @@ def shared(dtype="float64", **options):
     return build(dtype, **options)
 
 
-def stock(model, mapping=None, search="matscipy"):
+def stock(model, mapping=None):
     """NequIP's own ASE calculator for the model."""
     names = model.type_names
     return NequIPCalculator(
@@ -60,7 +61,6 @@ def stock(model, mapping=None, search="matscipy"):
             R_MAX,
             names,
             mapping or {name: name for name in names},
-            neighborlist_backend=search,
         ),
     )
 
@@ -144,6 +144,24 @@ def random_structure(rng, atoms=6, size=5.0, closest=0.7):
         distances = found.get_all_distances(mic=bool(found.pbc.any()))
         if atoms == 1 or distances[np.triu_indices(atoms, 1)].min() > closest:
             return found
+
+
+def by_hand(atoms, cutoff):
+    """All pairs with i < j, or i = j and S > 0, by trying every image that could be near."""
+    cell, pbc, positions = atoms.cell.array, atoms.pbc, atoms.positions
+    inverse = np.linalg.pinv(cell[pbc]) if pbc.any() else np.zeros((3, 0))
+    # S differs by no more than this from the image that is next in the periodic directions
+    reach = np.ceil(cutoff * np.linalg.norm(inverse, axis=0)).astype(int) + 1
+    offsets = np.zeros((int(np.prod(2 * reach + 1)), 3), dtype=int)
+    offsets[:, pbc] = list(itertools.product(*(range(-far, far + 1) for far in reach)))
+    found = []
+    for i, j in itertools.combinations_with_replacement(range(len(positions)), 2):
+        apart = positions[j] - positions[i]
+        shifts = offsets.copy()
+        shifts[:, pbc] -= np.round(apart @ inverse).astype(int)
+        near = ((apart + shifts @ cell) ** 2).sum(1) < cutoff**2
+        found += [[i, j, *shift] for shift in shifts[near].tolist() if i < j or shift > [0, 0, 0]]
+    return sorted(found)
 
 
 def evaluate(atoms, calculator):

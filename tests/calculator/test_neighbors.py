@@ -1,11 +1,9 @@
 """Pairs found by the libraries: the same from each, in one order, and those that there are."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
-from calculators_under_test import STRUCTURES, structure
+from calculators_under_test import STRUCTURES, by_hand, structure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,25 +18,6 @@ def pairs(atoms, cutoff, library):
         SEARCHES[library], atoms.positions, atoms.cell.array, atoms.pbc, cutoff, CPU
     )
     return torch.cat((index, shifts.T)).T.tolist()
-
-
-def by_hand(atoms, cutoff):
-    """All pairs with i < j, or i = j and S > 0, by trying every image that could be near."""
-    cell, pbc, positions = atoms.cell.array, atoms.pbc, atoms.positions
-    ranges = [[0]] * 3
-    if pbc.any():
-        inverse = np.linalg.pinv(cell[pbc])
-        span = positions[:, None] - positions[None]
-        reach = np.abs(span @ inverse).max((0, 1)) + cutoff * np.linalg.norm(inverse, axis=0) + 1
-        for axis, far in zip(np.flatnonzero(pbc), np.ceil(reach).astype(int), strict=True):
-            ranges[axis] = range(-far, far + 1)
-    found = []
-    for shift in itertools.product(*ranges):
-        vectors = positions[None] - positions[:, None] + np.array(shift) @ cell
-        for i, j in np.argwhere((vectors**2).sum(-1) < cutoff**2):
-            if i < j or (i == j and shift > (0, 0, 0)):
-                found.append([int(i), int(j), *map(int, shift)])
-    return sorted(found)
 
 
 @pytest.mark.parametrize("library", SEARCHES)
