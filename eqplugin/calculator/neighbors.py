@@ -174,15 +174,28 @@ def _prepared(
         _, _, basis = np.linalg.svd(box[pbc]) if pbc.any() else (0, 0, np.eye(3))
         free = basis[int(pbc.sum()) :]
         along = positions @ free.T
-        low, high = along.min(axis=0), along.max(axis=0)
-        box[~pbc] = free * (high - low + 2 * cutoff)[:, None]
-        positions = positions + (cutoff - low) @ free
+        closed = _without_gaps(along, 2 * cutoff)
+        box[~pbc] = free * (closed.max(axis=0) + 2 * cutoff)[:, None]
+        positions = positions + (closed + cutoff - along) @ free
     turns = np.zeros((len(positions), 3), dtype=np.int64)
     if pbc.any():
         fractional = np.linalg.solve(box.T, positions.T).T
         turns[:, pbc] = np.floor(fractional[:, pbc]).astype(np.int64)
         positions = positions - turns @ box
     return box, np.ascontiguousarray(positions), turns
+
+
+def _without_gaps(along: NDArray, widest: float) -> NDArray:
+    """Coordinates from 0 up, with gaps between atoms narrowed to the widest that is useful.
+
+    No pair within the cutoff crosses such a gap. Without this, a single atom far away makes
+    libraries search through millions of empty cells.
+    """
+    order = np.argsort(along, axis=0)
+    gaps = np.minimum(np.diff(np.take_along_axis(along, order, 0), axis=0), widest)
+    closed = np.zeros_like(along)
+    np.put_along_axis(closed, order[1:], np.cumsum(gaps, axis=0), 0)
+    return closed
 
 
 def _check_density(positions: NDArray, box: NDArray, pbc: NDArray, cutoff: float) -> None:
