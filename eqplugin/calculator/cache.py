@@ -1,0 +1,104 @@
+"""Compiled models on disk: found by what they were made from, made once, never half written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from eqplugin.errors import EqPluginError
+
+__all__ = ["cache_directory", "cached_file", "compile_key"]
+
+# raise when what is compiled, or how, changes
+_RECIPE = 1
+_PACKAGES = ("torch", "nequip", "e3nn", "eqplugin")
+
+
+def cache_directory(chosen: Path | None = None) -> Path:
+    """Where compiled models are kept.
+
+    Args:
+        chosen: None: ``$EQPLUGIN_CACHE_DIR``, or ``eqplugin`` in ``$XDG_CACHE_HOME`` or
+            ``~/.cache``. Files may be deleted at any time.
+    """
+    if chosen is not None:
+        return Path(chosen)
+    if os.environ.get("EQPLUGIN_CACHE_DIR"):
+        return Path(os.environ["EQPLUGIN_CACHE_DIR"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eqplugin"
+
+
+def compile_key(model: torch.nn.Module, device: torch.device, options: tuple[object, ...]) -> str:
+    """Hash of all that a compiled model depends on: weights, modules, versions, machine, threads.
+
+    Args:
+        model: the eager model, modifiers applied.
+        device: that it is compiled for.
+        options: of the compilation, with a repr that tells them apart.
+    """
+    digest = hashlib.sha256()
+
+    def add(*facts: object) -> None:
+        digest.update(repr(facts).encode())
+
+    add(_RECIPE, [(p, version(p)) for p in _PACKAGES], platform.machine(), options)
+    if device.type == "cuda":
+        add(torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
+    else:
+        # the C++ is made for this very processor and for this many threads
+        add(torch.backends.cpu.get_cpu_capability(), _processor(), torch.get_num_threads())
+    add(str(device.type), sorted(model.metadata.items()), repr(model))
+    for name, module in model.named_modules():
+        add(name, type(module).__qualname__)
+    for name, tensor in sorted(model.state_dict().items()):
+        add(name, tuple(tensor.shape), str(tensor.dtype))
+        digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("flags")), platform.processor())
+
+
+def cached_file(directory: Path, key: str, suffix: str, make: Callable[[Path], None]) -> Path:
+    """Return the file of this key; make it first where it is not there.
+
+    Another process that wants the same file waits, and then finds it.
+
+    Args:
+        directory: of the cache.
+        key: of the file.
+        suffix: of its name.
+        make: writes the file at the path that it is given.
+
+    Raises:
+        EqPluginError: when the directory cannot be written.
+    """
+    path = directory / f"{key}{suffix}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(directory / f"{key}.lock"):
+            if not path.is_file():
+                unfinished = directory / f".{key}.{os.getpid()}{suffix}"
+                try:
+                    make(unfinished)
+                    os.replace(unfinished, path)
+                finally:
+                    unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise EqPluginError(
+            f"compiled models cannot be kept in {directory} ({error}): give cache_dir or set "
+            f"EQPLUGIN_CACHE_DIR."
+        ) from error
+    return path

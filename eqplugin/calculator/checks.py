@@ -1,0 +1,163 @@
+"""What is wrong with a structure or with a result, in one sentence, before it becomes a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from eqplugin.calculator.graph import Backend, Graph
+from eqplugin.errors import EqPluginError
+
+__all__ = ["check_committee", "check_outputs", "check_structure", "parse_device", "parse_dtype"]
+
+# beyond this float64 positions no longer resolve bond lengths to 1e-9 A
+MAX_COORDINATE = 1e6
+# of the box spanned by the unit vectors along the periodic cell vectors
+MIN_INDEPENDENCE = 1e-6
+
+
+def check_structure(atoms: Atoms, species: Sequence[int], model: str) -> None:
+    """Refuse structures for which no model has an answer.
+
+    Args:
+        atoms: the structure.
+        species: atomic numbers that the model knows.
+        model: what to call the model in a message.
+
+    Raises:
+        EqPluginError: no atoms, unknown species, positions or cell that are not finite numbers or
+            far too large, periodic directions without a cell vector.
+    """
+    if len(atoms) == 0:
+        raise EqPluginError("the structure has no atoms: check how it was read.")
+    numbers, positions = atoms.numbers, atoms.positions
+    known = np.isin(numbers, species)
+    if not known.all():
+        first = int(np.argmin(known))
+        names = ", ".join(_symbol(z) for z in sorted(species))
+        raise EqPluginError(
+            f"the model {model} does not know {_symbol(numbers[first])} (atom {first}): "
+            f"it was trained for {names}."
+        )
+    usable = np.abs(positions) < MAX_COORDINATE  # False for NaN, too
+    if not usable.all():
+        first = int(np.argmin(usable.all(axis=1)))
+        raise EqPluginError(
+            f"{_symbol(numbers[first])} (atom {first}) has the position "
+            f"{positions[first].tolist()}: positions must be finite and within 1e6 A."
+        )
+    _check_cell(atoms.cell.array, atoms.pbc)
+
+
+def _check_cell(cell: NDArray, pbc: NDArray) -> None:
+    if not (np.abs(cell) < MAX_COORDINATE).all():
+        raise EqPluginError(
+            f"the cell {cell.tolist()} has entries that are not finite or above 1e6 A."
+        )
+    lengths = np.linalg.norm(cell, axis=1)
+    for axis in np.flatnonzero(pbc):
+        if lengths[axis] < 1e-6:
+            raise EqPluginError(
+                f"the structure is periodic along cell vector {axis + 1}, which is zero: "
+                f"set the cell, or pbc to False there."
+            )
+    rows = cell[pbc] / lengths[pbc, None]
+    if len(rows) > 1 and np.sqrt(max(np.linalg.det(rows @ rows.T), 0.0)) < MIN_INDEPENDENCE:
+        raise EqPluginError(
+            f"the periodic cell vectors {cell[pbc].tolist()} are not independent: check the cell."
+        )
+
+
+def _symbol(number: int) -> str:
+    known = 0 <= number < len(chemical_symbols)
+    return chemical_symbols[number] if known else f"atomic number {number}"
+
+
+def check_committee(backends: Sequence[Backend]) -> None:
+    """Refuse a committee whose members do not see the same edges and species.
+
+    Raises:
+        EqPluginError: naming the member that differs from the first.
+    """
+    first = backends[0]
+    for other in backends[1:]:
+        if abs(other.r_max - first.r_max) > 1e-9:
+            raise EqPluginError(
+                f"a committee needs one cutoff: {first.name} has {first.r_max:g} A and "
+                f"{other.name} has {other.r_max:g} A."
+            )
+        if set(other.species) != set(first.species):
+            only = set(other.species) ^ set(first.species)
+            names = ", ".join(_symbol(z) for z in sorted(only))
+            raise EqPluginError(
+                f"a committee needs the same species: {first.name} and {other.name} differ "
+                f"in {names}."
+            )
+
+
+def check_outputs(outputs: dict[str, torch.Tensor], graph: Graph, model: str) -> None:
+    """Refuse outputs that are not finite numbers.
+
+    Raises:
+        EqPluginError: naming the quantity and, for forces, the first atom.
+    """
+    # two sums tell for everything: anything that is not finite makes a sum that is not either
+    if torch.isfinite(outputs["energy"] + outputs["forces"].sum()):
+        stress = outputs.get("stress")
+        if stress is None or torch.isfinite(stress).all():
+            return
+    for name in ("energy", "forces", "stress"):
+        values = outputs.get(name)
+        if values is None or torch.isfinite(values).all():
+            continue
+        where = ""
+        if name == "forces":
+            atom = int((~torch.isfinite(values)).any(1).nonzero()[0])
+            where = f" on {_symbol(graph.numbers[atom])} (atom {atom})"
+        raise EqPluginError(
+            f"the model {model} returned {name}{where} that are not finite: the structure is far "
+            f"from its training data, or its weights are damaged."
+        )
+    # finite values whose sum overflows
+    raise EqPluginError(f"the model {model} returned forces beyond any physical size.")
+
+
+def parse_device(device: str | torch.device) -> torch.device:
+    """Return a device that is there.
+
+    Raises:
+        EqPluginError: for an unknown or an absent device.
+    """
+    try:
+        parsed = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise EqPluginError(f"device={device!r} is not known: use 'cpu' or 'cuda'.") from None
+    if parsed.type == "cuda":
+        if not torch.cuda.is_available():
+            raise EqPluginError(f"device={device!r} is not possible: no CUDA device; use 'cpu'.")
+        if parsed.index is not None and parsed.index >= torch.cuda.device_count():
+            raise EqPluginError(
+                f"device={device!r} is not possible: there are {torch.cuda.device_count()}."
+            )
+    elif parsed.type not in ("cpu", "xpu"):
+        raise EqPluginError(f"device={device!r} is not supported: use 'cpu' or 'cuda'.")
+    return parsed
+
+
+def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """Return float32 or float64; None stays None, the model's own.
+
+    Raises:
+        EqPluginError: for anything else.
+    """
+    names = {"float32": torch.float32, "float64": torch.float64}
+    if dtype is None or dtype in names.values():
+        return dtype
+    if dtype not in names:
+        raise EqPluginError(f"dtype={dtype!r} is not possible: use 'float32' or 'float64'.")
+    return names[dtype]

@@ -1,0 +1,163 @@
+"""From a file, or a live module, to the backend that runs it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eqplugin.calculator.graph import Backend
+from eqplugin.errors import EqPluginError
+
+__all__ = ["Options", "kind_of", "load_backend"]
+
+_SUFFIXES = {".ckpt": "checkpoint", ".nequip.zip": "package", ".nequip.pt2": "compiled",
+             ".model": "mace"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run a model; see :class:`eqplugin.calculator.EqCalculator`."""
+
+    device: torch.device
+    dtype: torch.dtype | None = None
+    compile: str | None = None
+    modifiers: Sequence[str] = ()
+    species_to_type: Mapping[str, str] | None = None
+    head: str | None = None
+    cache_dir: Path | None = None
+
+
+def load_backend(model: str | Path | torch.nn.Module, options: Options) -> Backend:
+    """Load a model, whichever stack it is of.
+
+    Args:
+        model: a file (see :func:`kind_of`), a NequIP GraphModel or a MACE model.
+        options: how to run it.
+
+    Raises:
+        EqPluginError: for a missing, damaged or unknown file, and options that do not suit it.
+    """
+    kind = kind_of(model)
+    name = f"({type(model).__name__})" if isinstance(model, torch.nn.Module) else str(model)
+    _check_options(kind, name, options)
+    if kind == "mace":
+        return _mace(model, name, options)
+    if kind == "compiled":
+        from eqplugin.calculator.compiled import CompiledFile
+
+        return CompiledFile(Path(model), options.device, options.species_to_type)
+    return _nequip(model, kind, name, options)
+
+
+def kind_of(model: str | Path | torch.nn.Module) -> str:
+    """Tell what a model is: ``checkpoint``, ``package``, ``compiled``, ``mace`` or ``nequip``.
+
+    Files are told apart by their names: .ckpt, .nequip.zip, .nequip.pt2 and .model; live modules
+    are ``nequip`` or ``mace``.
+
+    Raises:
+        EqPluginError: for anything else.
+    """
+    if isinstance(model, torch.nn.Module):
+        if getattr(model, "is_graph_model", False):
+            return "nequip"
+        if any(base.__module__.startswith("mace.") for base in type(model).__mro__):
+            return "mace"
+        raise EqPluginError(
+            f"a {type(model).__name__} is not a model that runs here: give a NequIP GraphModel or "
+            f"a MACE model."
+        )
+    if not isinstance(model, str | Path):
+        raise EqPluginError(
+            f"a model is a file, a NequIP GraphModel or a MACE model, not a {type(model).__name__}."
+        )
+    path = Path(model)
+    if not path.is_file():
+        raise EqPluginError(f"the model file {path} is missing: check the path.")
+    for suffix, kind in _SUFFIXES.items():
+        if path.name.endswith(suffix):
+            return kind
+    raise EqPluginError(f"{path} has none of the endings of a model file: {', '.join(_SUFFIXES)}.")
+
+
+def _check_options(kind: str, name: str, options: Options) -> None:
+    def refuse(option: str, advice: str) -> None:
+        raise EqPluginError(f"{option} does not suit {name}: {advice}.")
+
+    if options.compile not in (None, "aoti"):
+        raise EqPluginError(f"compile={options.compile!r} is not known: use 'aoti' or None.")
+    if kind == "mace":
+        if options.compile:
+            refuse("compile='aoti'", "it is for NequIP models, and a MACE model runs eagerly")
+        if options.modifiers:
+            refuse("modifiers", "they are NequIP's, and this is a MACE model")
+        if options.species_to_type:
+            refuse("species_to_type", "a MACE model knows its elements")
+    elif options.head is not None:
+        refuse("head", "only MACE models have heads")
+    if kind == "compiled":
+        if options.compile:
+            refuse("compile='aoti'", "the file is compiled already")
+        if options.modifiers:
+            refuse("modifiers", "the file is compiled already; give the checkpoint or package")
+        if options.dtype is not None:
+            refuse("dtype", "the file is compiled already; give the checkpoint or package")
+
+
+def _nequip(model: str | Path | torch.nn.Module, kind: str, name: str, options: Options) -> Backend:
+    from eqplugin.calculator.nequip_backend import NequIPBackend, prepare_session
+
+    prepare_session()
+    owned = kind != "nequip"
+    module = _read_nequip(Path(model), kind) if owned else model
+
+    def build(**changes: Any) -> NequIPBackend:
+        given = {"dtype": options.dtype, "modifiers": options.modifiers, "owned": False, **changes}
+        return NequIPBackend(
+            module, name, options.device, species_to_type=options.species_to_type, **given
+        )
+
+    if options.compile is None and not options.modifiers:
+        return build(owned=owned)
+    from eqplugin.calculator.checked import Checked
+    from eqplugin.calculator.compiled import compile_backend
+
+    fast = build()
+    if options.compile:
+        fast = compile_backend(fast, options.cache_dir)
+    return Checked(fast, lambda: build(dtype=torch.float64, modifiers=()))
+
+
+def _read_nequip(path: Path, kind: str) -> torch.nn.Module:
+    from nequip.model.saved_models.load_utils import load_saved_model
+
+    what = "NequIP package" if kind == "package" else "NequIP checkpoint"
+    if kind == "package" and not zipfile.is_zipfile(path):
+        raise EqPluginError(f"{path} is damaged or no {what}: it is not a zip file.")
+    try:
+        return load_saved_model(str(path))
+    except EqPluginError:
+        raise
+    except Exception as error:  # a damaged file fails in many ways
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        raise EqPluginError(
+            f"{path} cannot be loaded as a {what} ({type(error).__name__}: {reason})."
+        ) from error
+
+
+def _mace(model: str | Path | torch.nn.Module, name: str, options: Options) -> Backend:
+    try:
+        from eqplugin.calculator.mace_backend import MACEBackend, load_mace
+    except ImportError as error:
+        raise EqPluginError(
+            f"{name} needs MACE, which cannot be imported ({error}): "
+            f"`pip install --no-deps mace-torch==0.3.16` and the extra eqplugin[mace]."
+        ) from error
+    owned = not isinstance(model, torch.nn.Module)
+    module = load_mace(str(model), options.device) if owned else model
+    return MACEBackend(module, name, options.device, options.dtype, options.head, owned)

@@ -1,0 +1,152 @@
+"""MACE models, eager, with the input built here: no DataLoader, no copies, stress when asked for.
+
+The model's forward is MACE's own, and so are its numbers. Two differences from MACECalculator are
+meant. The energy is the sum of the atoms' energies in float64, where MACE adds up a float32 model
+in float32 and rounds the energy of a large system to 1e-3 eV. And the stress is the virial over
+the volume of the structure's own cell: where a direction is not periodic, MACECalculator divides
+by the volume of a box that it makes from the largest coordinate.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import eqplugin.mace  # isort: skip  (repairs MACE before anything of it is imported)
+
+import numpy as np
+import torch
+from e3nn.o3 import Irreps
+from mace.modules.models import MACE
+from numpy.typing import NDArray
+
+from eqplugin.calculator.graph import Graph
+from eqplugin.errors import EqPluginError
+
+__all__ = ["MACEBackend", "load_mace"]
+
+
+def load_mace(path: str, device: torch.device) -> torch.nn.Module:
+    """Load a ``.model`` file, MACE's or ours.
+
+    Raises:
+        EqPluginError: for a damaged or foreign file.
+    """
+    # on the CPU first: a file saved on a GPU loads where there is none
+    return eqplugin.mace.load_model(path, device="cpu").to(device)
+
+
+class MACEBackend:
+    """A MACE model, run eagerly.
+
+    Args:
+        model: MACE or ScaleShiftMACE, or a class of ours.
+        name: what messages call it.
+        device: where it runs.
+        dtype: float32 or float64; None: the model's own. float64 costs about twice as much.
+        head: of a model with several; None: the only one, or the one called ``Default``.
+        owned: the model may be changed; otherwise a copy runs.
+
+    Raises:
+        EqPluginError: for models that need more than positions and species, and unknown heads.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        name: str,
+        device: torch.device,
+        dtype: torch.dtype | None = None,
+        head: str | None = None,
+        owned: bool = False,
+    ) -> None:
+        if not isinstance(model, MACE):
+            raise EqPluginError(
+                f"the model {name} is a {type(model).__name__}: only MACE models for energies "
+                f"and forces run here."
+            )
+        if hasattr(model, "joint_embedding"):
+            raise EqPluginError(
+                f"the model {name} needs more than positions and species "
+                f"({', '.join(model.embedding_specs)}): use mace.calculators.MACECalculator."
+            )
+        model = (model if owned else copy.deepcopy(model)).to(device=device)
+        self.model = (model if dtype is None else model.to(dtype)).eval()
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        self.name = name
+        self.dtype = next(self.model.parameters()).dtype
+        self.device = device
+        self.r_max = float(self.model.r_max)
+        self.species = tuple(int(z) for z in self.model.atomic_numbers)
+        heads = list(getattr(self.model, "heads", None) or ["Default"])
+        self._head = torch.tensor([_head_index(heads, head, name)], device=device)
+        self._known: tuple[NDArray, dict[str, torch.Tensor]] | None = None
+
+    def evaluate(self, graph: Graph, want_stress: bool) -> dict[str, torch.Tensor]:
+        """See :class:`eqplugin.calculator.graph.Backend`."""
+        with torch.enable_grad():  # the caller may have switched gradients off
+            out = self.model(self._input(graph), compute_stress=want_stress)
+        energies = out["node_energy"].detach().double()
+        found = {
+            "energy": energies.sum(),
+            "energies": energies,
+            "forces": out["forces"].detach().double(),
+        }
+        if want_stress:
+            found["stress"] = out["stress"].detach().view(3, 3).double()
+        return found
+
+    def descriptors(self, graph: Graph) -> NDArray:
+        """Scalars (0e) after each layer, side by side, (num_atoms, n)."""
+        with torch.no_grad():
+            out = self.model(self._input(graph), compute_force=False)
+        features = out["node_feats"].detach().cpu().numpy()
+        keep, start = [], 0
+        for product in self.model.products:
+            irreps = Irreps(str(product.linear.irreps_out))
+            for part, (_, ir) in zip(irreps.slices(), irreps, strict=True):
+                if (ir.l, ir.p) == (0, 1):
+                    keep.append(features[:, start + part.start : start + part.stop])
+            start += irreps.dim
+        return np.concatenate(keep, axis=1)
+
+    def _input(self, graph: Graph) -> dict[str, torch.Tensor]:
+        return {
+            **self._constant(graph.numbers),
+            # never the graph's own tensor: MACE makes it require a gradient
+            "positions": graph.positions.to(self.dtype, copy=True),
+            "edge_index": graph.edges.index,
+            "unit_shifts": graph.edges.shifts.to(self.dtype),
+            "shifts": graph.edge_shift_vectors.to(self.dtype),
+            "cell": graph.cell.to(self.dtype),
+        }
+
+    def _constant(self, numbers: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        """What depends on the species alone; kept as long as the numbers are the same array."""
+        if self._known is None or self._known[0] is not numbers:
+            table = {z: n for n, z in enumerate(self.species)}
+            index = torch.tensor([table[int(z)] for z in numbers], device=self.device)
+            one_hot = torch.nn.functional.one_hot(index, len(self.species)).to(self.dtype)
+            constant = {
+                "node_attrs": one_hot,
+                "batch": torch.zeros(len(numbers), dtype=torch.int64, device=self.device),
+                "ptr": torch.tensor([0, len(numbers)], device=self.device),
+                "head": self._head,
+            }
+            self._known = (numbers, constant)
+        return self._known[1]
+
+
+def _head_index(heads: list[str], head: str | None, name: str) -> int:
+    if head is not None:
+        if head not in heads:
+            raise EqPluginError(
+                f"the model {name} has no head {head!r}: it has {', '.join(heads)}."
+            )
+        return heads.index(head)
+    if len(heads) == 1:
+        return 0
+    default = [index for index, known in enumerate(heads) if known.lower() == "default"]
+    if not default:
+        raise EqPluginError(f"the model {name} has several heads: give head= {', '.join(heads)}.")
+    return default[0]
