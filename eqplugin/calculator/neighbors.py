@@ -134,10 +134,11 @@ def find_pairs(
         EqPluginError: for a structure so dense that its edges would not fit into memory, and for
             one that the library cannot search.
     """
-    box, wrapped, turns = _prepared(positions, cell, pbc, cutoff)
-    _check_density(wrapped, box, pbc, cutoff)
+    turns, across = _unrolled(positions, cell, pbc, cutoff)
+    box, wrapped = _boxed(positions - turns @ cell, cell, across, cutoff)
+    _check_density(wrapped, box, across, cutoff)
     try:
-        i, j, shifts = search(wrapped, box, pbc, cutoff, device)
+        i, j, shifts = search(wrapped, box, across, cutoff, device)
     except (RuntimeError, MemoryError, ValueError) as error:
         # matscipy runs out of memory where atoms are thousands of Angstroms apart
         raise EqPluginError(
@@ -161,28 +162,55 @@ def _one_of_two(i: torch.Tensor, j: torch.Tensor, shifts: torch.Tensor) -> torch
     return ((i < j) | ((i == j) & ahead)).nonzero().view(-1)
 
 
-def _prepared(
-    positions: NDArray, cell: NDArray, pbc: NDArray, cutoff: float
-) -> tuple[NDArray, NDArray, NDArray]:
-    """Atoms inside a proper box: periodic vectors as given, the others around all the atoms.
+def _free(cell: NDArray, pbc: NDArray) -> NDArray:
+    """An orthonormal basis of what the periodic vectors do not span."""
+    if not pbc.any():
+        return np.eye(3)
+    return np.linalg.svd(cell[pbc])[2][int(pbc.sum()) :]
 
-    Returns the box, the positions in it, and how many cells each atom was moved back, (n, 3).
+
+def _unrolled(
+    positions: NDArray, cell: NDArray, pbc: NDArray, cutoff: float
+) -> tuple[NDArray, NDArray]:
+    """Move atoms back into one cell, cut where it is empty.
+
+    Returns how many cells each atom is moved, (n, 3), and the directions across which pairs still
+    reach: a direction with a gap wider than the cutoff needs no images any more. Libraries search
+    huge empty cells slowly, and vesin can crash in them.
     """
+    turns = np.zeros((len(positions), 3), dtype=np.int64)
+    across = np.array(pbc, dtype=bool)
+    if not pbc.any():
+        return turns, across
     box = np.array(cell, dtype=np.float64)
-    if not pbc.all():
-        # an orthonormal basis of what the periodic vectors do not span
-        _, _, basis = np.linalg.svd(box[pbc]) if pbc.any() else (0, 0, np.eye(3))
-        free = basis[int(pbc.sum()) :]
+    box[~across] = _free(cell, across)
+    inverse = np.linalg.inv(box)
+    fractional = positions @ inverse
+    for axis in np.flatnonzero(pbc):
+        inside = np.sort(fractional[:, axis] % 1.0)
+        gaps = np.diff(inside, append=inside[0] + 1.0)
+        widest = int(np.argmax(gaps))
+        cut = 0.0
+        # the distance of the planes that bound the gap; twice: far from any rounding
+        if gaps[widest] / np.linalg.norm(inverse[:, axis]) > 2 * cutoff:
+            across[axis] = False
+            cut = inside[widest] + 0.5 * gaps[widest]
+        turns[:, axis] = np.floor(fractional[:, axis] - cut).astype(np.int64)
+    return turns, across
+
+
+def _boxed(
+    positions: NDArray, cell: NDArray, across: NDArray, cutoff: float
+) -> tuple[NDArray, NDArray]:
+    """Give the directions without images vectors around all the atoms; return box and atoms."""
+    box = np.array(cell, dtype=np.float64)
+    if not across.all():
+        free = _free(cell, across)
         along = positions @ free.T
         closed = _without_gaps(along, 2 * cutoff)
-        box[~pbc] = free * (closed.max(axis=0) + 2 * cutoff)[:, None]
+        box[~across] = free * (closed.max(axis=0) + 2 * cutoff)[:, None]
         positions = positions + (closed + cutoff - along) @ free
-    turns = np.zeros((len(positions), 3), dtype=np.int64)
-    if pbc.any():
-        fractional = np.linalg.solve(box.T, positions.T).T
-        turns[:, pbc] = np.floor(fractional[:, pbc]).astype(np.int64)
-        positions = positions - turns @ box
-    return box, np.ascontiguousarray(positions), turns
+    return box, np.ascontiguousarray(positions)
 
 
 def _without_gaps(along: NDArray, widest: float) -> NDArray:
@@ -198,10 +226,10 @@ def _without_gaps(along: NDArray, widest: float) -> NDArray:
     return closed
 
 
-def _check_density(positions: NDArray, box: NDArray, pbc: NDArray, cutoff: float) -> None:
+def _check_density(positions: NDArray, box: NDArray, across: NDArray, cutoff: float) -> None:
     volume = abs(float(np.linalg.det(box)))
     near = 4.2 * cutoff**3 / volume * len(positions)
-    if not pbc.any():
+    if not across.any():
         near = min(near, len(positions))
     if near > MAX_NEIGHBOURS or near * len(positions) > MAX_EDGES:
         raise EqPluginError(
