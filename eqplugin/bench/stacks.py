@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from ase.calculators.calculator import Calculator
-
 __all__ = ["STACKS", "Mace", "NequIP", "Stack"]
 
 
@@ -26,12 +24,6 @@ class Stack(Protocol):
 
     def force_maes(self, folder: Path) -> dict[int, float]:
         """Validation force MAE in eV/A by finished epoch."""
-
-    def calculator(self, model: Path, device: str = "cpu") -> Calculator:
-        """The trained model as an ASE calculator."""
-
-    def num_parameters(self, model: Path) -> int:
-        """Trainable parameters of the trained model."""
 
 
 class NequIP:
@@ -60,16 +52,6 @@ class NequIP:
                         values[int(row["epoch"])] = float(row[key])
         return values
 
-    def calculator(self, model: Path, device: str = "cpu") -> Calculator:
-        """See :class:`Stack`."""
-        from eqplugin.nequip import load_calculator
-
-        return load_calculator(model, device)
-
-    def num_parameters(self, model: Path) -> int:
-        """See :class:`Stack`."""
-        return sum(p.numel() for p in self.calculator(model).model.parameters())
-
 
 class Mace:
     """`eqplugin mace-train`, its ``--name`` that of its folder."""
@@ -93,20 +75,6 @@ class Mace:
                 if row.get("mode") == "eval" and row.get("epoch") is not None:
                     values[row["epoch"]] = row["mae_f"]
         return values
-
-    def calculator(self, model: Path, device: str = "cpu") -> Calculator:
-        """See :class:`Stack`."""
-        import eqplugin.mace  # noqa: F401, I001 - first: it repairs MACE and keeps its import quiet
-
-        from mace.calculators import MACECalculator
-
-        return MACECalculator(model_paths=str(model), device=device, default_dtype="float32")
-
-    def num_parameters(self, model: Path) -> int:
-        """See :class:`Stack`."""
-        calculator = self.calculator(model)
-        # the calculator freezes parameters, so count them all
-        return sum(p.numel() for p in calculator.models[0].parameters())
 
 
 def _by_age(paths: Iterator[Path]) -> list[Path]:

@@ -48,34 +48,9 @@ def open_calculator(
     Raises:
         EqPluginError: for files and options that do not go together.
     """
-    try:
-        from eqplugin.calculator import EqCalculator
-    except ImportError:
-        return _stock_calculator(Path(model), device, dtype, compile)
+    from eqplugin.calculator import EqCalculator
+
     return EqCalculator(str(model), device=device, dtype=dtype, skin=skin, compile=compile)
-
-
-def _stock_calculator(
-    model: Path, device: str, dtype: str | None, compile: str | None
-) -> Calculator:
-    """Open a model with the stacks' own calculators, which have no skin."""
-    _check_device(device)
-    if compile is not None:
-        raise EqPluginError(f"--compile {compile} needs eqplugin.calculator, which is missing.")
-    file_hash(model)
-    if model.suffix == ".model":
-        import eqplugin.mace  # noqa: F401 - repairs MACE for e3nn 0.6 before it is imported
-
-        from mace.calculators import MACECalculator  # isort: skip
-
-        return MACECalculator(
-            model_paths=str(model), device=device, default_dtype=_dtype_name(dtype) or ""
-        )
-    if dtype is not None:
-        raise EqPluginError(f"--dtype {dtype}: a NequIP model runs in the dtype it was trained in.")
-    from eqplugin.nequip import load_calculator
-
-    return load_calculator(model, device)
 
 
 def open_batch_model(model: str | Path, device: str = "cpu", dtype: str | None = None) -> Any:
