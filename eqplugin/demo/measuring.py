@@ -11,7 +11,6 @@ import numpy as np
 from ase.io import read
 
 from eqplugin.bench.forces import ForceErrors, Predictions, predict
-from eqplugin.demo.stacks import STACKS
 from eqplugin.files import whole_file, write_json
 from eqplugin.md.nve import NveRun, run_nve
 
@@ -22,13 +21,15 @@ MD_STEPS = 4000  # of 0.5 fs: 2 ps
 NUM_ATOMS = 9
 
 
-def measure(stack: str, model: Path, data: Path, fingerprint: str) -> None:
+def measure(model: Path, data: Path, fingerprint: str) -> None:
     """Write errors.json, parity.npz and nve.csv beside the model; skip what is there already.
 
     Runs in a process of its own, so it takes and leaves plain files.
     """
     warnings.filterwarnings("ignore")
     import torch
+
+    from eqplugin.calculator import EqCalculator
 
     torch.set_num_threads(1)
     folder = model.parent
@@ -39,7 +40,7 @@ def measure(stack: str, model: Path, data: Path, fingerprint: str) -> None:
         stamp.write_text(fingerprint)
     if (folder / "errors.json").is_file() and (folder / "nve.csv").is_file():
         return
-    calculator = STACKS[stack].calculator(model)
+    calculator = EqCalculator(str(model))
     if not (folder / "errors.json").is_file():
         _measure_errors(calculator, folder, data)
     if not (folder / "nve.csv").is_file():

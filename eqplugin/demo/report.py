@@ -13,7 +13,6 @@ import numpy as np
 
 from eqplugin.bench.plots import plot_energy_drift, plot_errors, plot_parity
 from eqplugin.demo.measuring import TEMPERATURES, load_errors, load_nve, load_parity
-from eqplugin.demo.stacks import STACKS
 from eqplugin.demo.training import TrainedModel
 from eqplugin.demo.variants import FEATURE_DIM
 from eqplugin.files import write_text
@@ -91,13 +90,22 @@ def write_report(
     return report
 
 
+def num_parameters(checkpoint: Path) -> int:
+    """Parameters of a trained model."""
+    from eqplugin.calculator import EqCalculator
+
+    # the calculator freezes parameters, so count them all
+    (backend,) = EqCalculator(str(checkpoint)).backends
+    return sum(parameter.numel() for parameter in backend.model.parameters())
+
+
 def _row(model: TrainedModel, times: np.ndarray) -> list[str]:
     folder = model.checkpoint.parent
     errors = load_errors(folder)
     low, middle, high = np.percentile(times, [10, 50, 90])
     return [
         model.variant.label,
-        f"{STACKS[model.variant.stack].num_parameters(model.checkpoint):,}",
+        f"{num_parameters(model.checkpoint):,}",
         *(f"{errors[t].force_mae:.1f} / {errors[t].force_rmse:.1f}" for t in TEMPERATURES),
         *(f"{errors[t].energy_mae_per_atom:.2f}" for t in TEMPERATURES),
         f"{middle:.1f} ({low:.1f}-{high:.1f})",

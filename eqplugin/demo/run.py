@@ -18,7 +18,6 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from eqplugin.demo.measuring import MD_STEPS, measure
-from eqplugin.demo.stacks import STACKS
 from eqplugin.demo.training import TrainedModel, train
 from eqplugin.demo.variants import FEATURE_DIM, VARIANTS
 from eqplugin.errors import EqPluginError
@@ -117,9 +116,7 @@ def _measure_all(progress: Progress, models: list[TrainedModel], data: Path, wor
         for model in models:
             task = progress.add_task(f"test, MD {model.variant.label}", total=MD_STEPS, note="")
             folder = model.checkpoint.parent
-            future = pool.submit(
-                measure, model.variant.stack, model.checkpoint, data, model.fingerprint
-            )
+            future = pool.submit(measure, model.checkpoint, data, model.fingerprint)
             jobs[future] = task, folder
         pending = set(jobs)
         while pending:
@@ -152,10 +149,11 @@ def _time_all(progress: Progress, models: list[TrainedModel], data: Path) -> dic
     from ase.io import read
 
     from eqplugin.bench.speed import time_force_calls
+    from eqplugin.calculator import EqCalculator
 
     task = progress.add_task("time a force call", total=1, note="models alternated, one thread")
     torch.set_num_threads(1)
-    calculators = {m.variant.name: STACKS[m.variant.stack].calculator(m.checkpoint) for m in models}
+    calculators = {m.variant.name: EqCalculator(str(m.checkpoint)) for m in models}
     times = time_force_calls(calculators, read(data / "test_300K.xyz", index=0), repeats=60)
     progress.update(task, completed=1)
     return times

@@ -184,7 +184,7 @@ def test_variants_share_dimension_and_depth():
 
 
 def test_report_holds_what_was_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(type(STACKS["nequip"]), "num_parameters", lambda self, model: 12345)
+    monkeypatch.setattr(report, "num_parameters", lambda checkpoint: 12345)
     folder = tmp_path / NEQUIP.name
     folder.mkdir()
     errors = {t: asdict(ForceErrors(100, t / 10, t / 8, t / 100)) for t in TEMPERATURES}

@@ -23,6 +23,7 @@ from eqplugin.bench.labels import LabelledFrame, read_labelled
 from eqplugin.bench.speed import time_force_calls
 from eqplugin.bench.stacks import STACKS
 from eqplugin.bench.study.building import count_parameters, time_steps, training_step
+from eqplugin.calculator import EqCalculator
 from eqplugin.files import write_json
 
 __all__ = ["loaded", "measure", "quantiles"]
@@ -54,7 +55,7 @@ def measure(
         ``errors`` by test, ``parameters``, ``force_ms`` and ``step_ms`` (10, 50, 90 %) and
         ``peak_bytes`` of inference.
     """
-    calculator = STACKS[family].calculator(model, device)
+    calculator = EqCalculator(str(model), device=device)
     errors = {}
     for label, file in tests.items():
         errors[label] = asdict(errors_of(evaluate(calculator, read_labelled(file))))
@@ -75,7 +76,9 @@ def measure(
 def loaded(family: str, model: Path, device: str) -> Any:
     """The trained model as a torch module, fit to be trained."""
     if family == "nequip":
-        return STACKS[family].calculator(model, device).model
+        from eqplugin.nequip import load_calculator
+
+        return load_calculator(model, device).model
     from eqplugin.mace import load_model
 
     return load_model(model, device)

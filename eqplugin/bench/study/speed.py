@@ -14,6 +14,7 @@ from eqplugin.bench.study.measuring import atoms_of, loaded, quantiles, quietly
 from eqplugin.bench.study.records import surroundings
 from eqplugin.bench.study.storage import Storage
 from eqplugin.bench.study.task import finished_record
+from eqplugin.calculator import EqCalculator
 from eqplugin.files import write_json
 
 __all__ = ["models_to_time", "time_models"]
@@ -44,7 +45,7 @@ def _measure(storage: Storage) -> dict[str, Any]:
     for name, job in jobs.items():
         family = job.variant.family
         model = STACKS[family].model(storage.folder(job) / job.name)
-        calculators[name] = STACKS[family].calculator(model, config.train.device)
+        calculators[name] = EqCalculator(str(model), device=config.train.device)
         trained = loaded(family, model, config.train.device)
         steps[name] = training_step(family, trained, frames, config.train.r_max)
     calls = time_force_calls(calculators, frames[0], config.speed_repeats)
