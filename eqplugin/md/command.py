@@ -178,7 +178,8 @@ def _summary(console: Console, runs: list[tuple[MdFiles, int]]) -> None:
         )
         rows.append([*("" if "nan" in cell else cell for cell in cells), str(files.traj.parent)])
     names = ("T (K)", "E_pot (eV)", "drift (meV/atom/ps)", "p (GPa)", "ρ (g/cm³)", "in")
-    table = Table(title="second half of the run", title_justify="left", box=None, pad_edge=False)
+    console.print("Second half of the run:")
+    table = Table(box=None, pad_edge=False)
     used = [column for column in range(len(names)) if any(row[column] for row in rows)]
     for column in used:
         justify = "left" if names[column] == "in" else "right"
