@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from importlib import import_module
 from importlib.util import find_spec
 
 import torch
 from nequip.nn._tp_scatter_base import TensorProductScatter
-from nequip.nn.model_modifier_utils import model_modifier
+from nequip.nn.model_modifier_utils import is_model_modifier, model_modifier
 
 from eqplugin.nequip._stock import replace_stock
 from eqplugin.nn.compiled_product import OPS_MODULE, CompiledProduct, load_operators, why_not
@@ -126,3 +127,7 @@ def enable_CompiledTP(cls: type, model: torch.nn.Module) -> torch.nn.Module:
 def attach() -> None:
     """Offer the modifier on NequIP's own module, so that every NequIP model has it."""
     TensorProductScatter.enable_CompiledTP = enable_CompiledTP
+    # inherited class methods would be others, and NequIP refuses a model with two of one name
+    for name, method in inspect.getmembers(TensorProductScatter, inspect.ismethod):
+        if is_model_modifier(method):
+            setattr(CompiledTensorProductScatter, name, method)

@@ -179,6 +179,7 @@ def test_other_coefficients_stay_stock_and_say_so(capfd, monkeypatch):
     compile_products(model)
     replaced = [isinstance(m, CompiledTensorProductScatter) for m in model.modules()]
     assert sum(replaced) == 1  # the other layer
+    assert "enable_CompiledTP" in get_all_modifiers(model)  # two of one name would be refused
     assert "stays the stock one, because its coefficients" in capfd.readouterr().err
 
 
