@@ -1,0 +1,64 @@
+"""Models that a study builds to count and to time: those that it trains."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import molecule
+
+from eqplugin.bench.study.building import build, count_parameters, time_steps, training_step
+from eqplugin.bench.study.config import read_study
+from eqplugin.bench.study.job import Variant
+from eqplugin.bench.study.matching import architecture, match_by_count
+from eqplugin.budget import FeatureBudget
+from eqplugin.costs import count_costs
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs/study/quickstart.yaml"
+SPECIES = ("H", "C", "O")
+
+
+@pytest.fixture(scope="module")
+def config():
+    return read_study(CONFIG, ["feature_dim=16"]).config
+
+
+def test_counted_parameters_are_those_of_the_built_model(config):
+    variant = Variant("nequip", 1, 1, "bispectrum", 16)
+    counted = count_costs(FeatureBudget(16, 1), architecture(config, variant, len(SPECIES)))
+    assert count_parameters(build(config, variant, SPECIES)) == counted.total
+
+
+def test_equal_parameters_within_the_tolerance(config):
+    reference = Variant("nequip", 1, None, None, 64)
+    found = match_by_count(config, reference, [0, 1, 2], SPECIES)
+    arch = architecture(config, reference, len(SPECIES))
+    totals = [count_costs(FeatureBudget(m.feature_dim, d), arch).total for d, m in found.items()]
+    assert found[1].feature_dim == 64
+    assert max(totals) / min(totals) < 1 + config.tolerance.parameters
+    # at equal dimension they are far from equal
+    equal = [count_costs(FeatureBudget(64, degree), arch).total for degree in found]
+    assert max(equal) / min(equal) > 1.5
+
+
+# counted on models that `nequip-train` and `eqplugin mace-train` wrote for these variants
+TRAINED = {
+    Variant("nequip", 1, None, None, 16): 13348,
+    Variant("mace", 1, None, None, 16): 4540,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", TRAINED, ids=lambda variant: variant.name)
+def test_a_step_trains_what_the_trainer_would_build(config, variant):
+    model = build(config, variant, SPECIES)
+    assert count_parameters(model) == TRAINED[variant]
+    frames = [molecule("CH3CH2OH"), molecule("CH3OH")]
+    step = training_step(variant.family, model, frames, config.train.r_max)
+    assert np.all(time_steps({"one": step}, rounds=2)["one"] > 0)
+    # the step goes backward through the forces: stop before the gradients are cleared
+    seen = []
+    for parameter in model.parameters():
+        parameter.register_hook(lambda gradient: seen.append(float(gradient.abs().sum())))
+    step()
+    assert len(seen) >= 0.8 * len(list(model.parameters()))
+    assert max(seen) > 0
