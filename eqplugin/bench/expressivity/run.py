@@ -75,7 +75,7 @@ def measure_case(subject: Subject, case: Case) -> float:
     response = (noisy - base).abs().max()
     difference = (other - base).abs().max()
     # Round-off of a large energy that hardly answers to noise looks like a difference.
-    round_off = 10 * np.finfo(float).eps * size
+    round_off = 100 * np.finfo(float).eps * size
     if not response > round_off or (
         difference <= round_off and round_off > THRESHOLDS[case.measure][0] * response
     ):
