@@ -69,7 +69,7 @@ class MACEBackend:
                 f"the model {name} needs more than positions and species "
                 f"({', '.join(model.embedding_specs)}): use mace.calculators.MACECalculator."
             )
-        model = (model if owned else copy.deepcopy(model)).to(device=device)
+        model = (model if owned else _copied(model)).to(device=device)
         self.model = (model if dtype is None else model.to(dtype)).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
@@ -135,6 +135,13 @@ class MACEBackend:
             }
             self._known = (numbers, constant)
         return self._known[1]
+
+
+def _copied(model: torch.nn.Module) -> torch.nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except Exception:  # e3nn may have scripted a function of it, which cannot be copied
+        return eqplugin.mace.rebuild(model)
 
 
 def _head_index(heads: list[str], head: str | None, name: str) -> int:
