@@ -43,11 +43,7 @@ def configs(tmp_path_factory):
     for name, every in (("train", 38), ("val", 13)):
         frames = read(ETHANOL / f"{name}_300K.xyz", f"::{every}")
         for frame in frames:
-            frame.cell = [
-                20.0,
-                20.0,
-                20.0,
-            ]  # nequip-compile compares stresses: no volume, no number
+            frame.cell = [20.0, 20.0, 20.0]  # nequip-compile compares stresses
         write(folder / f"{name}.xyz", frames)
     files = (f"train_files={folder}/train.xyz", f"val_files={folder}/val.xyz")
     with initialize_config_dir(str(ROOT / "configs" / "nequip"), version_base=None):
