@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eqplugin.bench.forces import Predictions
-from eqplugin.bench.plots import COLOURS, STYLE, _save, plt
+from eqplugin.bench.plots import _save, plt
+from eqplugin.style import COLOURS, STYLE
 
 if TYPE_CHECKING:
     from eqplugin.bench.compare import Comparison

@@ -11,25 +11,12 @@ import numpy as np
 from eqplugin.bench.forces import Predictions
 from eqplugin.files import whole_file
 from eqplugin.md.nve import NveRun
+from eqplugin.style import COLOURS, MARKERS, STYLE
 
 mpl.use("Agg")  # files only: works without a display
 from matplotlib import pyplot as plt
 
 __all__ = ["plot_energy_drift", "plot_errors", "plot_parity"]
-
-# Okabe-Ito: distinguishable with any colour vision
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P")
-STYLE = {
-    "figure.dpi": 150,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "0.9",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-}
 
 
 def _save(figure: plt.Figure, path: Path) -> None:

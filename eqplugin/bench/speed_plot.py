@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from eqplugin.bench.plots import COLOURS, MARKERS, STYLE, _save, plt
+from eqplugin.bench.plots import _save, plt
 from eqplugin.bench.scaling import Timing
+from eqplugin.style import COLOURS, MARKERS, STYLE
 
 __all__ = ["plot_scaling"]
 

@@ -23,7 +23,8 @@ import torch
 from e3nn import o3
 
 from eqplugin.errors import EqPluginError
-from eqplugin.mace.convert import _replacing, load_model, save_model
+from eqplugin.files import whole_file
+from eqplugin.mace.convert import ModelFileError, load_model, save_model
 from eqplugin.nn.compiled_product import CompiledProduct, load_operators, why_not
 
 __all__ = ["CompiledConvolution", "compile_products", "convert_products", "restore_products"]
@@ -122,7 +123,7 @@ def convert_products(path: str | Path, out: str | Path, back: bool = False) -> t
     """
     model = load_model(path)
     model = restore_products(model) if back else compile_products(model)
-    with _replacing(Path(out)) as temporary:
+    with whole_file(out, error=ModelFileError) as temporary:
         save_model(model, temporary)
     return model
 

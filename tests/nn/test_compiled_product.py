@@ -325,7 +325,7 @@ def test_refuses_other_products(tp, reason):
         ({"src": lambda t: t - 100}, "not one of the 5 nodes"),
         ({"dst": lambda t: t.int()}, "int64"),
     ],
-    ids=str,
+    ids=["x-shape", "y-edges", "w-dtype", "dst-too-high", "src-negative", "dst-int32"],
 )
 def test_wrong_inputs_are_told_apart(change, message):
     case = Case(nequip_product("4x0e + 4x1o", 1))

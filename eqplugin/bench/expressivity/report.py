@@ -15,7 +15,7 @@ from rich.table import Table
 
 from eqplugin.bench.expressivity.run import Result
 from eqplugin.bench.expressivity.subject import Subject
-from eqplugin.bench.plots import STYLE
+from eqplugin.style import STYLE
 
 mpl.use("Agg")  # files only: works without a display
 from matplotlib import pyplot as plt

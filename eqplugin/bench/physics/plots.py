@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eqplugin.bench.physics.pairs import PairCurve
-from eqplugin.bench.plots import COLOURS, STYLE, _save, plt
+from eqplugin.bench.plots import _save, plt
+from eqplugin.style import COLOURS, STYLE
 
 __all__ = ["plot_pairs"]
 

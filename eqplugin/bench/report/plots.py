@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullLocator
 
-from eqplugin.bench.plots import COLOURS, MARKERS, STYLE, _save, plt
+from eqplugin.bench.plots import _save, plt
 from eqplugin.bench.report.models import Model, Results, label_of
+from eqplugin.style import COLOURS, MARKERS, STYLE
 
 __all__ = ["plot_curves", "plot_degrees", "plot_pareto"]
 
