@@ -11,7 +11,7 @@ from eqplugin.bench.report.tables import Pair, pairs_along
 __all__ = ["caveats", "findings", "recommendation"]
 
 WORTH = 0.05  # relative: an error higher by less is not worth a slower model
-FALLING = 0.05  # relative: what the last fifth of a converged training does not take off
+FALLING = 0.05  # relative: what the last third of a converged training does not take off
 ENOUGH_SEEDS = 3
 _SHOWN = 3  # pairs in a sentence; the table has all
 
@@ -51,9 +51,9 @@ def recommendation(results: Results) -> list[str]:
     clear = [model for model in others if _clearly_worse(chosen, model, test)]
     if others and len(chosen.records) > 1:
         reasons.append(
-            f"Of the {len(others)} other models, {len(clear)} have an error on {test} that the "
-            f"seeds show to be higher (95 % interval of the paired difference above zero, not "
-            f"adjusted for their number)."
+            f"Other models whose error on {test} the seeds show to be higher: {len(clear)} of "
+            f"{len(others)} (95 % interval of the paired difference above zero, not adjusted for "
+            f"their number)."
         )
     return reasons
 
@@ -119,11 +119,8 @@ def caveats(results: Results) -> list[str]:
     lines, shared = [], results.any
     seeds = [len(model.records) for model in results.models]
     if seeds and min(seeds) < ENOUGH_SEEDS:
-        few = "one seed: no test" if max(seeds) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
-        lines.append(
-            f"{few[:1].upper()}{few[1:]}; the spread over seeds is badly known below "
-            f"{ENOUGH_SEEDS}."
-        )
+        few = "One seed: no test" if max(seeds) == 1 else f"As few as {min(seeds)} seeds"
+        lines.append(f"{few}; the spread over seeds is badly known below {ENOUGH_SEEDS}.")
     lines += _convergence(results)
     if results.failed:
         names = ", ".join(record["job"] for record in results.failed[:4])
@@ -159,14 +156,15 @@ def _convergence(results: Results) -> list[str]:
         return [
             f"Not converged: after {steps} steps the validation error still falls in "
             f"{len(falling)} of {len(falls)} models ({worst}: {falling[worst]:.0%} in the last "
-            f"fifth), so the ranking may change with a longer training."
+            f"third), so the ranking may change with a longer training."
         ]
     short = [label for label, fall in known.items() if not fall]
     if short:
         return ["Too few epochs to say whether the trainings have converged."]
     return [
-        f"The validation error is flat at the end of {steps} steps, as any schedule that lowers "
-        f"the learning rate makes it: only a larger budget shows whether it would go on falling."
+        f"The validation error falls by less than {FALLING:.0%} in the last third of {steps} "
+        f"steps, but a schedule that lowers the learning rate flattens any curve: only a larger "
+        f"budget shows whether it would go on falling."
     ]
 
 

@@ -102,7 +102,7 @@ def holm(differences: Sequence[Difference]) -> list[Difference]:
     return adjusted
 
 
-def late_fall(curve: Sequence[float], share: float = 0.2) -> float | None:
+def late_fall(curve: Sequence[float], share: float = 1 / 3) -> float | None:
     """How much of the error the last part of a training still took off, relative.
 
     Args:
