@@ -52,7 +52,11 @@ class Finding:
 
 def diagnose() -> Iterator[Finding]:
     """Look at everything, one finding after the other; takes some seconds, and never raises."""
-    for check in (_python, _requirements, _extension, _mace, _parity, _cuda, _kernels, _compiler):
+    checks = (
+        _python, _requirements, _extension, _mace, _parity, _cuda, _kernels, _compiler,
+        _compiled_product,
+    )  # fmt: skip
+    for check in checks:
         try:
             yield from check()
         except Exception as error:
@@ -243,6 +247,15 @@ def _compiler() -> Iterator[Finding]:
         "none found",
         "nequip-compile needs one: apt install g++, or conda install gxx",
     )
+
+
+def _compiled_product() -> Iterator[Finding]:
+    """The C++ operator of enable_CompiledTP, which is compiled on first use."""
+    from eqplugin.nn.compiled_product import status
+
+    found = status()
+    verdict = Verdict.ok if found.available else Verdict.note
+    yield Finding("compiled product", verdict, found.found, found.advice)
 
 
 def _succeeds(command: list[str]) -> bool:

@@ -107,6 +107,14 @@ def test_no_compiler_is_a_note(monkeypatch):
     assert "nequip-compile" in finding.advice
 
 
+def test_a_product_that_cannot_be_compiled_is_a_note(monkeypatch):
+    monkeypatch.setenv("EQPLUGIN_NO_COMPILED", "1")
+    (finding,) = doctor._compiled_product()
+    assert finding.verdict is Verdict.note
+    assert "EQPLUGIN_NO_COMPILED" in finding.found
+    assert "slower" in finding.advice
+
+
 def test_a_check_that_fails_is_reported_and_the_rest_goes_on(monkeypatch):
     def broken():
         raise RuntimeError("boom")
