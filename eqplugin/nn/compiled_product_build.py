@@ -11,7 +11,7 @@ Why not ``torch.utils.cpp_extension.load``: it needs ninja, leaves a lock behind
 (the next process then waits forever) and does not know which processor it built for.
 
 Without a compiler :class:`Unavailable` is raised with one sentence; callers fall back to a product
-in torch. Environment: ``CXX`` names the compiler, ``EQPLUGIN_CACHE`` the cache (default
+in torch. Environment: ``CXX`` names the compiler, ``EQPLUGIN_CACHE_DIR`` the cache (default
 ``$XDG_CACHE_HOME/eqplugin`` or ``~/.cache/eqplugin``), ``EQPLUGIN_NO_COMPILED=1`` switches the
 operators off.
 """
@@ -53,7 +53,7 @@ class Unavailable(RuntimeError):
 
 def cache_dir() -> Path:
     """Folder of the built libraries."""
-    explicit = os.environ.get("EQPLUGIN_CACHE")
+    explicit = os.environ.get("EQPLUGIN_CACHE_DIR")
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(explicit) if explicit else Path(base) / "eqplugin"
 
@@ -132,7 +132,7 @@ def build() -> Path:
                 _compile(target)
     except OSError as error:
         raise Unavailable(
-            f"the cache {target.parent} cannot be written ({error}); set EQPLUGIN_CACHE"
+            f"the cache {target.parent} cannot be written ({error}); set EQPLUGIN_CACHE_DIR"
         ) from error
     return target
 

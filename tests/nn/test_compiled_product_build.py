@@ -32,7 +32,7 @@ def run(code, **environment):
 def cache(tmp_path, monkeypatch):
     """An empty cache."""
     folder = tmp_path / "cache"
-    monkeypatch.setenv("EQPLUGIN_CACHE", str(folder))
+    monkeypatch.setenv("EQPLUGIN_CACHE_DIR", str(folder))
     monkeypatch.delenv("EQPLUGIN_NO_COMPILED", raising=False)
     return folder
 
@@ -134,8 +134,8 @@ def test_no_compiler_is_one_sentence(cache, monkeypatch, tmp_path):
 def test_cache_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    monkeypatch.setenv("EQPLUGIN_CACHE", str(blocked))
-    with pytest.raises(Unavailable, match=r"cannot be written .* set EQPLUGIN_CACHE"):
+    monkeypatch.setenv("EQPLUGIN_CACHE_DIR", str(blocked))
+    with pytest.raises(Unavailable, match=r"cannot be written .* set EQPLUGIN_CACHE_DIR"):
         build()
 
 
@@ -215,7 +215,7 @@ def test_other_builds_give_the_same_numbers(tmp_path, kind):
             product = case.through(CompiledProduct(case.tp))
             print(largest_deviation(case.derivatives(product), case.derivatives(case.stock)))
     """
-    done = run(code, EQPLUGIN_CACHE=str(tmp_path / "cache"), CXX=str(wrapper))
+    done = run(code, EQPLUGIN_CACHE_DIR=str(tmp_path / "cache"), CXX=str(wrapper))
     deviations = done.stdout.split()
     assert len(deviations) == 2, done.stderr
     assert all(float(value) < 1e-12 for value in deviations)
