@@ -116,6 +116,8 @@ def test_e3nns_jit_mode_is_restored_even_after_an_error(jit_mode):
 def test_a_model_built_after_nequip_left_mode_script_is_the_same(tmp_path):
     before = e3nn.get_optimization_defaults()
     try:
+        # e3nn's own defaults on this torch, whatever other tests have left
+        e3nn._OPT_DEFAULTS.update(jit_script_fx=True, jit_mode="eager")
         with conditional_torchscript_mode(False):  # as NequIP does around every compiled build
             pass
         left = e3nn.get_optimization_defaults()["jit_mode"]
