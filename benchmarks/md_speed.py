@@ -38,6 +38,7 @@ from rich.progress import track
 from rich.table import Table
 
 from eqplugin import EqCalculator
+from eqplugin.bench.machine import processor_name
 from eqplugin.calculator.cache import cache_directory, cached_file, compile_key
 from eqplugin.nequip import SteerableModel
 
@@ -244,18 +245,13 @@ def provenance():
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    cpu = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "")
     packages = ("eqplugin", "nequip", "mace-torch", "e3nn", "torch", "ase", "vesin", "matscipy")
     return {
         "commit": commit,
         "versions": {package: version(package) for package in packages},
         "hardware": {
             "machine": platform.machine(),
-            "processor": cpu or platform.processor(),
+            "processor": processor_name(),
             "threads": torch.get_num_threads(),
             "vector instructions": torch.backends.cpu.get_cpu_capability(),
         },

@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from eqplugin.bench.machine import processor_name
 from eqplugin.files import write_json
 from eqplugin.nequip import KHopInvariantModel, SteerableModel
 
@@ -150,19 +151,11 @@ def main():
         "options": {**vars(options), "out": None, "edges": edges},
         "commit": commit,
         "versions": {p: version(p) for p in ("eqplugin", "nequip", "e3nn", "torch")},
-        "hardware": {"machine": platform.machine(), "processor": cpu_name()},
+        "hardware": {"machine": platform.machine(), "processor": processor_name()},
         "rows": rows,
     }
     write_json(options.out, record)
     print(f"written: {options.out}")
-
-
-def cpu_name():
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "")
 
 
 if __name__ == "__main__":

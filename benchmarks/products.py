@@ -30,7 +30,6 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from ase.io import read
-from model_cost import cpu_name
 from nequip.data import AtomicDataDict, from_ase
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
 from nequip.model import modify
@@ -40,6 +39,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from eqplugin.bench.machine import processor_name
 from eqplugin.bench.plots import COLOURS, MARKERS, STYLE
 from eqplugin.nequip import SteerableModel
 
@@ -296,7 +296,7 @@ def main():
         "options": settings,
         "commit": commit,
         "versions": {p: version(p) for p in ("eqplugin", "nequip", "e3nn", "torch")},
-        "hardware": {"machine": platform.machine(), "processor": cpu_name()},
+        "hardware": {"machine": platform.machine(), "processor": processor_name()},
         "cases": [],
     }
     if options.out.exists():

@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from eqplugin.bench.machine import processor_name
 from eqplugin.bench.models import open_model
 from eqplugin.bench.speed import time_force_calls
 from eqplugin.errors import EqPluginError
@@ -146,11 +147,7 @@ def _resident(peak: bool) -> float:
 
 def hardware() -> dict[str, str]:
     """Names of the machine's processor and GPU, for the record."""
-    found = {"machine": platform.machine(), "processor": platform.processor()}
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        lines = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
-        found["processor"] = lines[0].partition(":")[2].strip() if lines else found["processor"]
+    found = {"machine": platform.machine(), "processor": processor_name()}
     import torch
 
     found["threads"] = str(torch.get_num_threads())

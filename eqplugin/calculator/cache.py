@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock
 
 from eqplugin.errors import EqPluginError
+from eqplugin.nn.compiled_product_build import cache_dir
 
 __all__ = ["cache_directory", "cached_file", "compile_key"]
 
@@ -28,11 +29,7 @@ def cache_directory(chosen: Path | None = None) -> Path:
         chosen: None: ``$EQPLUGIN_CACHE_DIR``, or ``eqplugin`` in ``$XDG_CACHE_HOME`` or
             ``~/.cache``. Files may be deleted at any time.
     """
-    if chosen is not None:
-        return Path(chosen)
-    if os.environ.get("EQPLUGIN_CACHE_DIR"):
-        return Path(os.environ["EQPLUGIN_CACHE_DIR"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eqplugin"
+    return cache_dir() if chosen is None else Path(chosen)
 
 
 def compile_key(model: torch.nn.Module, device: torch.device, options: tuple[object, ...]) -> str:

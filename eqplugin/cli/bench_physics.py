@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from eqplugin.cli._common import user_errors
+from eqplugin.cli._common import read_structure, user_errors
 from eqplugin.errors import EqPluginError
 
 __all__ = ["physics"]
@@ -42,8 +42,6 @@ def physics(
 
         eqplugin bench physics ase.calculators.emt:EMT --structure copper.xyz --md-steps 0
     """
-    from ase.io import read
-
     from eqplugin.bench.models import labels_of, open_model
     from eqplugin.bench.physics.run import examine, table_of
     from eqplugin.bench.physics.symmetry import Precision
@@ -53,10 +51,7 @@ def physics(
         raise EqPluginError(f"--dtype {dtype} is not possible: use float32 or float64.")
     if md_steps < 0:
         raise EqPluginError(f"--md-steps {md_steps} is not possible: use 0 or more.")
-    try:
-        atoms = read(structure, index=0)
-    except Exception as error:  # ASE raises anything for files it does not understand
-        raise EqPluginError(f"{structure} cannot be read as a structure: {error}.") from error
+    atoms = read_structure(structure)
     atoms.calc = None
     results = {}
     console = Console(stderr=True)

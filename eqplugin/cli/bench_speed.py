@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from eqplugin.cli._common import integer_range, user_errors
+from eqplugin.cli._common import integer_range, read_structure, user_errors
 from eqplugin.errors import EqPluginError
 
 __all__ = ["speed"]
@@ -40,8 +40,6 @@ def speed(
 
         eqplugin bench speed demo/*/best.ckpt --structure examples/data/ethanol_xtb/test_300K.xyz
     """
-    from ase.io import read
-
     from eqplugin.bench.models import labels_of, open_model
     from eqplugin.bench.scaling import enlarged, measure, memory_of
     from eqplugin.bench.tables import rich_table
@@ -49,10 +47,7 @@ def speed(
     if calls < 3:
         raise EqPluginError(f"--calls {calls} says nothing about spread: use 3 or more.")
     factors = integer_range("--repeat", repeat)
-    try:
-        atoms = read(structure, index=0)
-    except Exception as error:  # ASE raises anything for files it does not understand
-        raise EqPluginError(f"{structure} cannot be read as a structure: {error}.") from error
+    atoms = read_structure(structure)
     structures = [enlarged(atoms, factor) for factor in factors]
     labels = labels_of(models)
     with Console(stderr=True).status("opening") as status:

@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from eqplugin.budget import FeatureBudget
-from eqplugin.cli._common import integer_range, user_errors
+from eqplugin.cli._common import integer_range, read_structure, user_errors
 from eqplugin.cli.budget import ParityOption, ProfileOption
-from eqplugin.errors import EqPluginError
 
 __all__ = ["app"]
 
@@ -72,29 +71,12 @@ def info(
             FeatureBudget(feature_dim, degree, parity.value, profile.value)
             for degree in integer_range("--l-max", l_max)
         ]
-        atoms = _read(structure, frame)
+        atoms = read_structure(structure, frame)
         rows = site_report(atoms, budgets, cutoff, tolerance)
         if as_json:
             typer.echo(json.dumps({"structure": str(structure), "sites": rows}, indent=2))
         else:
             _print(structure, rows, budgets)
-
-
-def _read(path: Path, frame: int) -> object:
-    from ase.io import read
-
-    if not path.is_file():
-        raise EqPluginError(f"The structure {path} is missing: check the path.")
-    try:
-        return read(path, index=frame)
-    except Exception as error:  # ASE's readers raise whatever their parsing meets
-        if isinstance(error, IndexError | StopIteration) and frame:
-            raise EqPluginError(f"{path} has no frame {frame}: give a lower --frame.") from None
-        reason = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise EqPluginError(
-            f"{path} cannot be read as a structure ({reason}): give a file in a format that ASE "
-            f"knows."
-        ) from None
 
 
 def _print(path: Path, rows: list[dict], budgets: list[FeatureBudget]) -> None:

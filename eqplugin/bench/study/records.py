@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from eqplugin.bench.machine import processor_name
 from eqplugin.errors import EqPluginError
 from eqplugin.files import write_text
 
@@ -35,7 +36,7 @@ def surroundings() -> dict[str, Any]:
     return {
         "versions": versions,
         "hardware": {
-            "processor": _processor(),
+            "processor": processor_name(),
             "cores": os.cpu_count(),
             "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -44,15 +45,6 @@ def surroundings() -> dict[str, Any]:
         "commit": _commit(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def _commit() -> str | None:
