@@ -60,11 +60,12 @@ class TrainingResult:
 
     Attributes:
         model: the trained model.
-        seconds: spent training, all attempts together.
+        seconds: spent training, all attempts together but those that were killed hard.
         reused: finished at an earlier time.
         epoch_seconds: of one epoch, validation included; None where it was too short to see.
         peak_bytes: largest resident memory of the training process; None where the system does
             not tell (no /proc).
+        cpu_seconds: of processor time, all attempts together; a busy machine changes it little.
     """
 
     model: Path
@@ -72,6 +73,7 @@ class TrainingResult:
     reused: bool
     epoch_seconds: float | None
     peak_bytes: int | None
+    cpu_seconds: float | None = None
 
 
 def run_training(
@@ -100,9 +102,9 @@ def run_training(
 
     _refuse_if_running(folder, state)
     folder.mkdir(parents=True, exist_ok=True)
-    seconds = float(state.get("seconds", 0.0))
-    unfinished = {"fingerprint": run.fingerprint, "seconds": seconds, "finished": False}
-    _write_state(folder, **unfinished)
+    unfinished = {"fingerprint": run.fingerprint, "finished": False}
+    before = {key: state.get(key, 0.0) for key in ("seconds", "cpu_seconds")}
+    _write_state(folder, **unfinished, **before)
     command = [*run.command, *run.stack.resume(folder)]
     watch = _Watch()
 
@@ -113,13 +115,19 @@ def run_training(
 
     def started(pid: int) -> None:
         watch.pid = pid
-        _write_state(folder, **unfinished, pid=pid)
+        _write_state(folder, **unfinished, **before, pid=pid)
 
     start = time.monotonic()
+
+    def spent() -> dict[str, float | None]:
+        seconds = before["seconds"] + time.monotonic() - start
+        return {"seconds": seconds, "cpu_seconds": _sum(before["cpu_seconds"], watch.cpu_seconds)}
+
     log = folder / "console.log"
     try:
         run_logged(command, log, started, poll, stop, run.threads)
     except EqPluginError as error:
+        _write_state(folder, **unfinished, **spent())
         interrupted = stop.is_set()
         raise EqPluginError(f"interrupted: {run.again}." if interrupted else str(error)) from error
     done, note = progress_of(run.stack, folder)
@@ -130,10 +138,10 @@ def run_training(
         )
     state = {
         "fingerprint": run.fingerprint,
-        "seconds": seconds + time.monotonic() - start,
         "finished": True,
         "epoch_seconds": watch.epoch_seconds() or state.get("epoch_seconds"),
         "peak_bytes": watch.peak_bytes or state.get("peak_bytes"),
+        **spent(),
     }
     _write_state(folder, **state)
     report(run.epochs, note)
@@ -141,9 +149,12 @@ def run_training(
 
 
 def _result(model: Path, state: dict, reused: bool) -> TrainingResult:
-    return TrainingResult(
-        model, state["seconds"], reused, state.get("epoch_seconds"), state.get("peak_bytes")
-    )
+    told = {key: state.get(key) for key in ("epoch_seconds", "peak_bytes", "cpu_seconds")}
+    return TrainingResult(model, state["seconds"], reused, **told)
+
+
+def _sum(before: float | None, now: float | None) -> float | None:
+    return None if before is None or now is None else before + now
 
 
 class _Watch:
@@ -152,6 +163,7 @@ class _Watch:
     def __init__(self) -> None:
         self.pid: int | None = None
         self.peak_bytes: int | None = None
+        self.cpu_seconds: float | None = None
         self._seen: list[tuple[int, float]] = []  # epochs done, when first seen
 
     def see(self, epochs: int) -> None:
@@ -159,8 +171,11 @@ class _Watch:
             self._seen.append((epochs, time.monotonic()))
         try:
             status = Path(f"/proc/{self.pid}/status").read_text()
+            # after the name, which may hold anything: field 3 on; 14 to 17 are processor times
+            times = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:15]
         except OSError:
             return
+        self.cpu_seconds = sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
         for line in status.splitlines():
             if line.startswith("VmHWM:"):  # the high-water mark, so the last look is the largest
                 self.peak_bytes = 1024 * int(line.split()[1])

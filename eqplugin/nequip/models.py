@@ -11,7 +11,8 @@ from typing import Any
 
 from e3nn import o3
 from nequip.data import AtomicDataDict
-from nequip.model import FullNequIPGNNModel
+from nequip.model import FullNequIPGNNModel, modify
+from nequip.model.modify_utils import get_all_modifiers
 from nequip.model.utils import model_builder
 from nequip.nn import AtomwiseOperation, ConvNetLayer, GraphModel, SequentialGraphNetwork
 
@@ -32,6 +33,7 @@ def SteerableModel(
     type_embed_num_features: int = 32,
     radial_mlp_depth: int = 1,
     radial_mlp_width: int = 128,
+    modifiers: Sequence[str] = (),
     **kwargs: Any,
 ) -> GraphModel:
     """Dimension-matched steerable NequIP model: the same feature dimension D at every l_max.
@@ -54,6 +56,9 @@ def SteerableModel(
             counts comparable over l_max.
         radial_mlp_depth: hidden layers of the radial network, cost per edge.
         radial_mlp_width: their width, cost per edge.
+        modifiers: names of NequIP model modifiers to train with, such as ``enable_CompiledTP`` and
+            ``enable_FoldedSelfConnection``: the same weights and numbers, less time. A loaded
+            model is a stock one again; they are named anew where it is used.
 
     Returns:
         GraphModel: energies in eV, forces in eV/A, stress in eV/A^3 for positions in A.
@@ -67,9 +72,10 @@ def SteerableModel(
         budget = FeatureBudget(feature_dim, l_max, parity, profile)
         _check_common(num_layers=num_layers, **kwargs)
     hidden = [budget.irreps] * (num_layers - 1) + [o3.Irreps([(budget.scalars, (0, 1))])]
-    return _full_model(
+    model = _full_model(
         hidden, l_max, type_embed_num_features, radial_mlp_depth, radial_mlp_width, kwargs
     )
+    return _modified(model, modifiers)
 
 
 @model_builder
@@ -86,6 +92,7 @@ def KHopInvariantModel(
     type_embed_num_features: int = 32,
     radial_mlp_depth: int = 1,
     radial_mlp_width: int = 128,
+    modifiers: Sequence[str] = (),
     **kwargs: Any,
 ) -> GraphModel:
     """k-hop invariant NequIP model: only scalars (0e) cross from one block to the next.
@@ -115,6 +122,7 @@ def KHopInvariantModel(
         type_embed_num_features: as in :func:`SteerableModel`.
         radial_mlp_depth: as in :func:`SteerableModel`.
         radial_mlp_width: as in :func:`SteerableModel`.
+        modifiers: as in :func:`SteerableModel`.
 
     Returns:
         GraphModel: energies in eV, forces in eV/A, stress in eV/A^3 for positions in A.
@@ -148,7 +156,22 @@ def KHopInvariantModel(
         for layer in resets:
             _contract_layer(model.func, layer, budget, width, contraction, radial_mlp_depth,
                             radial_mlp_width, kwargs)  # fmt: skip
-    return model
+    return _modified(model, modifiers)
+
+
+def _modified(model: GraphModel, modifiers: Sequence[str]) -> GraphModel:
+    """Apply modifiers by name, as NequIP's ``modify`` around the builder would."""
+    if not modifiers:
+        return model
+    available = get_all_modifiers(model)
+    for name in modifiers:
+        if name not in available:
+            with one_sentence_errors():
+                raise BudgetError(
+                    f"modifiers={name!r} is not a model modifier: use some of "
+                    f"{', '.join(sorted(available))}."
+                )
+    return modify(model, [{"modifier": name} for name in modifiers])
 
 
 def _full_model(

@@ -139,6 +139,8 @@ def test_what_no_dimension_matches_is_a_job_that_says_so(study):
         (["budget=huge"], "budget=huge is not one of"),
         (["l_max=1,2"], "add -m to sweep"),
         (["+arms.degrees.family=[mace]", "+arms.degrees.hops=[3]"], "more than mace.num_layers=2"),
+        (["nequip.modifiers=[enable_Magic]"], "modifiers='enable_Magic' is not a model modifier"),
+        (["mace.modifiers=[enable_FactorizedTP]"], "modifiers are NequIP's"),
         (["data.train=nowhere.xyz"], "nowhere.xyz"),
         (["data.train_frames=9"], "not a multiple of train.batch_size=2"),
         (["data.train_frames=12"], "leaves 10 for training"),

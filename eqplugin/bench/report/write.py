@@ -123,11 +123,17 @@ def _timing(results: Results) -> str:
     if results.speed is None:
         return "Times: each job by itself."
     speed = results.speed
+    processor, load = speed["hardware"]["processor"], speed["hardware"]["load"]
     return (
         f"Times: all models in turn (A B C A B C ...), {speed['atoms']} atoms a force call, "
-        f"{speed['batch_size']} frames a training step (forward, loss, backward), eager models, "
-        f"{speed['hardware']['processor']}, load {speed['hardware']['load']}."
+        f"{speed['batch_size']} frames a training step (forward, loss, backward), eager models"
+        f"{_modifiers(results)}, {processor}, load {load}."
     )
+
+
+def _modifiers(results: Results) -> str:
+    names = results.any["config"].get("nequip", {}).get("modifiers", [])
+    return f" (those of NequIP with {', '.join(names)})" if names else ""
 
 
 def _tests(results: Results) -> list[Block]:

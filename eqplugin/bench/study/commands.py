@@ -83,6 +83,7 @@ def nequip_overrides(
         f"feature_dim={variant.feature_dim}",
         f"l_max={variant.l_max}",
         f"num_layers={family.num_layers}",
+        f"modifiers=[{','.join(family.modifiers)}]",
         f"batch_size={train.batch_size}",
         f"lr={train.lr}",
         f"trainer.accelerator={'gpu' if train.device == 'cuda' else train.device}",

@@ -165,6 +165,8 @@ def _check_values(config: StudyConfig, arms: dict[str, dict[str, list[Any]]]) ->
                     raise EqPluginError(f"arm {arm}: {axis}={value}: give an integer >= 0.")
                 if axis == "hops" and value is not None and not _count(value, 1):
                     raise EqPluginError(f"arm {arm}: hops={value}: give an integer >= 1, or null.")
+    if config.mace.modifiers:
+        raise EqPluginError("mace.modifiers: modifiers are NequIP's; leave them out for MACE.")
     for name, value in (
         ("feature_dim", config.feature_dim),
         ("train.steps", config.train.steps),

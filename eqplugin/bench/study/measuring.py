@@ -23,10 +23,11 @@ from eqplugin.bench.labels import LabelledFrame, read_labelled
 from eqplugin.bench.speed import time_force_calls
 from eqplugin.bench.stacks import STACKS
 from eqplugin.bench.study.building import count_parameters, time_steps, training_step
+from eqplugin.bench.study.schema import StudyConfig
 from eqplugin.calculator import EqCalculator
 from eqplugin.files import write_json
 
-__all__ = ["loaded", "measure", "quantiles"]
+__all__ = ["loaded", "measure", "modifiers_of", "quantiles"]
 
 
 def measure(
@@ -38,6 +39,7 @@ def measure(
     r_max: float,
     repeats: int,
     device: str,
+    modifiers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure a trained model.
 
@@ -50,19 +52,20 @@ def measure(
         r_max: cutoff, A.
         repeats: timed calls and steps.
         device: ``cpu`` or ``cuda``.
+        modifiers: of a NequIP model, applied for all that is measured.
 
     Returns:
         ``errors`` by test, ``parameters``, ``force_ms`` and ``step_ms`` (10, 50, 90 %) and
         ``peak_bytes`` of inference.
     """
-    calculator = EqCalculator(str(model), device=device)
+    calculator = EqCalculator(str(model), device=device, modifiers=modifiers)
     errors = {}
     for label, file in tests.items():
         errors[label] = asdict(errors_of(evaluate(calculator, read_labelled(file))))
     frames = read_labelled(train)[:batch_size]
     times = time_force_calls({"model": calculator}, frames[0].atoms, repeats)["model"]
     peak = _peak_bytes(device)
-    trained = loaded(family, model, device)
+    trained = loaded(family, model, device, modifiers)
     steps = {"model": training_step(family, trained, atoms_of(frames), r_max)}
     return {
         "errors": errors,
@@ -73,15 +76,20 @@ def measure(
     }
 
 
-def loaded(family: str, model: Path, device: str) -> Any:
+def loaded(family: str, model: Path, device: str, modifiers: Sequence[str] = ()) -> Any:
     """The trained model as a torch module, fit to be trained."""
     if family == "nequip":
         from eqplugin.nequip import load_calculator
 
-        return load_calculator(model, device).model
+        return load_calculator(model, device, modifiers).model
     from eqplugin.mace import load_model
 
     return load_model(model, device)
+
+
+def modifiers_of(config: StudyConfig, family: str) -> tuple[str, ...]:
+    """What the models of a stack are trained, tested and timed with."""
+    return tuple(getattr(config, family).modifiers)
 
 
 def atoms_of(frames: Sequence[LabelledFrame]) -> list[Atoms]:
@@ -131,6 +139,7 @@ def main() -> None:
         config.train.r_max,
         config.speed_repeats,
         config.train.device,
+        modifiers_of(config, family),
     )
     write_json(folder / "measured.json", result)
 

@@ -75,7 +75,23 @@ def expand(study: Study) -> list[Wish]:
         _check_budget(
             study.config, Wish("", *group[:2], study.config.reference_l_max, *group[2:], 0)
         )
+    in_use = {wish.family for wish in wishes}
+    if "nequip" in in_use and study.config.nequip.modifiers:
+        in_own_process(_check_modifiers, tuple(study.config.nequip.modifiers))
     return list(wishes)
+
+
+def _check_modifiers(names: tuple[str, ...]) -> None:
+    """A small model tells whether there are such modifiers, before hours are spent."""
+    from nequip.utils.global_state import set_global_state
+
+    from eqplugin.nequip import SteerableModel
+
+    set_global_state()
+    SteerableModel(
+        seed=0, model_dtype="float32", type_names=["H"], r_max=1.0, avg_num_neighbors=1.0,
+        feature_dim=4, l_max=1, num_layers=1, modifiers=names,
+    )  # fmt: skip
 
 
 def _wish(arm: str, axes: dict[str, Any]) -> Wish:

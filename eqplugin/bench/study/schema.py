@@ -52,6 +52,7 @@ class Family:
 
     grade: str = "minimal"  # config of configs/<stack>: steerable_<grade>, khop_<grade>
     num_layers: int = 2  # convolutions or interactions
+    modifiers: list[str] = field(default_factory=list)  # of NequIP models: faster, same numbers
     options: dict[str, Any] = field(default_factory=dict)  # in the stack's own names
 
 

@@ -10,7 +10,7 @@ from eqplugin.bench.speed import time_force_calls
 from eqplugin.bench.stacks import STACKS
 from eqplugin.bench.study.building import time_steps, training_step
 from eqplugin.bench.study.job import Job
-from eqplugin.bench.study.measuring import atoms_of, loaded, quantiles, quietly
+from eqplugin.bench.study.measuring import atoms_of, loaded, modifiers_of, quantiles, quietly
 from eqplugin.bench.study.records import surroundings
 from eqplugin.bench.study.storage import Storage
 from eqplugin.bench.study.task import finished_record
@@ -45,8 +45,11 @@ def _measure(storage: Storage) -> dict[str, Any]:
     for name, job in jobs.items():
         family = job.variant.family
         model = STACKS[family].model(storage.folder(job) / job.name)
-        calculators[name] = EqCalculator(str(model), device=config.train.device)
-        trained = loaded(family, model, config.train.device)
+        modifiers = modifiers_of(config, family)
+        calculators[name] = EqCalculator(
+            str(model), device=config.train.device, modifiers=modifiers
+        )
+        trained = loaded(family, model, config.train.device, modifiers)
         steps[name] = training_step(family, trained, frames, config.train.r_max)
     calls = time_force_calls(calculators, frames[0], config.speed_repeats)
     rounds = time_steps(steps, config.speed_repeats)

@@ -99,6 +99,7 @@ def _train_and_measure(storage: Storage, job: Job) -> dict[str, Any]:
         "validation": [[epoch + 1, round(1e3 * curve[epoch], 4)] for epoch in sorted(curve)],
         "cost": {
             "train_s": round(training.seconds, 1),
+            "train_cpu_s": training.cpu_seconds,
             "epoch_s": training.epoch_seconds,
             "train_peak_bytes": training.peak_bytes,
             "step_ms": measured["step_ms"],
