@@ -90,7 +90,8 @@ def _check_modifiers(names: tuple[str, ...]) -> None:
     set_global_state()
     SteerableModel(
         seed=0, model_dtype="float32", type_names=["H"], r_max=1.0, avg_num_neighbors=1.0,
-        feature_dim=4, l_max=1, num_layers=1, modifiers=names,
+        feature_dim=4, l_max=1, num_layers=1, per_type_energy_scales=1.0,
+        per_type_energy_shifts=0.0, modifiers=names,
     )  # fmt: skip
 
 
