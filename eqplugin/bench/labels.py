@@ -14,7 +14,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from eqplugin.data import Labels, check_files, read_frames
 from eqplugin.errors import EqPluginError
 
-__all__ = ["LabelledFrame", "read_labelled"]
+__all__ = ["LabelledFrame", "frames_with_labels", "read_labelled"]
 
 # the keys of MACE's data, and the plain ones
 _REFERENCE = {f"REF_{label}": label for label in ("energy", "forces", "stress")}
@@ -79,6 +79,11 @@ def read_labelled(
             f"them with --key KEY=LABEL, such as --key dft_forces=forces."
         )
     return frames
+
+
+def frames_with_labels(path: Path) -> list[LabelledFrame]:
+    """Read frames that may have labels or not; nothing is checked."""
+    return _frames(path, _REFERENCE, set())
 
 
 def _frames(path: Path, mapping: Mapping[str, str], exclude: set[str]) -> list[LabelledFrame]:

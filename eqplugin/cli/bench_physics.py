@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from eqplugin.cli._common import read_structure, user_errors
 from eqplugin.errors import EqPluginError
+
+if TYPE_CHECKING:
+    from eqplugin.bench.physics.scans import ScanCurve
 
 __all__ = ["physics"]
 
@@ -24,7 +27,13 @@ def physics(
     md_steps: Annotated[
         int, typer.Option(help="steps of 0.5 fs of NVE at 300 K; 0: no dynamics, the costly part")
     ] = 2000,
-    out: Annotated[Path | None, typer.Option(help="folder for physics.json and pairs.png")] = None,
+    scan: Annotated[
+        list[Path] | None,
+        typer.Option(help="frames along a dihedral or a normal mode, with energies or without"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for physics.json, pairs.png, scans.png")
+    ] = None,
     device: Annotated[str, typer.Option(help="`cpu` or `cuda`")] = "cpu",
     dtype: Annotated[
         str, typer.Option(help="`float64` finds small faults, `float32` is as in dynamics")
@@ -34,16 +43,19 @@ def physics(
 
     A number above its limit is marked and makes the exit status 1. MODEL is a file of NequIP or
     MACE, or any ASE calculator as `module:factory`. Rotation and inversion are those of a molecule
-    or a cell as a whole; a potential that breaks them is not one.
+    or a cell as a whole; a potential that breaks them is not one. Scans are compared, not judged.
 
     **Examples**
 
         eqplugin bench physics demo/*/best.ckpt --structure examples/data/ethanol_xtb/test_300K.xyz
 
         eqplugin bench physics ase.calculators.emt:EMT --structure copper.xyz --md-steps 0
+
+        eqplugin bench physics my.model --structure a.xyz --scan dihedral.xyz --scan mode_7.xyz
     """
     from eqplugin.bench.models import labels_of, open_model
     from eqplugin.bench.physics.run import examine, table_of
+    from eqplugin.bench.physics.scans import read_scan
     from eqplugin.bench.physics.symmetry import Precision
     from eqplugin.bench.tables import rich_table
 
@@ -53,6 +65,9 @@ def physics(
         raise EqPluginError(f"--md-steps {md_steps} is not possible: use 0 or more.")
     atoms = read_structure(structure)
     atoms.calc = None
+    scans = [read_scan(path) for path in scan or ()]
+    if len({found.name for found in scans}) < len(scans):
+        raise EqPluginError("Two --scan files have one name: rename one, the name is its label.")
     results = {}
     console = Console(stderr=True)
     for label, model in zip(labels_of(models), models, strict=True):
@@ -61,27 +76,45 @@ def physics(
             results[label] = examine(
                 calculator, atoms, Precision.of(dtype), md_steps,
                 lambda what, label=label, status=status: status.update(f"{label}: {what}"),
+                scans,
             )  # fmt: skip
     heads, rows = table_of(results)
     out_console = Console()
     out_console.print(rich_table("", ("check", "unit", "limit"), heads, rows))
     if out is not None:
         _write(results, out)
-        out_console.print(f"written: {out}/physics.json, pairs.png")
+        out_console.print(f"written: {out}/physics.json, pairs.png" + ", scans.png" * bool(scans))
     if any(found.failures for found in results.values()):
         raise typer.Exit(1)
 
 
 def _write(results: dict, out: Path) -> None:
-    from eqplugin.bench.physics.plots import plot_pairs
+    from eqplugin.bench.physics.plots import plot_pairs, plot_scans
     from eqplugin.files import write_json
 
+    scans = {model: found.scans for model, found in results.items() if found.scans}
     content = {
         model: [_finite({**asdict(c), "passed": c.passed}) for c in found.checks]
         for model, found in results.items()
     }
-    write_json(out / "physics.json", {"schema": "eqplugin.bench.physics/1", "models": content})
-    plot_pairs({model: found.curves for model, found in results.items()}, out / "pairs.png")
+    curves = {model: [_curve(c) for c in followed] for model, followed in scans.items()}
+    record = {"schema": "eqplugin.bench.physics/1", "models": content, "scans": curves}
+    write_json(out / "physics.json", record)
+    pairs = {model: found.curves for model, found in results.items() if found.curves}
+    if pairs:
+        plot_pairs(pairs, out / "pairs.png")
+    if scans:
+        plot_scans(scans, out / "scans.png")
+
+
+def _curve(curve: ScanCurve) -> dict:
+    reference = curve.scan.reference
+    return {
+        "name": curve.scan.name,
+        "coordinate": curve.scan.coordinate.tolist(),
+        "energy": curve.energy.tolist(),
+        "reference": None if reference is None else reference.tolist(),
+    }
 
 
 def _finite(check: dict) -> dict:

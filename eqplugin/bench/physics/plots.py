@@ -1,4 +1,4 @@
-"""Dissociation curves of all pairs, model beside model."""
+"""Dissociation curves of all pairs, and scans, model beside model."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from eqplugin.bench.physics.pairs import PairCurve
+from eqplugin.bench.physics.scans import COORDINATE, ScanCurve
 from eqplugin.bench.plots import _save, plt
 from eqplugin.style import COLOURS, STYLE
 
-__all__ = ["plot_pairs"]
+__all__ = ["plot_pairs", "plot_scans"]
 
 
 def plot_pairs(curves: Mapping[str, Sequence[PairCurve]], path: Path) -> None:
@@ -46,6 +47,40 @@ def plot_pairs(curves: Mapping[str, Sequence[PairCurve]], path: Path) -> None:
             axis.set_ylabel("energy (eV)")
         for axis in axes[-1]:
             axis.set_xlabel("distance (Å)")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
+        _save(figure, path)
+
+
+def plot_scans(curves: Mapping[str, Sequence[ScanCurve]], path: Path) -> None:
+    """A panel per scan, a line per model, the reference as points.
+
+    Args:
+        curves: model -> curves.
+        path: PNG to write.
+    """
+    names = list(dict.fromkeys(c.scan.name for of_model in curves.values() for c in of_model))
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(names), figsize=(0.8 + 3.4 * len(names), 3.4), layout="constrained",
+            squeeze=False,
+        )  # fmt: skip
+        for axis, name in zip(axes[0], names, strict=True):
+            found = {
+                m: c for m, of_model in curves.items() for c in of_model if c.scan.name == name
+            }
+            curve = next(iter(found.values()))
+            scan = curve.scan
+            if scan.reference is not None:
+                axis.plot(scan.coordinate, 1e3 * curve.relative(scan.reference), "o", ms=4,
+                          color="0.3", mfc="white", label="reference")  # fmt: skip
+            for number, (model, curve) in enumerate(found.items()):
+                axis.plot(scan.coordinate, 1e3 * curve.relative(curve.energy), lw=1.4,
+                          color=COLOURS[number % len(COLOURS)], label=model)  # fmt: skip
+            told = all(COORDINATE in atoms.info for atoms in scan.frames)
+            axis.set(xlabel="scan coordinate" if told else "frame")
+            axis.set_title(name, fontsize=9)
+        axes[0, 0].set_ylabel("relative energy (meV)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
         _save(figure, path)

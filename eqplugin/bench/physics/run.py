@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from eqplugin.bench.physics.pairs import PairCurve, pair_checks, pair_curves
+from eqplugin.bench.physics.scans import Scan, ScanCurve, scan_checks, scan_curve
 from eqplugin.bench.physics.symmetry import Precision, symmetry_checks
 from eqplugin.bench.physics.verdict import Check
 from eqplugin.md.nve import run_nve
@@ -25,6 +26,7 @@ class Physics:
 
     checks: Sequence[Check]
     curves: Sequence[PairCurve]
+    scans: Sequence[ScanCurve] = ()
 
     @property
     def failures(self) -> list[Check]:
@@ -38,6 +40,7 @@ def examine(
     precision: Precision,
     md_steps: int = 0,
     say: Callable[[str], None] = lambda _: None,
+    scans: Sequence[Scan] = (),
 ) -> Physics:
     """Run the checks on one model.
 
@@ -47,16 +50,35 @@ def examine(
         precision: what to put down to rounding.
         md_steps: steps of 0.5 fs of NVE at 300 K; 0 leaves the dynamics out. They cost most.
         say: told what comes next.
+        scans: paths whose energies are compared.
     """
     say("symmetries")
     checks = symmetry_checks(calculator, atoms, precision)
     say("pairs")
-    curves = pair_curves(calculator, list(dict.fromkeys(sorted(atoms.get_chemical_symbols()))))
-    checks += pair_checks(calculator, curves, precision)
+    curves: list[PairCurve] = []
+    try:
+        curves = pair_curves(calculator, list(dict.fromkeys(sorted(atoms.get_chemical_symbols()))))
+        checks += pair_checks(calculator, curves, precision)
+    except Exception as error:
+        checks.append(_failed("pairs", error))
+    followed = []
+    for scan in scans:
+        say(f"scan {scan.name}")
+        try:
+            followed.append(scan_curve(calculator, scan))
+            checks += scan_checks(followed[-1])
+        except Exception as error:
+            checks.append(_failed(f"{scan.name}: highest", error))
     if md_steps:
         say("dynamics")
         checks += dynamics_checks(calculator, atoms, md_steps)
-    return Physics(checks, curves)
+    return Physics(checks, curves, followed)
+
+
+def _failed(name: str, error: Exception) -> Check:
+    """A calculator may raise anything far from its data: a violation, with its reason."""
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    return Check(name, np.nan, 0.0, "", reason[0])
 
 
 def dynamics_checks(calculator: Calculator, atoms: Atoms, steps: int) -> list[Check]:
@@ -66,9 +88,8 @@ def dynamics_checks(calculator: Calculator, atoms: Atoms, steps: int) -> list[Ch
             log = Path(folder) / "nve.csv"
             every = min(10, max(1, steps // 10))  # enough samples for a straight line
             run = run_nve(atoms, calculator, log, steps=steps, timestep=0.5, every=every)
-        except Exception as error:  # a calculator may fail far from its data
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            return [Check("dynamics survive", np.nan, 0.0, "", reason[0])]
+        except Exception as error:
+            return [_failed("dynamics survive", error)]
     time = steps * 0.5e-3
     return [
         Check("dynamics survive", 0.0, 0.0, "", f"NVE, {time:g} ps at 300 K"),

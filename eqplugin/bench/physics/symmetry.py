@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from eqplugin.bench.physics.verdict import Check, evaluated, judge
+from eqplugin.errors import EqPluginError
 
 __all__ = ["Precision", "symmetry_checks"]
 
@@ -47,10 +48,20 @@ def symmetry_checks(
         atoms: a structure without special symmetry, or the checks say little.
         precision: what to put down to rounding.
         seed: of the rotation, the permutation and the directions.
+
+    Raises:
+        EqPluginError: a structure that the calculator cannot evaluate.
     """
     rng = np.random.default_rng(seed)
     atoms = atoms.copy()
-    energy, forces = evaluated(atoms, calculator)
+    try:
+        energy, forces = evaluated(atoms, calculator)
+    except Exception as error:  # calculators of others may raise anything
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise EqPluginError(
+            f"{calculator.name}: the structure cannot be evaluated ({reason[0].rstrip('.')}): give "
+            f"one that the model is made for."
+        ) from error
     per_atom, unit = precision.energy * len(atoms), "eV/Å"
 
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
