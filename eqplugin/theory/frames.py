@@ -100,6 +100,9 @@ def _environments(
         labels = torch.as_tensor(numbers).detach().cpu().reshape(-1)
         if len(labels) != len(points):
             raise EqPluginError(f"{len(labels)} numbers for {len(points)} nodes: give one each.")
+    lost = (~points.isfinite().all(dim=-1)).nonzero().flatten()
+    if len(lost):
+        raise EqPluginError(f"Node {int(lost[0])} has a position that is not a number: correct it.")
     if about == "centroid":
         if atoms is not None and atoms.pbc.any():
             raise EqPluginError("A periodic structure has no centroid: use about='nodes'.")
