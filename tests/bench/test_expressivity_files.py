@@ -118,6 +118,9 @@ def test_a_nequip_checkpoint_and_package(tmp_path):
         ("a: [", "is not YAML"),
         ("defaults:\n  - missing\n", "cannot be read as a NequIP config"),
         ("training_module:\n  model:\n    a: 1\n", "no _target_"),
+        ("training_module:\n  model:\n    _target_: no.such.Model\n", "No module named 'no'"),
+        ("training_module:\n  model:\n    _target_: eqplugin.nequip.SteerableModel\n", "mandatory"),
+        ("", "holds no settings"),
         ("name: x\nmodel: SteerableMACE\nfeature_dim: 3\nmax_L: 2\n", "feature_dim=3"),
     ],
 )
@@ -133,6 +136,14 @@ def test_files_that_are_none(tmp_path, name):
     (tmp_path / name).write_text("nothing")
     with pytest.raises(EqPluginError, match=name):
         load_subject(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.ckpt", "a.model"])
+def test_other_pickles(tmp_path, name):
+    for content in ({"weights": 1}, torch.nn.Linear(1, 1)):
+        torch.save(content, tmp_path / name)
+        with pytest.raises(EqPluginError, match=name):
+            load_subject(str(tmp_path / name))
 
 
 def test_overrides_are_for_configs(tmp_path):

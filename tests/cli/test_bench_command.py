@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -46,10 +47,24 @@ def test_disagreement_is_a_failure(monkeypatch):
         (["-m", "steerable:L=1", "-s", "knots"], "--suite knots is not known"),
         (["-m", "steerable:L=1", "-m", "steerable:L=1"], "given twice"),
         (["-m", "steerable:L=1,layers=1", "--set", "a=1"], "--set changes configs"),
+        (["-m", "steerable:L=1,layers=1", "-s", "controls", "--draws", "0"], "draws=0"),
+        (["-m", "steerable:L=1,layers=1", "-o", "{file}"], "it is a file"),
+        (["-m", "{file}"], "ending that is not known"),
+        (["-m", "{folder}"], "neither a file nor one of the families"),
+        (["-m", "{checkpoint}"], "cannot be read as a NequIP model"),
     ],
 )
-def test_mistakes_are_one_sentence(arguments, words):
-    result = run(*arguments)
+def test_mistakes_are_one_sentence(tmp_path, arguments, words):
+    (tmp_path / "file.txt").write_text("nothing")
+    torch.save({"weights": 1}, tmp_path / "dictionary.ckpt")
+    names = {
+        "folder": tmp_path,
+        "file": tmp_path / "file.txt",
+        "checkpoint": tmp_path / "dictionary.ckpt",
+    }
+    result = run(*(argument.format(**names) for argument in arguments))
     assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert not result.stdout
     assert words in " ".join(result.stderr.split())
     assert "Traceback" not in result.stderr
