@@ -19,6 +19,7 @@ def test_table_json_and_picture(tmp_path):
     result = run("-m", models[0], "-m", models[1], "-s", "chains", "--draws", 2, "-o", tmp_path)
     assert result.exit_code == 0, result.output
     assert "2-chain, cis/trans" in result.stdout
+    assert "yes above 5e-11, no below 5e-12" in " ".join(result.stdout.split())
     content = json.loads((tmp_path / "expressivity.json").read_text())
     assert [model["model"] for model in content["models"]] == list(models)
     first, second = (model["results"] for model in content["models"])
@@ -28,6 +29,12 @@ def test_table_json_and_picture(tmp_path):
     assert content["versions"]["nequip"]
     with Image.open(tmp_path / "expressivity.png") as picture:
         assert min(picture.size) > 300
+
+
+def test_suites_with_other_thresholds_say_so():
+    result = run("-m", "steerable:L=2,layers=1", "-s", "stars", "-s", "controls", "--draws", 1)
+    words = " ".join(result.stdout.split())
+    assert "stars: yes above 1e-06, no below 1e-11; controls: yes above 5e-11, no below" in words
 
 
 def test_disagreement_is_a_failure(monkeypatch):

@@ -41,7 +41,8 @@ def results_table(subject: Subject, results: Sequence[Result]) -> Table:
         padding=(0, 1),
         caption_justify="left",
         caption="difference: largest over the draws of the weights, relative to the response to "
-        "noise, 0: to the last digit; '!': measurement and theory disagree",
+        "noise (stars: to the size of the features), 0: to the last digit; "
+        f"{_limits(results)}; '!': measurement and theory disagree",
     )
     table.add_column("pair", overflow="fold")
     table.add_column("differ-\nence", justify="right", no_wrap=True)
@@ -57,6 +58,18 @@ def results_table(subject: Subject, results: Sequence[Result]) -> Table:
         suite = result.suite
         table.add_row(*_row(result, subject.trained))
     return table
+
+
+def _limits(results: Sequence[Result]) -> str:
+    """The thresholds in words; with the suites they hold for, if these differ."""
+    suites: dict[tuple[float, float], dict[str, None]] = {}
+    for result in results:
+        suites.setdefault(result.thresholds, {})[result.suite] = None
+    return "; ".join(
+        f"{', '.join(names) + ': ' if len(suites) > 1 else ''}yes above {high:.0e}, "
+        f"no below {low:.0e}"
+        for (low, high), names in suites.items()
+    )
 
 
 def _row(result: Result, trained: bool) -> list[str]:
