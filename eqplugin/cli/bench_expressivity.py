@@ -122,6 +122,12 @@ def _run(subjects: dict, suite: list[str], draws: int, out: Path | None, quiet: 
         write_json(out / "expressivity.json", names)
         plot_heat_map(out / "expressivity.png", names, "What the models tell apart")
         console.print(f"Written: {out / 'expressivity.json'}, {out / 'expressivity.png'}")
+    answers = [result.agrees for _, results in found.values() for result in results]
     if wrong:
         console.print(f"{wrong} of the measurements disagree with theory.", style="bold red")
         raise typer.Exit(1)
+    silent = answers.count(None)
+    console.print(
+        f"{answers.count(True)} of {len(answers)} measurements agree with theory"
+        + (f"; {silent} have no rule, or lie between the thresholds." if silent else ".")
+    )

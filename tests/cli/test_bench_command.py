@@ -19,6 +19,7 @@ def test_table_json_and_picture(tmp_path):
     result = run("-m", models[0], "-m", models[1], "-s", "chains", "--draws", 2, "-o", tmp_path)
     assert result.exit_code == 0, result.output
     assert "2-chain, cis/trans" in result.stdout
+    assert "8 of 8 measurements agree with theory." in result.stdout
     assert "yes above 5e-11, no below 5e-12" in " ".join(result.stdout.split())
     content = json.loads((tmp_path / "expressivity.json").read_text())
     assert [model["model"] for model in content["models"]] == list(models)
@@ -35,6 +36,12 @@ def test_suites_with_other_thresholds_say_so():
     result = run("-m", "steerable:L=2,layers=1", "-s", "stars", "-s", "controls", "--draws", 1)
     words = " ".join(result.stdout.split())
     assert "stars: yes above 1e-06, no below 1e-11; controls: yes above 5e-11, no below" in words
+
+
+def test_what_theory_is_silent_about_is_counted():
+    result = run("-m", "nequip:L=1,layers=2", "-s", "many-body", "--draws", 1, "--quiet")
+    assert result.exit_code == 0
+    assert "2 of 5 measurements agree with theory; 3 have no rule" in result.stdout
 
 
 def test_disagreement_is_a_failure(monkeypatch):
