@@ -64,7 +64,7 @@ def expressivity(
         if len(set(model)) < len(model):
             raise EqPluginError("The same --model is given twice: give each once.")
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
+            _make_folder(out)
         # overrides go to configs; what is no config takes none
         subjects = {
             text: load_subject(text, overrides if text.endswith((".yaml", ".yml")) else ())
@@ -73,6 +73,15 @@ def expressivity(
         if overrides and not any(text.endswith((".yaml", ".yml")) for text in model):
             raise EqPluginError("--set changes configs, and no --model is one: leave it out.")
         _run(subjects, suite, draws, out, quiet)
+
+
+def _make_folder(out: Path) -> None:
+    """Before minutes of measuring, not after."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "it is a file" if out.is_file() else error.strerror or error
+        raise EqPluginError(f"--out {out} cannot be a folder: {reason}.") from None
 
 
 def _run(subjects: dict, suite: list[str], draws: int, out: Path | None, quiet: bool) -> None:
@@ -113,6 +122,12 @@ def _run(subjects: dict, suite: list[str], draws: int, out: Path | None, quiet: 
         write_json(out / "expressivity.json", names)
         plot_heat_map(out / "expressivity.png", names, "What the models tell apart")
         console.print(f"Written: {out / 'expressivity.json'}, {out / 'expressivity.png'}")
+    answers = [result.agrees for _, results in found.values() for result in results]
     if wrong:
         console.print(f"{wrong} of the measurements disagree with theory.", style="bold red")
         raise typer.Exit(1)
+    silent = answers.count(None)
+    console.print(
+        f"{answers.count(True)} of {len(answers)} measurements agree with theory"
+        + (f"; {silent} have no rule, or lie between the thresholds." if silent else ".")
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from eqplugin.budget import FeatureBudget
@@ -15,6 +16,9 @@ from eqplugin.cli._common import integer_range, read_structure, user_errors
 from eqplugin.cli.budget import ParityOption, ProfileOption
 
 __all__ = ["app"]
+
+_ENDLESS = 10_000  # characters: a width at which no table is cut
+_COUNTS_PER_TABLE = 8
 
 app = typer.Typer(
     help="What steerable features can carry in a structure, by its symmetry.",
@@ -69,10 +73,20 @@ def info(
 
         budgets = [
             FeatureBudget(feature_dim, degree, parity.value, profile.value)
-            for degree in integer_range("--l-max", l_max)
+            for degree in dict.fromkeys(integer_range("--l-max", l_max))
         ]
         atoms = read_structure(structure, frame)
-        rows = site_report(atoms, budgets, cutoff, tolerance)
+        with Progress(
+            TextColumn("sites"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        ) as progress:
+            task = progress.add_task("", total=len(atoms))
+            rows = site_report(
+                atoms, budgets, cutoff, tolerance, progress=lambda: progress.advance(task)
+            )
         if as_json:
             typer.echo(json.dumps({"structure": str(structure), "sites": rows}, indent=2))
         else:
@@ -80,44 +94,57 @@ def info(
 
 
 def _print(path: Path, rows: list[dict], budgets: list[FeatureBudget]) -> None:
-    degrees = max(budget.l_max for budget in budgets)
-    table = Table(
-        box=SIMPLE_HEAD,
-        padding=(0, 1),
-        caption_justify="left",
-        caption=f"dimensions of V_l^Stab for l = 0..{degrees}, natural parity; then how many of the"
-        f" {budgets[0].feature_dim} feature dimensions survive at each L; L needed: below it some "
-        f"turn of the neighbourhood goes unseen",
-    )
-    table.add_column("atoms", overflow="fold")
-    table.add_column("site\ngroup", no_wrap=True)
-    table.add_column("neigh-\nbours", justify="right")
-    table.add_column(f"l = 0..{degrees}", no_wrap=True)
-    for budget in budgets:
-        table.add_column(f"L={budget.l_max}", justify="right", no_wrap=True)
-    table.add_column("L\nneeded", justify="right", no_wrap=True)
-    for row in rows:
-        needed = row["l_max_needed"]
-        kept = [
-            f"[red]{count}[/]" if needed is None or level < needed else str(count)
-            for level, count in zip(
-                (budget.l_max for budget in budgets),
-                row["surviving_dimensions"].values(),
-                strict=True,
-            )
-        ]
-        table.add_row(
-            f"{row['symbol']} {_indices(row['indices'])}",
-            row["group"],
-            str(row["num_neighbors"]),
-            " ".join(map(str, row["natural"][: degrees + 1])),
-            *kept,
-            "> 8" if needed is None else str(needed),
-        )
     console = Console()
     console.print(f"\n{path}", style="bold")
-    console.print(table)
+    table = _table(rows, budgets, sites=True, counts=True)
+    if Console(width=_ENDLESS).measure(table).maximum <= console.width:
+        console.print(table)
+    else:  # nothing may be cut off: one table below the other
+        console.print(_table(rows, budgets, sites=True, counts=False))
+        for start in range(0, len(budgets), _COUNTS_PER_TABLE):
+            some = budgets[start : start + _COUNTS_PER_TABLE]
+            console.print(_table(rows, some, sites=False, counts=True))
     console.print(_advice(rows))
+
+
+def _table(rows: list[dict], budgets: list[FeatureBudget], *, sites: bool, counts: bool) -> Table:
+    """Sites with the dimensions of V_l^Stab, the surviving counts per L, or both."""
+    degrees = max(budget.l_max for budget in budgets)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), caption_justify="left")
+    captions = []
+    table.add_column("atoms", overflow="fold")
+    if sites:
+        table.add_column("site\ngroup", no_wrap=True)
+        table.add_column("neigh-\nbours", justify="right")
+        table.add_column(f"l = 0..{degrees}")
+        captions.append(f"dimensions of V_l^Stab for l = 0..{degrees}, natural parity")
+    if counts:
+        for budget in budgets:
+            table.add_column(f"L={budget.l_max}", justify="right", no_wrap=True)
+        captions.append(
+            f"how many of the {budgets[0].feature_dim} feature dimensions survive at each L"
+        )
+    if sites:
+        table.add_column("L\nneeded", justify="right", no_wrap=True)
+        captions.append("L needed: below it some turn of the neighbourhood goes unseen")
+    table.caption = "; ".join(captions)
+    for row in rows:
+        needed = row["l_max_needed"]
+        cells = [f"{row['symbol']} {_indices(row['indices'])}"]
+        if sites:
+            natural = " ".join(map(str, row["natural"][: degrees + 1]))
+            cells += [row["group"], str(row["num_neighbors"]), natural]
+        if counts:
+            cells += [_count(row, budget.l_max) for budget in budgets]
+        if sites:
+            cells.append("> 8" if needed is None else str(needed))
+        table.add_row(*cells)
+    return table
+
+
+def _count(row: dict, level: int) -> str:
+    count, needed = row["surviving_dimensions"][str(level)], row["l_max_needed"]
+    return f"[red]{count}[/]" if needed is None or level < needed else str(count)
 
 
 def _indices(indices: list[int]) -> str:

@@ -101,9 +101,12 @@ def find_frames(
 
     Raises:
         DegenerateFrameError: for the first node without a frame.
+        EqPluginError: for positions or options that are not possible.
     """
     if group not in ("SO(3)", "O(3)"):
         raise EqPluginError(f"group={group!r} is not known: use 'SO(3)' or 'O(3)'.")
+    if not threshold >= 0:
+        raise EqPluginError(f"threshold={threshold} is not possible: give a number >= 0.")
     vectors, singular_values, reach, environments = reference_vectors(
         positions, numbers, about, r_max
     )

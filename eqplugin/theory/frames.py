@@ -51,6 +51,8 @@ def reference_vectors(
     """
     if about not in ("nodes", "centroid"):
         raise EqPluginError(f"about={about!r} is not known: use 'nodes' or 'centroid'.")
+    if r_max is not None and not 0 < r_max < np.inf:
+        raise EqPluginError(f"r_max={r_max} is not possible: give a radius in A > 0.")
     frame, vectors, labels, count = _environments(positions, numbers, about, r_max)
     lengths = vectors.norm(dim=-1)
     reach = torch.zeros(count, dtype=torch.float64).scatter_reduce(0, frame, lengths, "amax")
@@ -100,6 +102,9 @@ def _environments(
         labels = torch.as_tensor(numbers).detach().cpu().reshape(-1)
         if len(labels) != len(points):
             raise EqPluginError(f"{len(labels)} numbers for {len(points)} nodes: give one each.")
+    lost = (~points.isfinite().all(dim=-1)).nonzero().flatten()
+    if len(lost):
+        raise EqPluginError(f"Node {int(lost[0])} has a position that is not a number: correct it.")
     if about == "centroid":
         if atoms is not None and atoms.pbc.any():
             raise EqPluginError("A periodic structure has no centroid: use about='nodes'.")

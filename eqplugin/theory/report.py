@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ase import Atoms
@@ -22,6 +22,7 @@ def site_report(
     cutoff: float | None = None,
     tolerance: float = TOLERANCE,
     l_max: int = 6,
+    progress: Callable[[], None] | None = None,
 ) -> list[dict[str, Any]]:
     """One record per distinct site.
 
@@ -31,6 +32,7 @@ def site_report(
         cutoff: see :func:`eqplugin.theory.sites.find_sites`.
         tolerance: A.
         l_max: highest degree of the dimension lists, raised to the highest of the budgets.
+        progress: called after each atom.
 
     Returns:
         records with ``symbol``, ``indices``, ``group``, ``num_neighbors``, the dimensions of
@@ -41,7 +43,7 @@ def site_report(
     parity = budgets[0].parity if budgets else "natural"
     needed: dict[str, int | None] = {}
     records = []
-    for site in find_sites(atoms, cutoff, tolerance):
+    for site in find_sites(atoms, cutoff, tolerance, progress):
         group: PointGroup = site.group
         if group.name not in needed:  # a property of the group, whatever its axes
             needed[group.name] = recommended_l_max(group, parity)

@@ -73,16 +73,16 @@ def rotate(
         operations: (num_nodes, 3, 3), or (3, 3) for all nodes.
 
     Returns:
-        (num_nodes, D), in the dtype of the features.
+        (num_nodes, D), in the dtype and on the device of the features.
     """
-    operations = torch.as_tensor(operations, dtype=torch.float64)
+    operations = torch.as_tensor(operations, dtype=torch.float64).cpu()
     if operations.dim() == 2:
         operations = operations[None]
     parts = [features.new_zeros(len(features), 0)]
     for columns, mul, ir in blocks(irreps):
         if mul == 0:
             continue
-        matrices = represent(ir, operations).to(features.dtype)
+        matrices = represent(ir, operations).to(features)
         part = features[:, columns].reshape(-1, mul, ir.dim)
         matrices = matrices.expand(len(part), -1, -1)
         parts.append(torch.einsum("nij,nuj->nui", matrices, part).flatten(1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from eqplugin.errors import EqPluginError
 from eqplugin.theory.point_group import TOLERANCE, PointGroup, find_point_group
 
-__all__ = ["PERIODIC_CUTOFF", "Site", "environment", "find_sites"]
+__all__ = ["PERIODIC_CUTOFF", "Site", "environments", "find_sites"]
 
 Array = NDArray[np.float64]
 
@@ -36,53 +38,82 @@ class Site:
     num_neighbors: int
 
 
-def environment(
-    atoms: Atoms, index: int, cutoff: float | None = None, tolerance: float = TOLERANCE
-) -> tuple[Array, NDArray[np.int64]]:
-    """Vectors to the neighbours of an atom, (num_neighbors, 3) in A, and their atomic numbers.
+def environments(
+    atoms: Atoms, cutoff: float | None = None, tolerance: float = TOLERANCE
+) -> list[tuple[Array, NDArray[np.int64]]]:
+    """For each atom the vectors to its neighbours, (num_neighbors, 3) in A, and atomic numbers.
 
     Args:
         atoms: molecule or crystal.
-        index: the atom.
         cutoff: radius in A; None: all atoms of a molecule, :data:`PERIODIC_CUTOFF` in a crystal.
         tolerance: shells closer to the cutoff than this are left out, so that none is cut in two.
 
     Raises:
-        EqPluginError: for a cutoff that is not positive, or an infinite one in a crystal.
+        EqPluginError: for positions that are not finite, a tolerance that is not positive, or a
+            cutoff that is not finite and above it.
     """
-    if cutoff is not None and not 0 < cutoff < np.inf:
-        raise EqPluginError(f"cutoff={cutoff} is not possible: give a radius in A > 0.")
-    if atoms.pbc.any():
-        radius = PERIODIC_CUTOFF if cutoff is None else cutoff
-        centre, other, vectors = neighbour_list("ijD", atoms, radius - tolerance)
-        mine = centre == index
-        return vectors[mine], atoms.numbers[other[mine]]
+    if not 0 < tolerance < np.inf:
+        raise EqPluginError(f"tolerance={tolerance} is not possible: give a length in A > 0.")
+    radius = cutoff
+    if cutoff is None and atoms.pbc.any():
+        radius = PERIODIC_CUTOFF
+    if radius is not None and not tolerance < radius < np.inf:
+        raise EqPluginError(
+            f"cutoff={radius} is not possible: give a radius in A above the tolerance, {tolerance}."
+        )
+    lost = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(lost):
+        raise EqPluginError(
+            f"Atom {lost[0]} ({atoms.symbols[lost[0]]}) has a position that is not a number: "
+            f"correct the structure."
+        )
+    if not atoms.pbc.any():
+        return [_in_a_molecule(atoms, index, radius, tolerance) for index in range(len(atoms))]
+    # matscipy's lists are sorted by the first atom
+    centre, other, vectors = neighbour_list("ijD", atoms, radius - tolerance)
+    bounds = np.searchsorted(centre, np.arange(len(atoms) + 1))
+    return [
+        (vectors[start:end], atoms.numbers[other[start:end]])
+        for start, end in itertools.pairwise(bounds)
+    ]
+
+
+def _in_a_molecule(
+    atoms: Atoms, index: int, radius: float | None, tolerance: float
+) -> tuple[Array, NDArray[np.int64]]:
     vectors = atoms.positions - atoms.positions[index]
     near = np.arange(len(atoms)) != index
-    if cutoff is not None:
-        near &= np.linalg.norm(vectors, axis=1) < cutoff - tolerance
+    if radius is not None:
+        near &= np.linalg.norm(vectors, axis=1) < radius - tolerance
     return vectors[near], atoms.numbers[near]
 
 
 def find_sites(
-    atoms: Atoms, cutoff: float | None = None, tolerance: float = TOLERANCE
+    atoms: Atoms,
+    cutoff: float | None = None,
+    tolerance: float = TOLERANCE,
+    progress: Callable[[], None] | None = None,
 ) -> list[Site]:
     """Group the atoms of a structure into distinct sites.
 
     Args:
         atoms: molecule or crystal; only ``positions``, ``numbers``, ``cell`` and ``pbc`` are used.
-        cutoff: what a site can see, see :func:`environment`; give a model's cutoff to ask about
+        cutoff: what a site can see, see :func:`environments`; give a model's cutoff to ask about
             its first layer, leave it out to ask about the whole molecule.
         tolerance: A, see :func:`eqplugin.theory.point_group.find_point_group`.
+        progress: called after each atom; some ms of a core each.
 
     Raises:
-        EqPluginError: for a structure without atoms or two atoms in one place.
+        EqPluginError: for a structure without atoms, two atoms in one place, and what
+            :func:`environments` refuses.
     """
     if not len(atoms):
         raise EqPluginError("The structure holds no atoms: give one with at least one atom.")
     found: list[tuple[Array, Array, Site]] = []
-    for index, symbol in enumerate(atoms.symbols):
-        vectors, numbers = environment(atoms, index, cutoff, tolerance)
+    surroundings = environments(atoms, cutoff, tolerance)
+    for index, (symbol, (vectors, numbers)) in enumerate(
+        zip(atoms.symbols, surroundings, strict=True)
+    ):
         radii = np.linalg.norm(vectors, axis=1)
         if len(radii) and radii.min() < tolerance:
             raise EqPluginError(
@@ -104,4 +135,6 @@ def find_sites(
                 break
         else:
             found.append((radii, numbers, Site(symbol, (index,), group, len(radii))))
+        if progress is not None:
+            progress()
     return [site for _, _, site in found]

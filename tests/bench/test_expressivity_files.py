@@ -11,6 +11,7 @@ from eqplugin.bench.expressivity.loading import load_subject
 from eqplugin.bench.expressivity.mace_subject import in_float64
 from eqplugin.bench.expressivity.run import run_suites
 from eqplugin.errors import EqPluginError
+from eqplugin.theory.capture import capture_features
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
@@ -78,6 +79,10 @@ def test_a_nequip_checkpoint_and_package(tmp_path):
     import subprocess
     import sys
 
+    from nequip.data import compute_neighborlist_, from_ase
+    from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
+    from nequip.model.saved_models.load_utils import load_saved_model
+
     from eqplugin.nequip import load_calculator
 
     bin_folder = Path(sys.executable).parent
@@ -109,6 +114,19 @@ def test_a_nequip_checkpoint_and_package(tmp_path):
         )
         results = run_suites(subject, ["chains", "controls"], draws=2)
         assert all(result.agrees for result in results)
+        # hidden features of the file as it is; the classes of a package are its own copies
+        data = ChemicalSpeciesToAtomTypeMapper(list(subject.symbols))(from_ase(atoms))
+        model = load_saved_model(path)
+        with capture_features(model) as layers:
+            model(compute_neighborlist_(data, subject.r_max))
+        expected = subject.layers(atoms)
+        assert [layer.name.rpartition(".")[2] for layer in layers] == [
+            layer.name.rpartition(".")[2] for layer in expected
+        ]
+        for layer, rebuilt in zip(layers, expected, strict=True):
+            assert layer.irreps == rebuilt.irreps
+            change = (layer.values.double() - rebuilt.values).norm()
+            assert change < 1e-4 * rebuilt.values.norm()
 
 
 @pytest.mark.parametrize(
@@ -118,6 +136,9 @@ def test_a_nequip_checkpoint_and_package(tmp_path):
         ("a: [", "is not YAML"),
         ("defaults:\n  - missing\n", "cannot be read as a NequIP config"),
         ("training_module:\n  model:\n    a: 1\n", "no _target_"),
+        ("training_module:\n  model:\n    _target_: no.such.Model\n", "No module named 'no'"),
+        ("training_module:\n  model:\n    _target_: eqplugin.nequip.SteerableModel\n", "mandatory"),
+        ("", "holds no settings"),
         ("name: x\nmodel: SteerableMACE\nfeature_dim: 3\nmax_L: 2\n", "feature_dim=3"),
     ],
 )
@@ -133,6 +154,14 @@ def test_files_that_are_none(tmp_path, name):
     (tmp_path / name).write_text("nothing")
     with pytest.raises(EqPluginError, match=name):
         load_subject(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.ckpt", "a.model"])
+def test_other_pickles(tmp_path, name):
+    for content in ({"weights": 1}, torch.nn.Linear(1, 1)):
+        torch.save(content, tmp_path / name)
+        with pytest.raises(EqPluginError, match=name):
+            load_subject(str(tmp_path / name))
 
 
 def test_overrides_are_for_configs(tmp_path):

@@ -1,8 +1,10 @@
 """`eqplugin theory info`."""
 
 import json
+from pathlib import Path
 
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from typer.testing import CliRunner
 
@@ -27,6 +29,19 @@ def test_butyne_needs_degree_3(butyne):
     assert "C3v" in result.stdout
     assert "1 1 1 2 2" in result.stdout
     assert "L = 3 keeps every direction" in result.stdout
+
+
+@pytest.mark.parametrize("levels", ["0..9", "1..4", "0..12", "2,2"])
+def test_no_number_is_cut_off_however_many_levels(butyne, levels):
+    sites = json.loads(run(butyne, "--l-max", levels, "--json").stdout)["sites"]
+    result = run(butyne, "--l-max", levels)
+    assert result.exit_code == 0, result.exception
+    assert "…" not in result.stdout
+    words = result.stdout.split()
+    for site in sites:
+        for level, count in site["surviving_dimensions"].items():
+            assert words.count(f"L={level}") == 1
+            assert str(count) in words
 
 
 def test_json_holds_all_three_stabilisers(butyne):
@@ -72,6 +87,13 @@ def test_a_generic_molecule_needs_no_more_than_vectors(tmp_path):
     assert "512" in result.stdout
 
 
+def test_an_atom_alone_keeps_its_scalars(tmp_path):
+    Atoms("O").write(tmp_path / "atom.xyz")
+    (site,) = json.loads(run(tmp_path / "atom.xyz", "-D", 100, "-L", 1, "--json").stdout)["sites"]
+    assert (site["group"], site["num_neighbors"], site["l_max_needed"]) == ("K_h", 0, 0)
+    assert site["surviving_dimensions"] == {"1": 25}
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
@@ -81,13 +103,34 @@ def test_a_generic_molecule_needs_no_more_than_vectors(tmp_path):
         (["{here}", "--cutoff", "-1"], "cutoff=-1.0"),
         (["{here}", "--tolerance", "0"], "tolerance=0.0"),
         (["{here}", "--feature-dim", "3"], "feature_dim=3"),
+        (["{here}", "--tolerance", "-0.1"], "tolerance=-0.1"),
+        (["{here}", "--tolerance", "nan"], "tolerance=nan"),
+        (["{here}", "--l-max", "-1"], "l_max=-1"),
+        (["{here}", "--l-max", "4..1"], "--l-max=4..1 is not a range"),
+        (["{crystal}", "--cutoff", "0.005"], "cutoff=0.005"),
+        (["{crystal}", "--cutoff", "inf"], "cutoff=inf"),
         (["{broken}"], "cannot be read as a structure"),
+        (["{blank}"], "cannot be read as a structure"),
+        (["{bare}"], "holds no atoms"),
+        (["{lost}"], "Atom 1 (H) has a position that is not a number"),
+        (["{double}"], "another atom in the same place"),
+        (["{folder}"], "is missing"),
     ],
 )
 def test_mistakes_are_one_sentence(butyne, tmp_path, arguments, words):
-    broken = tmp_path / "broken.cif"
-    broken.write_text("nothing")
-    result = run(*(a.format(here=butyne, broken=broken) for a in arguments))
+    texts = {
+        "broken.cif": "nothing",
+        "blank.xyz": "",
+        "bare.xyz": "0\n\n",
+        "lost.xyz": "2\n\nH 0 0 0\nH nan 0 1\n",
+        "double.xyz": "2\n\nH 0 0 0\nH 0 0 0\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    bulk("Si").write(tmp_path / "crystal.cif")
+    files = {Path(name).stem: tmp_path / name for name in [*texts, "crystal.cif"]}
+    result = run(*(a.format(here=butyne, folder=tmp_path, **files) for a in arguments))
     assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
     assert words in result.stderr
     assert "Traceback" not in result.stderr

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from ase.build import molecule
+from ase.build import bulk, molecule
 from environments_under_test import BUDGET_TABLE, ICOSAHEDRAL, MULTIPLICITIES, SITES, TABLE
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +14,7 @@ from eqplugin.errors import EqPluginError
 from eqplugin.theory.orientation import recommended_l_max
 from eqplugin.theory.point_group import PointGroup, find_point_group
 from eqplugin.theory.representation import represent
+from eqplugin.theory.sites import find_sites
 from eqplugin.theory.stabilizer import (
     KINDS,
     irrep_dimension,
@@ -104,6 +105,18 @@ def test_values_in_the_stabiliser_space_are_left_alone(site, degree, parity, see
         assert (matrix @ value - value).abs().max() < 1e-6
 
 
+@pytest.mark.parametrize(
+    "rank, in_so3, in_o3", [(1, False, False), (2, True, False), (3, True, True)]
+)
+def test_labelled_positions_are_fixed_by_their_rank(rank, in_so3, in_o3):
+    # SO(3): rank 2 is enough, O(3): it takes 3. True of labelled points only, see the octahedron.
+    vectors = np.random.default_rng(rank).normal(size=(5, 3)) * ([1.0] * rank + [0.0] * (3 - rank))
+    assert np.linalg.matrix_rank(vectors) == rank
+    group = find_point_group(vectors @ turned(5).T, range(5))
+    assert (group.is_finite and len(group.proper) == 1) is in_so3
+    assert (group.order == 1) is in_o3
+
+
 def test_species_break_a_symmetry():
     vectors = SITES["tetrahedral"][0]
     assert find_point_group(vectors, "HHHH").name == "Td"
@@ -119,6 +132,18 @@ def test_a_structure_just_at_the_tolerance_gets_a_whole_group():
     ball = ball - ball.mean(axis=0)
     ball += np.random.default_rng(0).uniform(-0.002, 0.002, ball.shape)
     assert find_point_group(ball, ["C"] * 60).name == "Ih"
+
+
+def test_sites_of_a_supercell_are_those_of_the_cell():
+    cell = bulk("NaCl", "rocksalt", a=5.64)
+    sites = find_sites(cell.repeat(2), cutoff=5.0)
+    assert [site.symbol for site in sites] == ["Na", "Cl"]
+    assert sorted(sum((site.indices for site in sites), ())) == list(range(16))
+    for site, alone in zip(sites, find_sites(cell, cutoff=5.0), strict=True):
+        assert (site.group.name, site.num_neighbors) == ("Oh", alone.num_neighbors)
+    moved = cell.repeat(2)
+    moved.positions[3] += [0.2, 0.1, 0.05]
+    assert {site.group.name for site in find_sites(moved, 5.0) if 3 in site.indices} == {"C1"}
 
 
 def ring(n: int, height: float = 0.0, turn: float = 0.0, radius: float = 1.5) -> np.ndarray:

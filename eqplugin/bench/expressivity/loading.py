@@ -64,6 +64,8 @@ def _from_config(path: Path, overrides: list[str]) -> Subject:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise EqPluginError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+    except OSError as error:
+        raise EqPluginError(f"{path} cannot be read: {error.strerror or error}.") from error
     if not isinstance(content, dict):
         raise EqPluginError(f"{path} holds no settings: {_WAYS}.")
     if "training_module" in content or "defaults" in content:

@@ -92,12 +92,13 @@ def _architecture(model: torch.nn.Module) -> Architecture:
             # orders that differ within a block follow no rule: the lowest is sure to be there
             blocks.append(Block(hops, min(orders)))
             hops, orders = 0, set()
+    local = Irreps(str(model.interactions[0].edge_attrs_irreps)).lmax
     natural = [ir.l for _, ir in first if ir.p == (-1) ** ir.l or getattr(model, "use_so3", False)]
     return Architecture(
         "MACE",
         tuple(blocks),
         max(degrees),
-        max(natural, default=0),
-        Irreps(str(model.interactions[0].edge_attrs_irreps)).lmax,
+        min(max(natural, default=0), local),  # a star shows nothing of a higher degree to products
+        local,
         handed=bool(getattr(model, "use_so3", False)),
     )

@@ -12,6 +12,8 @@ import ast
 import re
 from typing import Any
 
+from ase.data import chemical_symbols
+
 from eqplugin.bench.expressivity.subject import Subject
 from eqplugin.errors import EqPluginError
 from eqplugin.theory.structures import CUTOFF
@@ -65,14 +67,25 @@ def _renamed(options: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     return {names.get(key, key): value for key, value in options.items()}
 
 
+def _require_integers(name: str, options: dict[str, Any], keys: dict[str, tuple[str, int]]) -> None:
+    """Refuse what the stacks would answer with an error of their own from deep inside."""
+    for key, (argument, least) in keys.items():
+        value = options.get(argument, least)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise EqPluginError(
+                f"--model {name}: {key}={value} is not possible: give an integer >= {least}."
+            )
+
+
 def _nequip(family: str, options: dict[str, Any], name: str) -> Subject:
     from eqplugin.bench.expressivity.nequip_subject import build_nequip
 
     names = {"L": "l_max", "D": "feature_dim", "layers": "num_layers", "blocks": "num_blocks"}
     options = {"l_max": 1} | _renamed(options, names)
+    _require_integers(name, options, {"L": ("l_max", 0), "layers": ("num_layers", 1)})
     if family == "nequip":
         options = {"parity": False, "num_features": _CHANNELS} | options
-    elif isinstance(options["l_max"], int):
+    else:
         channels = _CHANNELS * (2 if options.get("parity") in ("both", True) else 1)
         options.setdefault("feature_dim", channels * (options["l_max"] + 1) ** 2)
     if family == "khop":
@@ -105,26 +118,28 @@ def _mace(family: str, options: dict[str, Any], name: str) -> Subject:
         "irreps": "hidden_irreps",
     }
     options = _renamed(options, names)
+    least = {"L": 0, "layers": 1, "nu": 1, "ell": 1}
+    _require_integers(name, options, {key: (names[key], value) for key, value in least.items()})
     degree = options.pop("max_L", 1)
     if "hidden_irreps" not in options:
         if "feature_dim" in options:
             options["max_L"] = degree
-        elif isinstance(degree, int):
+        else:
             irreps = [f"{_CHANNELS}x{l}{'eo'[l % 2]}" for l in range(degree + 1)]  # noqa: E741
             options["hidden_irreps"] = "+".join(irreps)
+    numbers = _atomic_numbers(options.setdefault("atomic_numbers", [1, 6, 8]), name)
     arguments = {
         "r_max": CUTOFF,
         "num_bessel": 6,
         "num_polynomial_cutoff": 5,
-        "max_ell": max(degree if isinstance(degree, int) else 1, 1),
+        "max_ell": max(degree, 1),
         "interaction_cls": "RealAgnosticResidualInteractionBlock",
         "interaction_cls_first": "RealAgnosticInteractionBlock",
         "num_interactions": 2,
-        "num_elements": 3,
+        "num_elements": len(numbers),
         "MLP_irreps": Irreps("8x0e"),
-        "atomic_energies": np.zeros((1, 3)),
+        "atomic_energies": np.zeros((1, len(numbers))),
         "avg_num_neighbors": 2.0,
-        "atomic_numbers": [1, 6, 8],
         "correlation": 2,
         "gate": torch.nn.functional.silu,
         "atomic_inter_scale": 1.0,
@@ -133,17 +148,23 @@ def _mace(family: str, options: dict[str, Any], name: str) -> Subject:
         "heads": ["Default"],
     } | options
     for key in ("interaction_cls", "interaction_cls_first"):
-        arguments[key] = modules.interaction_classes[arguments[key]]
+        known = modules.interaction_classes
+        if arguments[key] not in known:
+            raise EqPluginError(
+                f"--model {name}: {key}={arguments[key]} is not known: use one of "
+                f"{', '.join(known)}."
+            )
+        arguments[key] = known[arguments[key]]
     if family == "mace-khop":
         arguments.setdefault("hops", 1)
-    elif family == "mace" and "hidden_irreps" in arguments:
-        arguments["hidden_irreps"] = Irreps(arguments["hidden_irreps"])
     classes = {
         "mace": modules.ScaleShiftMACE,
         "mace-steerable": SteerableMACE,
         "mace-khop": KHopInvariantMACE,
     }
     try:
+        if family == "mace" and "hidden_irreps" in arguments:
+            arguments["hidden_irreps"] = Irreps(arguments["hidden_irreps"])
         model = in_float64(lambda: classes[family](**arguments))
     except EqPluginError:
         raise
@@ -151,3 +172,16 @@ def _mace(family: str, options: dict[str, Any], name: str) -> Subject:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EqPluginError(f"--model {name} does not build: {reason}") from error
     return MACESubject(name, model)
+
+
+def _atomic_numbers(numbers: Any, name: str) -> list[int]:
+    if (
+        not isinstance(numbers, list | tuple)
+        or not numbers
+        or not all(isinstance(z, int) and 0 < z < len(chemical_symbols) for z in numbers)
+    ):
+        raise EqPluginError(
+            f"--model {name}: atomic_numbers={numbers} is not possible: give a list of atomic "
+            f"numbers such as [1,6,8]."
+        )
+    return list(numbers)

@@ -80,7 +80,7 @@ def build_nequip(
         except EqPluginError:
             raise
         except Exception as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            reason = " ".join(str(error.__cause__ or error).split())[:300]
             raise EqPluginError(f"{name} does not build a NequIP model: {reason}") from error
     if weights is not None:
         own = dict(model.named_parameters())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -13,6 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from eqplugin import files
 from eqplugin.bench.expressivity.run import Result
 from eqplugin.bench.expressivity.subject import Subject
 from eqplugin.style import STYLE
@@ -40,7 +41,8 @@ def results_table(subject: Subject, results: Sequence[Result]) -> Table:
         padding=(0, 1),
         caption_justify="left",
         caption="difference: largest over the draws of the weights, relative to the response to "
-        "noise, 0: to the last digit; '!': measurement and theory disagree",
+        "noise (stars: to the size of the features), 0: to the last digit; "
+        f"{_limits(results)}; '!': measurement and theory disagree",
     )
     table.add_column("pair", overflow="fold")
     table.add_column("differ-\nence", justify="right", no_wrap=True)
@@ -56,6 +58,18 @@ def results_table(subject: Subject, results: Sequence[Result]) -> Table:
         suite = result.suite
         table.add_row(*_row(result, subject.trained))
     return table
+
+
+def _limits(results: Sequence[Result]) -> str:
+    """The thresholds in words; with the suites they hold for, if these differ."""
+    suites: dict[tuple[float, float], dict[str, None]] = {}
+    for result in results:
+        suites.setdefault(result.thresholds, {})[result.suite] = None
+    return "; ".join(
+        f"{', '.join(names) + ': ' if len(suites) > 1 else ''}yes above {high:.0e}, "
+        f"no below {low:.0e}"
+        for (low, high), names in suites.items()
+    )
 
 
 def _row(result: Result, trained: bool) -> list[str]:
@@ -89,14 +103,14 @@ def write_json(path: Path, models: Mapping[str, tuple[Subject, Sequence[Result]]
     ]
     packages = ("eqplugin", "torch", "e3nn", "nequip", "mace-torch")
     versions = {name: _version(name) for name in packages}
-    text = json.dumps({"versions": versions, "models": records}, indent=2)
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text + "\n")
-    partial.replace(path)
+    files.write_json(path, {"versions": versions, "models": records})
 
 
 def _finite(record: dict) -> dict:
-    return {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in record.items()}
+    return {
+        key: None if isinstance(value, float) and not np.isfinite(value) else value
+        for key, value in record.items()
+    }
 
 
 def _version(name: str) -> str | None:
@@ -132,7 +146,7 @@ def plot_heat_map(
             for row, result in enumerate(results):
                 dark = shown[row, column] > 1e-4
                 axis.text(column, row, _number(values[row, column]), ha="center", va="center",
-                          fontsize=6.5, color="white" if dark else "0.25")  # fmt: skip
+                          fontsize=6.5, color="white" if dark else "0.15")  # fmt: skip
                 mark = {True: "o"}.get(result.expected)
                 if result.agrees is False:
                     axis.plot(column - 0.38, row, "x", color="#D00000", ms=5, mew=1.6)
@@ -144,7 +158,9 @@ def plot_heat_map(
         axis.tick_params(length=0)
         for spine in axis.spines.values():
             spine.set_visible(False)
-        for edge in np.flatnonzero(np.diff([hash(r.suite) for r in rows])):
+        for edge in np.flatnonzero(
+            [above.suite != below.suite for above, below in itertools.pairwise(rows)]
+        ):
             axis.axhline(edge + 0.5, color="0.35", lw=0.8)
         for edge in range(1, len(names)):
             axis.axvline(edge - 0.5, color="white", lw=1.5)
@@ -155,10 +171,11 @@ def plot_heat_map(
         figure.suptitle(title, fontsize=9)
         figure.supxlabel("● theory: separates    ✕ disagreement    grey band: thresholds",
                          fontsize=6.5)  # fmt: skip
-        partial = path.with_name(f"{path.stem}.part{path.suffix}")
-        figure.savefig(partial, bbox_inches="tight")
-        plt.close(figure)
-        partial.replace(path)
+        try:
+            with files.whole_file(path) as partial:
+                figure.savefig(partial, bbox_inches="tight")
+        finally:
+            plt.close(figure)
 
 
 def _wrapped(name: str) -> str:

@@ -48,7 +48,8 @@ class Architecture:
         degree: highest degree that features carry from one convolution to the next, or into a
             contraction.
         first_degree: highest degree, of parity (-1)^l, of the features after the first layer.
-        local_degree: highest degree of what is multiplied within one neighbourhood.
+        local_degree: highest degree of what is multiplied within one neighbourhood: that of the
+            edges in MACE. Features of a higher degree must be put together from several layers.
         handed: whether features ignore parity, so that mirror images may differ.
     """
 
@@ -72,7 +73,7 @@ class Architecture:
         return max(self._reach(block) for block in self.blocks)
 
     def _reach(self, block: Block) -> int:
-        if block.hops > 1 and not self.degree:
+        if not self.local_degree or (block.hops > 1 and not self.degree):
             return 0
         return 2 * block.hops - 1 if block.product > 1 else block.hops - 1
 
@@ -88,16 +89,24 @@ class Architecture:
             return f"end must travel: h = {self.hops}, needed {k + 1}"
         return f"it travels {self.reach} atoms, needed {k}"
 
+    def _blind(self) -> Expectation | None:
+        """Without directions, or without passing them on, nothing is known of other atoms' ends."""
+        if self.degree and self.local_degree:
+            return None
+        return Expectation(False, "no l > 0 leaves an atom")
+
     def chain(self, k: int) -> Expectation:
         """Cis against trans across k collinear atoms."""
-        if not self.degree:
-            return Expectation(False, "no l > 0 leaves an atom")
+        if blind := self._blind():
+            return blind
         return Expectation(self.reach >= k, self._reach_words(k))
 
     def rotor(self, n: int, k: int) -> Expectation:
         """Twist of n spokes at each end of an axis of k atoms."""
         if self.degree < n:
             return Expectation(False, f"needs l = {n}, features have {self.degree}")
+        if self.local_degree < n and self.reach >= k:
+            return Expectation(None, f"edges have l <= {self.local_degree}: no rule")
         return Expectation(self.reach >= k, self._reach_words(k))
 
     def star(self, n: int) -> Expectation:
@@ -108,8 +117,8 @@ class Architecture:
 
     def articulation(self, k: int) -> Expectation:
         """Turn of one fragment against another, on a linker of k atoms; every atom's energy."""
-        if self.hops > 1 and not self.degree:
-            return Expectation(False, "no l > 0 leaves an atom")
+        if self.hops > 1 and (blind := self._blind()):
+            return blind
         return Expectation(self.reach >= k, f"seen across {max(self.reach, 0)} atoms at most")
 
     def many_body(self, order: int) -> Expectation:

@@ -44,6 +44,8 @@ class Subject(ABC):
         r_max: float,
         architecture: Architecture,
     ) -> None:
+        if not 0 < r_max < float("inf"):
+            raise EqPluginError(f"{name} has a cutoff of {r_max} A: give one above zero.")
         self.model = model
         self.symbols = tuple(symbols)
         self.r_max = r_max
@@ -119,8 +121,10 @@ class Subject(ABC):
 
 def require_symbols(symbols: Sequence[str], name: str) -> None:
     """Species must be chemical ones: the structures are made of atoms."""
+    if not symbols:
+        raise EqPluginError(f"{name} knows no species: structures cannot be built for it.")
     unknown = [symbol for symbol in symbols if symbol not in atomic_numbers]
-    if unknown or not symbols:
+    if unknown:
         raise EqPluginError(
             f"{name} names its species {', '.join(symbols)}, of which {', '.join(unknown)} are no "
             f"chemical symbols: structures cannot be built from them."
