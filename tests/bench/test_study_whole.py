@@ -81,6 +81,22 @@ def test_quickstart_survives_a_killed_job_and_a_rerun(tmp_path):
     assert "one seed: no test" in (out / "report/report.md").read_text()
 
 
+@pytest.mark.slow
+def test_jobs_through_submitit(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    out = tmp_path / "out"
+    command = [str(Path(sys.executable).parent / "eqplugin"), "study"]
+    command += [str(ROOT / "configs/study/quickstart.yaml"), "-m", "l_max=0,1", "seed=1"]
+    command += ["feature_dim=16", "train.steps=10", "data.train_frames=50", "data.test_frames=5"]
+    command += ["speed_repeats=2", f"out={out}", "hydra/launcher=submitit_local"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = [record for record in read_records(out) if record["kind"] == "job"]
+    assert {record["status"] for record in records} == {"done"}
+    assert len(records) == 2
+    assert list(out.rglob(".submitit")), "the jobs did not go through submitit"
+
+
 def _wait_for_checkpoint(out, process):
     """The victim's training state, once it has something to resume from."""
     for _ in range(1200):
