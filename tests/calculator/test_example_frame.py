@@ -39,8 +39,8 @@ def example(atoms, path):
 
 
 def edges(frame):
-    vectors = AtomicDataDict.with_edge_vectors_(frame, with_lengths=True)
-    return np.sort(vectors[AtomicDataDict.EDGE_LENGTH_KEY].numpy().ravel())
+    positions, index = frame[AtomicDataDict.POSITIONS_KEY], frame[AtomicDataDict.EDGE_INDEX_KEY]
+    return np.sort((positions[index[1]] - positions[index[0]]).norm(dim=1).numpy())
 
 
 @pytest.mark.parametrize("workflow", ["compile", "package"])
