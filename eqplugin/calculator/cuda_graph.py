@@ -27,6 +27,11 @@ Run = Callable[[Tensors], Tensors]
 # (run, inputs) -> what repeats the run on these very tensors, and where it leaves the outputs
 Capture = Callable[[Run, Tensors], tuple[Callable[[], None], Tensors]]
 
+_POSITIONS = AtomicDataDict.POSITIONS_KEY
+_VECTORS = AtomicDataDict.EDGE_VECTORS_KEY
+_INDEX = AtomicDataDict.EDGE_INDEX_KEY
+_TYPES = AtomicDataDict.ATOM_TYPE_KEY
+
 # room for this many times the pairs at hand, in whole blocks
 _ROOM = 1.15
 _BLOCK = 64
@@ -83,12 +88,6 @@ class PaddedInput:
             self.inputs[_VECTORS][pairs : self._used] = self._step
             self.inputs[_INDEX][:, pairs : self._used] = self._link
         self._used = pairs
-
-
-_POSITIONS = AtomicDataDict.POSITIONS_KEY
-_VECTORS = AtomicDataDict.EDGE_VECTORS_KEY
-_INDEX = AtomicDataDict.EDGE_INDEX_KEY
-_TYPES = AtomicDataDict.ATOM_TYPE_KEY
 
 
 class CudaGraphRun:

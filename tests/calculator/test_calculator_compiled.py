@@ -47,8 +47,10 @@ def test_half_the_radial_network_is_the_same_function(name, dtype):
     assert_same(evaluate(atoms, calculator), evaluate(atoms, EqCalculator(model)), TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("contraction", ["bispectrum", "power", "drop"])
-@pytest.mark.parametrize("hops", [1, 2, None])
+@pytest.mark.parametrize(
+    "hops, contraction",
+    [(1, "bispectrum"), (2, "bispectrum"), (1, "power"), (None, "power"), (1, "drop")],
+)
 def test_half_the_radial_network_of_khop_models(hops, contraction):
     model = khop(hops=hops, contraction=contraction)
     assert can_be_paired(model)
