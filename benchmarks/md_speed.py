@@ -1,19 +1,25 @@
-"""Time of a molecular-dynamics step: EqCalculator against the stacks' own ASE calculators.
+r"""Time of a molecular-dynamics step: EqCalculator against the stacks' own ASE calculators.
 
 One model of each stack, the same structures (water: a cluster of 5, boxes of 64 and 343
 molecules), the same trajectory. Every frame is given to all calculators in turn (A B C A B C ...),
 so that a slow moment of the machine hits all alike; ratios are medians of per-frame ratios. Forces
 of all calculators are compared on the last frame. Peak memory is that of a step above what the
-process held before it (Linux).
+process held before it (Linux); where it grows linearly, kB/atom stays what it is.
 
 The first run compiles two files, minutes each, and keeps them.
 
     python benchmarks/md_speed.py                              # all of it
     python benchmarks/md_speed.py --systems 15 --systems 192 --steps 20 --no-mace
+    python benchmarks/md_speed.py --systems 1029 --systems 5184 --systems 20577 --num-layers 2 \
+        --feature-dim 32 --steps 24 --no-mace --out benchmarks/results/md_memory.json
 """
 
 import argparse
+import contextlib
+import ctypes
+import gc
 import json
+import os
 import platform
 import subprocess
 import time
@@ -108,16 +114,19 @@ def stock_nequip(model, run):
 def stock_compiled(model, options):
     """NequIP's ASE target, compiled as nequip-compile does, without a training set."""
     target = COMPILE_TARGET_DICT["ase"]
-    dim = torch.export.dynamic_shapes.Dim
-    data = stock_nequip(model, model).atoms_to_data(water(192)[:24])
+    data = target["data_settings"](stock_nequip(model, model).atoms_to_data(water(192)[:24]))
+
+    def dim(name):
+        return torch.export.dynamic_shapes.Dim(name, min=2, max=torch.inf)
+
+    sizes = {name: dim(f"num_{name}s") for name in ("node", "edge")}
 
     def make(path):
         aot_export_model(
             model=nequip_model(options), device="cpu", output_path=str(path),
             input_fields=target["input"], output_fields=target["output"],
             data={key: data[key].detach() for key in target["input"]},
-            batch_map={"graph": torch.export.Dim.STATIC, "node": dim("num_nodes", min=2),
-                       "edge": dim("num_edges", min=2)},
+            batch_map=target["batch_map_settings"](sizes),
             inductor_configs={"aot_inductor.metadata": {}},
         )  # fmt: skip
 
@@ -174,8 +183,24 @@ def memory(what):
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(what)), np.nan)
 
 
+def memory_total():
+    """Memory of the machine in GB, where the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (ValueError, OSError, AttributeError):
+        return float("nan")
+
+
+def give_back():
+    """Return freed memory to the system: a step that reuses it would seem to need none."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc only
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 def peak_of(call):
     """Peak memory of a call above what the process holds before it, MB."""
+    give_back()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     except OSError:
@@ -183,7 +208,7 @@ def peak_of(call):
         return float("nan")
     before = memory("VmRSS")
     call()
-    return memory("VmHWM") - before
+    return max(0.0, memory("VmHWM") - before)
 
 
 def measure(calculators, num_atoms, steps, warmup=3):
@@ -226,7 +251,14 @@ def show(console, stack, num_atoms, rows):
     baselines = [name for name in BASELINES[stack] if name in rows]
     table = Table(title=f"{stack}, {num_atoms} atoms: ms per step (median, best)")
     table.add_column("calculator")
-    for column in ("median", "best", *(f"x {name}" for name in baselines), "peak MB", "max |dF|"):
+    for column in (
+        "median",
+        "best",
+        *(f"x {name}" for name in baselines),
+        "peak MB",
+        "kB/atom",
+        "max |dF|",
+    ):
         table.add_column(column, justify="right")
     for name, row in rows.items():
         row["ratio"] = {
@@ -236,7 +268,8 @@ def show(console, stack, num_atoms, rows):
         table.add_row(
             name, f"{np.median(row['ms']):.2f}", f"{min(row['ms']):.2f}",
             *(f"{row['ratio'][other]:.2f}" for other in baselines),
-            f"{row['peak_MB']:.0f}", f"{row['max_force_difference']:.1e}",
+            f"{row['peak_MB']:.0f}", f"{1024 * row['peak_MB'] / num_atoms:.0f}",
+            f"{row['max_force_difference']:.1e}",
         )  # fmt: skip
     console.print(table)
 
@@ -252,6 +285,8 @@ def provenance():
         "hardware": {
             "machine": platform.machine(),
             "processor": processor_name(),
+            "cores": os.cpu_count(),
+            "memory GB": round(memory_total(), 1),
             "threads": torch.get_num_threads(),
             "vector instructions": torch.backends.cpu.get_cpu_capability(),
         },

@@ -16,6 +16,7 @@ import torch
 from nequip.data import AtomicDataDict
 from nequip.model.inference_models import load_compiled_model
 from nequip.nn import graph_model
+from nequip.nn.compile import DictInputOutputWrapper
 from nequip.scripts._compile_utils import AOTI_ASE_TARGET, COMPILE_TARGET_DICT
 from nequip.utils import aoti_metadata, global_state
 from nequip.utils.aot import aot_export_model
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from eqplugin.calculator.cache import cache_directory, cached_file, compile_key
+from eqplugin.calculator.cuda_graph import CudaGraphRun
 from eqplugin.calculator.graph import Graph
 from eqplugin.calculator.nequip_backend import (
     NequIPBackend,
@@ -145,7 +147,9 @@ class CompiledFile:
         )
 
 
-def compile_backend(eager: NequIPBackend, cache_dir: Path | None = None) -> CompiledBackend:
+def compile_backend(
+    eager: NequIPBackend, cache_dir: Path | None = None, cuda_graphs: bool = False
+) -> CompiledBackend:
     """Compile a model for its device, or find it compiled already.
 
     The first time takes minutes, later ones a second.
@@ -153,6 +157,7 @@ def compile_backend(eager: NequIPBackend, cache_dir: Path | None = None) -> Comp
     Args:
         eager: the model to compile.
         cache_dir: see :func:`eqplugin.calculator.cache.cache_directory`.
+        cuda_graphs: run small systems as CUDA graphs, see :mod:`eqplugin.calculator.cuda_graph`.
 
     Raises:
         EqPluginError: when the model cannot be compiled.
@@ -177,6 +182,8 @@ def compile_backend(eager: NequIPBackend, cache_dir: Path | None = None) -> Comp
                 f"the compiled model {eager.name} cannot be loaded ({_first_line(error)}): "
                 f"run it without compile."
             ) from error
+        if cuda_graphs:
+            run = CudaGraphRun(_without_locks(path), eager.r_max)
         return CompiledBackend(run, eager, paired)
 
     known = (directory / f"{key}{_SUFFIX}").is_file()
@@ -186,6 +193,13 @@ def compile_backend(eager: NequIPBackend, cache_dir: Path | None = None) -> Comp
         if not known:
             raise
         return load()  # the file was damaged by something else: make it once more
+
+
+def _without_locks(path: Path) -> torch.nn.Module:
+    """The compiled model, loaded without what lets threads share it: that asks the device how far
+    it is, which cannot be captured."""
+    alone = torch._inductor.aoti_load_package(str(path), run_single_threaded=True)
+    return DictInputOutputWrapper(alone, _INPUTS, _OUTPUTS)
 
 
 def _compile(eager: NequIPBackend, paired: bool, path: Path) -> None:

@@ -13,8 +13,10 @@ import torch
 from eqplugin.calculator.graph import Backend
 from eqplugin.errors import EqPluginError
 
-__all__ = ["Options", "kind_of", "load_backend"]
+__all__ = ["CUDA_GRAPHS", "Options", "kind_of", "load_backend"]
 
+# what ``compile`` is called where small systems also run as CUDA graphs
+CUDA_GRAPHS = "aoti-cudagraphs"
 _SUFFIXES = {".ckpt": "checkpoint", ".nequip.zip": "package", ".nequip.pt2": "compiled",
              ".model": "mace"}  # fmt: skip
 
@@ -89,11 +91,20 @@ def _check_options(kind: str, name: str, options: Options) -> None:
     def refuse(option: str, advice: str) -> None:
         raise EqPluginError(f"{option} does not suit {name}: {advice}.")
 
-    if options.compile not in (None, "aoti"):
-        raise EqPluginError(f"compile={options.compile!r} is not known: use 'aoti' or None.")
+    if options.compile not in (None, "aoti", CUDA_GRAPHS):
+        raise EqPluginError(
+            f"compile={options.compile!r} is not known: use 'aoti', {CUDA_GRAPHS!r} or None."
+        )
+    if options.compile == CUDA_GRAPHS and options.device.type != "cuda":
+        raise EqPluginError(
+            f"compile={CUDA_GRAPHS!r} is for device='cuda', not {options.device}: use 'aoti'."
+        )
     if kind == "mace":
         if options.compile:
-            refuse("compile='aoti'", "it is for NequIP models, and a MACE model runs eagerly")
+            refuse(
+                f"compile={options.compile!r}",
+                "it is for NequIP models, and a MACE model runs eagerly",
+            )
         if options.modifiers:
             refuse("modifiers", "they are NequIP's, and this is a MACE model")
         if options.species_to_type:
@@ -102,7 +113,7 @@ def _check_options(kind: str, name: str, options: Options) -> None:
         refuse("head", "only MACE models have heads")
     if kind == "compiled":
         if options.compile:
-            refuse("compile='aoti'", "the file is compiled already")
+            refuse(f"compile={options.compile!r}", "the file is compiled already")
         if options.modifiers:
             refuse("modifiers", "the file is compiled already; give the checkpoint or package")
         if options.dtype is not None:
@@ -129,7 +140,7 @@ def _nequip(model: str | Path | torch.nn.Module, kind: str, name: str, options: 
 
     fast = build()
     if options.compile:
-        fast = compile_backend(fast, options.cache_dir)
+        fast = compile_backend(fast, options.cache_dir, options.compile == CUDA_GRAPHS)
     return Checked(fast, lambda: build(dtype=torch.float64, modifiers=()))
 
 

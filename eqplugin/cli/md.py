@@ -68,7 +68,10 @@ def md(
         0.5, help="Å of the neighbour list; numbers do not depend on it.", rich_help_panel="Speed"
     ),
     compile: str = typer.Option(
-        None, help="aoti: compile once (minutes), run 2-3 x faster.", rich_help_panel="Speed"
+        None,
+        help="aoti: compile once (minutes), run 2-3 x faster; aoti-cudagraphs: small systems on a "
+        "GPU.",
+        rich_help_panel="Speed",
     ),
 ) -> None:
     """Run molecular dynamics; run the same command again to go on where it stopped.

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from ase.calculators.calculator import Calculator
 
+from eqplugin.calculator.checks import parse_device, parse_dtype
 from eqplugin.errors import EqPluginError
 
 __all__ = ["file_hash", "open_batch_model", "open_calculator"]
-
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def file_hash(path: str | Path) -> str:
@@ -75,7 +74,7 @@ def open_batch_model(model: str | Path, device: str = "cpu", dtype: str | None =
         ) from None
     path = Path(model)
     file_hash(path)
-    _check_device(device)
+    parse_device(device)
     if path.suffix == ".model":
         return _mace_batch(path, device, dtype)
     if dtype is not None:
@@ -90,7 +89,7 @@ def _mace_batch(path: Path, device: str, dtype: str | None) -> Any:
     from torch_sim.models.mace import MaceModel
 
     module = load_model(path, device)
-    chosen = _DTYPES[_dtype_name(dtype)] if dtype else next(module.parameters()).dtype
+    chosen = parse_dtype(dtype) or next(module.parameters()).dtype
     return MaceModel(module, device=torch.device(device), dtype=chosen)
 
 
@@ -108,18 +107,3 @@ def _nequip_batch(path: Path, device: str) -> Any:
         raise EqPluginError(
             f"{path} cannot be opened for torch-sim ({type(error).__name__}): {hint}."
         ) from error
-
-
-def _dtype_name(dtype: str | None) -> str | None:
-    if dtype is not None and dtype not in _DTYPES:
-        raise EqPluginError(f"--dtype {dtype} is not possible: use float32 or float64.")
-    return dtype
-
-
-def _check_device(device: str) -> None:
-    try:
-        parsed = torch.device(device)
-    except RuntimeError:
-        raise EqPluginError(f"--device {device} is not known: use cpu or cuda.") from None
-    if parsed.type == "cuda" and not torch.cuda.is_available():
-        raise EqPluginError(f"--device {device}: PyTorch sees no CUDA device here; use cpu.")

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nequip.data import AtomicDataDict
 from nequip.data.datamodule import ASEDataModule
+from nequip.data.transforms import NonPeriodicCellTransform
 from nequip.scripts._workflow_utils import get_workflow_state
 from omegaconf import OmegaConf
 
 from eqplugin.data import DataError, check_files, raise_on_errors, read_e0s
 from eqplugin.nequip._workflow import one_sentence_errors
 
-__all__ = ["CheckedASEDataModule"]
+__all__ = ["CheckedASEDataModule", "give_a_cell"]
 
 
 class CheckedASEDataModule(ASEDataModule):
@@ -46,7 +48,9 @@ class CheckedASEDataModule(ASEDataModule):
             with one_sentence_errors():
                 _require_training_files(plain)
             self._types, self._e0s = {}, None
-            super().__init__(**kwargs)
+            # before any neighbour list is made
+            boxed = {"_target_": f"{__name__}.give_a_cell", "_partial_": True}
+            super().__init__(**kwargs | {"transforms": [boxed, *kwargs.get("transforms", [])]})
             return
         self._types, r_max = _types_and_cutoff(plain.get("transforms", []))
         with one_sentence_errors():
@@ -85,6 +89,19 @@ class CheckedASEDataModule(ASEDataModule):
             self.train_generator.set_state(self.train_generator_state)
         if hasattr(self, "generator"):
             self.generator.set_state(self.generator_state)
+
+
+def give_a_cell(data: AtomicDataDict.Type) -> AtomicDataDict.Type:
+    """Put a molecule without a cell into a box; nothing else is changed.
+
+    nequip-compile compares stresses on its example frame, and NequIP supplies a cell only where the
+    key is missing: ASE has zeros there, so that the volume is zero, the stress NaN and the model
+    refused.
+    """
+    cell = data.get(AtomicDataDict.CELL_KEY)
+    if cell is None or cell.abs().max() > 0:
+        return data
+    return NonPeriodicCellTransform(padding=10.0, override_cell=True)(data)
 
 
 def _plain(kwargs: Mapping[str, Any]) -> dict[str, Any]:

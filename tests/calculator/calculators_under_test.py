@@ -10,18 +10,23 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from nequip.data import AtomicDataDict
 from nequip.integrations.ase import NequIPCalculator
 from nequip.integrations.utils import basic_transforms
 from nequip.utils.global_state import set_global_state
 
-from eqplugin.nequip import SteerableModel
+from eqplugin import EqCalculator
+from eqplugin.calculator.compiled import CompiledBackend
+from eqplugin.calculator.nequip_backend import NequIPBackend
+from eqplugin.calculator.paired import PairedModel, can_be_paired
+from eqplugin.nequip import KHopInvariantModel, SteerableModel
 
 R_MAX = 4.0
 TYPES = ["H", "C", "O"]
 SHIFTS = {"H": -13.6, "C": -1029.0, "O": -2042.0}
 
 
-def build(dtype="float64", **options):
+def build(dtype="float64", builder=SteerableModel, **options):
     """Return a model of 2 layers with L = 1 and D = 16."""
     set_global_state()
     given = {
@@ -41,13 +46,20 @@ def build(dtype="float64", **options):
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return SteerableModel(**{**given, **options}).eval()
+        return builder(**{**given, **options}).eval()
 
 
 @functools.cache
 def shared(dtype="float64", **options):
     """Return a model that no test changes."""
     return build(dtype, **options)
+
+
+@functools.cache
+def khop(dtype="float64", **options):
+    """Return a k-hop invariant model of 2 layers; a reset after each unless hops is given."""
+    given = {"hops": 1, "l_max": 2, "feature_dim": 18, "num_layers": 2}
+    return build(dtype, KHopInvariantModel, **{**given, **options})
 
 
 def stock(model, mapping=None):
@@ -63,6 +75,37 @@ def stock(model, mapping=None):
             mapping or {name: name for name in names},
         ),
     )
+
+
+def uncompiled(model, wrap=lambda run: run):
+    """Return a calculator that runs what would be compiled, without compiling it."""
+    calculator = EqCalculator(model)
+    twin = NequIPBackend(model, "twin", torch.device("cpu")).model
+    paired = can_be_paired(model)
+    ready = PairedModel(twin) if paired else twin
+    run = wrap(lambda data: _detached(ready, data))
+    calculator.backends = [CompiledBackend(run, calculator.backends[0], paired)]
+    return calculator
+
+
+def _detached(model, data):
+    data = {key: value for key, value in data.items() if key != AtomicDataDict.POSITIONS_KEY}
+    data[AtomicDataDict.EDGE_VECTORS_KEY] = data[AtomicDataDict.EDGE_VECTORS_KEY].clone()
+    return {key: value.detach() for key, value in model(data).items()}
+
+
+def pretend_capture(run, inputs):
+    """Stand-in for a CUDA graph: reads and writes the same memory each time, whoever filled it."""
+    memory = dict(inputs)  # tensors put in their place later are not seen, as by a graph
+    outputs = {key: value.clone() for key, value in run(dict(memory)).items()}
+    for value in outputs.values():
+        value.zero_()  # capturing computes nothing: replaying does
+
+    def replay():
+        for key, value in run(dict(memory)).items():
+            outputs[key].copy_(value)  # fails when a shape has changed
+
+    return replay, outputs
 
 
 def _slab():

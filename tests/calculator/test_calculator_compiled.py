@@ -14,9 +14,12 @@ from calculators_under_test import (
     assert_same,
     build,
     evaluate,
+    khop,
+    pretend_capture,
     shared,
     stock,
     structure,
+    uncompiled,
     walk,
 )
 from nequip.data import AtomicDataDict
@@ -24,30 +27,14 @@ from nequip.data import AtomicDataDict
 from eqplugin import EqCalculator
 from eqplugin.calculator.cache import cache_directory, cached_file, compile_key
 from eqplugin.calculator.checked import Checked
-from eqplugin.calculator.compiled import CompiledBackend
+from eqplugin.calculator.compiled import CompiledBackend, _without_locks
+from eqplugin.calculator.cuda_graph import CudaGraphRun
 from eqplugin.calculator.loading import Options, load_backend
 from eqplugin.calculator.nequip_backend import NequIPBackend
 from eqplugin.calculator.paired import PairedModel, can_be_paired
 from eqplugin.errors import EqPluginError
 
 CPU = torch.device("cpu")
-
-
-def uncompiled(model):
-    """Return a calculator that runs what would be compiled, without compiling it."""
-    calculator = EqCalculator(model)
-    twin, paired = NequIPBackend(model, "twin", CPU).model, can_be_paired(model)
-    ready = PairedModel(twin) if paired else twin
-    calculator.backends = [
-        CompiledBackend(lambda data: _detached(ready, data), calculator.backends[0], paired)
-    ]
-    return calculator
-
-
-def _detached(model, data):
-    data = {key: value for key, value in data.items() if key != AtomicDataDict.POSITIONS_KEY}
-    data[AtomicDataDict.EDGE_VECTORS_KEY] = data[AtomicDataDict.EDGE_VECTORS_KEY].clone()
-    return {key: value.detach() for key, value in model(data).items()}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -60,13 +47,32 @@ def test_half_the_radial_network_is_the_same_function(name, dtype):
     assert_same(evaluate(atoms, calculator), evaluate(atoms, EqCalculator(model)), TOLERANCE[dtype])
 
 
-def test_the_radial_network_sees_each_pair_once():
-    model = shared()
+@pytest.mark.parametrize(
+    "hops, contraction",
+    [(1, "bispectrum"), (2, "bispectrum"), (1, "power"), (None, "power"), (1, "drop")],
+)
+def test_half_the_radial_network_of_khop_models(hops, contraction):
+    model = khop(hops=hops, contraction=contraction)
+    assert can_be_paired(model)
+    for name in ("molecule", "slab", "cell smaller than the cutoff"):
+        atoms = structure(name)
+        found = evaluate(atoms, uncompiled(model))
+        assert_same(found, evaluate(atoms, EqCalculator(model)), 1e-10)
+        assert np.abs(found["forces"]).max() > 1e-3  # not a comparison of zeros
+
+
+@pytest.mark.parametrize("make", [shared, khop], ids=["steerable", "k-hop"])
+def test_the_radial_network_sees_each_pair_once(make):
+    model = make()
     atoms, seen = structure("bulk"), []
     twin = NequIPBackend(model, "twin", CPU).model
     paired = PairedModel(twin)
-    network = twin.model.func.layer0_convnet.conv.edge_mlp
-    network.network.register_forward_hook(lambda _m, _i, out: seen.append(len(out)))
+    convolutions = [m for m in twin.modules() if type(m).__name__ == "InteractionBlock"]
+    for convolution in convolutions:
+        # inside the module that repeats the weights for the reverse edges
+        convolution.edge_mlp.network.register_forward_hook(
+            lambda _m, _i, out: seen.append(len(out))
+        )
     calculator = EqCalculator(model)
     graph = calculator._graph(atoms)
     types = calculator.backends[0].types_of(graph.numbers)
@@ -77,7 +83,8 @@ def test_the_radial_network_sees_each_pair_once():
             AtomicDataDict.ATOM_TYPE_KEY: types,
         }
     )
-    assert seen == [len(graph.vectors)]
+    assert len(convolutions) == 2
+    assert seen == [len(graph.vectors)] * 2
 
 
 def test_models_that_must_not_be_paired():
@@ -236,6 +243,13 @@ def test_compiled_in_and_out_of_the_cache(dtype, tmp_path, monkeypatch):
         for atoms in walk(structure(name), steps=2):
             assert_same(evaluate(atoms, calculator), evaluate(atoms, reference), TOLERANCE[dtype])
     assert calculator.backends[0].dtype == TORCH[dtype]
+    (compiled,) = tmp_path.glob("*.nequip.pt2")
+    # the same file on padded buffers of fixed shapes, as for a CUDA graph
+    padded = EqCalculator(model)
+    run = CudaGraphRun(_without_locks(compiled), padded.r_max, pretend_capture)
+    padded.backends = [CompiledBackend(run, padded.backends[0], paired=True)]
+    for atoms in walk(structure("bulk"), steps=5):
+        assert_same(evaluate(atoms, padded), evaluate(atoms, calculator), TOLERANCE[dtype])
 
     def never(*_arguments):
         raise AssertionError("it is in the cache")
@@ -246,7 +260,6 @@ def test_compiled_in_and_out_of_the_cache(dtype, tmp_path, monkeypatch):
     for key, value in evaluate(atoms, calculator).items():
         np.testing.assert_array_equal(evaluate(atoms, again)[key], value)
     # a file damaged by something else is made again
-    (compiled,) = tmp_path.glob("*.nequip.pt2")
     compiled.write_bytes(compiled.read_bytes()[:1000])
     with pytest.raises(AssertionError, match="it is in the cache"):
         EqCalculator(model, compile="aoti", cache_dir=tmp_path)

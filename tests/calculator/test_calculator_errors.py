@@ -1,5 +1,7 @@
 """Every mistake is one sentence that names the culprit."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from ase import Atoms
 from calculators_under_test import R_MAX, build, shared, structure
 
 from eqplugin import EqCalculator
+from eqplugin.calculator import nequip_backend
 from eqplugin.calculator.loading import kind_of
 from eqplugin.errors import EqPluginError
 
@@ -83,6 +86,8 @@ def test_stale_results_do_not_survive_an_error():
         ({"head": "Default"}, "head does not suit"),
         ({"modifiers": ["enable_Magic"]}, "has no modifier 'enable_Magic': it has .*enable_"),
         ({"modifiers": ["enable_OpenEquivariance"]}, "does not run on device=cpu"),
+        ({"modifiers": ["enable_CuEquivariance"]}, "does not run on device=cpu"),
+        ({"compile": "aoti-cudagraphs"}, "is for device='cuda', not cpu"),
         ({"species_to_type": {"Xx": "H"}}, "'Xx' is no chemical symbol"),
         ({"species_to_type": {"Cu": "copper"}}, "'copper', which the model .* does not have"),
     ],
@@ -90,6 +95,17 @@ def test_stale_results_do_not_survive_an_error():
 def test_options(options, message):
     with pytest.raises(EqPluginError, match=message):
         EqCalculator(shared(), **options)
+
+
+@pytest.mark.parametrize(
+    "name, package",
+    [("OpenEquivariance", "openequivariance"), ("CuEquivariance", "cuequivariance_torch")],
+)
+def test_kernels_whose_package_is_not_installed(name, package, monkeypatch):
+    monkeypatch.setattr(nequip_backend, "get_model_modifier_unsupported_devices", lambda _: ())
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not there
+    with pytest.raises(EqPluginError, match=f"enable_{name} need a package that is not installed"):
+        EqCalculator(shared(), modifiers=[f"enable_{name}"])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

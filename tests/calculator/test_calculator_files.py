@@ -31,11 +31,7 @@ def files(tmp_path_factory):
     """Checkpoint, package and compiled file of one model, trained for an epoch."""
     folder = tmp_path_factory.mktemp("files")
     for name, every in (("train", 38), ("val", 13)):
-        frames = read(ETHANOL / f"{name}_300K.xyz", f"::{every}")
-        for frame in frames:
-            # nequip-compile compares stresses, which are NaN where there is no volume
-            frame.cell = [20.0, 20.0, 20.0]
-        write(folder / f"{name}.xyz", frames)
+        write(folder / f"{name}.xyz", read(ETHANOL / f"{name}_300K.xyz", f"::{every}"))
     command(
         "nequip-train", "-cp", ROOT / "configs" / "nequip", "-cn", "khop_minimal",
         f"hydra.run.dir={folder}", f"train_files={folder}/train.xyz",

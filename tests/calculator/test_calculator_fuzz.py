@@ -1,6 +1,8 @@
 """Structures broken in every way: a right number or one sentence, never anything else."""
 
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ from calculators_under_test import (
 from nequip.data import AtomicDataDict
 
 from eqplugin import EqCalculator
+from eqplugin.calculator.graph import Graph, PairList
+from eqplugin.calculator.results import as_results
 from eqplugin.errors import EqPluginError
 
 NOT_NUMBERS = (np.nan, np.inf, -np.inf, 1e300, 1e12, 1e7)
@@ -124,7 +128,23 @@ def by_definition(atoms):
     }
 
 
-def check(seed, calculator):
+def mace_by_definition(calculator):
+    """Return what evaluates a MACE model on all edges found by trying all images."""
+
+    def expected(atoms):
+        found = np.array(by_hand(atoms, calculator.r_max), dtype=np.int64).reshape(-1, 5)
+        index, shifts = torch.tensor(found[:, :2].T.copy()), torch.tensor(found[:, 2:]).double()
+        positions, cell = torch.tensor(atoms.positions), torch.tensor(atoms.cell.array)
+        vectors = positions[index[1]] - positions[index[0]] + shifts @ cell
+        volume = abs(float(np.linalg.det(atoms.cell.array)))
+        pairs = PairList(index, shifts, cell, periodic=True)
+        graph = Graph(atoms.numbers.copy(), positions, cell, volume, pairs, None, vectors)
+        return as_results([calculator.backends[0].evaluate(graph, volume > 0)])
+
+    return expected
+
+
+def check(seed, calculator, definition):
     """Return whether the structure was refused; anything but a sentence or a right number fails."""
     atoms = broken(seed)
     with warnings.catch_warnings():
@@ -139,30 +159,54 @@ def check(seed, calculator):
             return True
     for key, value in found.items():
         assert np.isfinite(value).all(), (seed, key)
-    expected = by_definition(atoms)
+    expected = definition(atoms)
     expected = {key: value for key, value in expected.items() if key in found}
     # atoms a hundredth of an Angstrom apart have huge forces; assert_same is relative to them
     assert_same(found, expected, 1e-7)
     return False
 
 
-def run(seeds):
-    calculator = EqCalculator(shared())
-    refused = [check(seed, calculator) for seed in seeds]
+def run(seeds, calculator, definition):
+    refused = [check(seed, calculator, definition) for seed in seeds]
     share = np.mean(refused)
     assert 0.2 < share < 0.9  # both outcomes were tried
     # and the calculator still works, with the neighbour list of no earlier structure
     atoms = random_structure(np.random.default_rng(1), size=2 * R_MAX)
-    assert_same(evaluate(atoms, calculator), evaluate(atoms, stock(shared())), 1e-10)
+    expected = definition(atoms)
+    assert_same(evaluate(atoms, calculator), {k: expected[k] for k in KEYS}, 1e-10)
+
+
+KEYS = ("energy", "energies", "forces", "stress")
+
+
+@pytest.fixture(scope="module")
+def mace_calculator():
+    pytest.importorskip("mace", reason="mace-torch is not installed")
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "mace"))
+    from mace_under_test import steerable
+
+    return EqCalculator(steerable("4x0e+2x1o", r_max=3.0, avg_num_neighbors=6.0))
 
 
 def test_a_hundred_broken_structures():
-    run(range(100))
+    calculator = EqCalculator(shared())
+    run(range(100), calculator, by_definition)
+    atoms = random_structure(np.random.default_rng(1), size=2 * R_MAX)
+    assert_same(evaluate(atoms, calculator), evaluate(atoms, stock(shared())), 1e-10)
+
+
+def test_broken_structures_for_mace(mace_calculator):
+    run(range(40), mace_calculator, mace_by_definition(mace_calculator))
 
 
 @pytest.mark.slow
 def test_a_thousand_broken_structures():
-    run(range(100, 1100))
+    run(range(100, 1100), EqCalculator(shared()), by_definition)
+
+
+@pytest.mark.slow
+def test_a_thousand_broken_structures_for_mace(mace_calculator):
+    run(range(100, 1100), mace_calculator, mace_by_definition(mace_calculator))
 
 
 def test_arrays_of_the_wrong_kind():

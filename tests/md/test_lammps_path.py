@@ -1,6 +1,7 @@
 """The way to LAMMPS: exports that give the calculators' numbers, and a comparison that can fail."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 import torch
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
 from ase.io import read, write
 from ase.neighborlist import neighbor_list
 
 from eqplugin.errors import EqPluginError
+from eqplugin.md import lammps as path_to_lammps
 from eqplugin.md.lammps import LammpsMissing, compare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +98,78 @@ def test_no_lammps_and_no_model_are_said(model, tmp_path):
         compare(molecule("H2O"), EMT(), tmp_path / "no.pt", "lmp")
 
 
-# ---- the real thing
+# ---- a real LAMMPS without the coupling: all but the model
+
+LENNARD_JONES = "pair_style    lj/cut 6.0\npair_modify   shift yes\npair_coeff    * * 0.2 2.3"
+
+
+@pytest.fixture(scope="module")
+def lammps():
+    """Return a LAMMPS that starts."""
+    name = os.environ.get("LAMMPS", "lmp")
+    try:
+        done = subprocess.run([*shlex.split(name), "-h"], capture_output=True, check=False)
+    except OSError as error:
+        pytest.skip(f"{name} cannot be started: {error.strerror}")
+    if done.returncode:
+        pytest.skip(f"{name} cannot be started: {done.stderr.decode().strip()[:200]}")
+    return name
+
+
+def with_lennard_jones(text):
+    """Return an input file with another pair style."""
+    style, coefficients = (
+        next(line for line in text.splitlines() if line.startswith(start))
+        for start in ("pair_style", "pair_coeff")
+    )
+    return text.replace(style, LENNARD_JONES).replace(coefficients, "")
+
+
+@pytest.mark.parametrize("atoms", [skewed(), molecule("CH3CH2OH")], ids=["skewed", "molecule"])
+def test_real_lammps_evaluates_the_structure_it_is_given(atoms, lammps, model, monkeypatch):
+    monkeypatch.setattr(path_to_lammps, "_INPUT", with_lennard_jones(path_to_lammps._INPUT))
+    atoms = atoms.copy()
+    atoms.set_positions(atoms.positions * 1.7)  # out of the steepest part
+    atoms.set_cell(atoms.cell.array * 1.7)
+    reference = LennardJones(sigma=2.3, epsilon=0.2, rc=6.0, ro=6.0, smooth=False)
+    found = compare(atoms, reference, model, lammps)
+    scale = np.abs(found.forces).max()
+    assert scale > 0.01
+    assert found.energy_error < 1e-9
+    assert found.force_error < 1e-9 * max(1.0, scale)
+
+
+def test_example_input_runs(lammps, tmp_path):
+    atoms = bulk("Cu", "fcc", a=3.7) * (4, 4, 4)
+    atoms.numbers[::2] = 28
+    elements = sorted(set(atoms.symbols))
+    write(tmp_path / "start.data", atoms, format="lammps-data", masses=True, specorder=elements)
+    text = (ROOT / "examples" / "lammps" / "in.md").read_text()
+    (tmp_path / "in.md").write_text(with_lennard_jones(text))
+    call = [*shlex.split(lammps), "-in", "in.md", "-var", "data", "start.data", "-var", "elements",
+            " ".join(elements), "-var", "steps", "100"]  # fmt: skip
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    frames = read(tmp_path / "trajectory.xyz", ":")
+    assert len(frames) == 2
+    assert set(frames[0].symbols) == set(elements)
+    assert np.abs(frames[1].positions - frames[0].positions).max() > 1e-3
+
+
+def test_a_real_lammps_without_the_coupling_is_recognised(lammps, model):
+    help_text = subprocess.run(
+        [*shlex.split(lammps), "-h"], capture_output=True, text=True, check=False
+    ).stdout
+    with pytest.raises(EqPluginError) as caught:
+        path_to_lammps.evaluate(molecule("H2O"), model, lammps)
+    if isinstance(caught.value, LammpsMissing):
+        lacking = "Python coupling" if "ML-IAP" in help_text else "ML-IAP package"
+        assert lacking in str(caught.value)
+    else:  # a LAMMPS that could, and an empty model file
+        assert "LAMMPS stopped" in str(caught.value)
+
+
+# ---- the exported model
 
 
 def lammps_data(atoms, types, cutoff):
