@@ -3,9 +3,9 @@
 MACE's ``conv_tp`` followed by ``scatter_sum`` is NequIP's tensor product and scatter: the same C++
 operator does both (docs/compiled-product.md). The symmetric contractions are formed from distinct
 monomials (:mod:`eqplugin.mace.products_contraction`). As with MACE's own converters to
-cuEquivariance and OpenEquivariance a model is converted once, but nothing is rebuilt: weights, state
-dict and the Clebsch-Gordan coefficients of the model stay as they are, and :func:`restore_products`
-undoes it exactly. Files::
+cuEquivariance and OpenEquivariance a model is converted once, but nothing is rebuilt: weights,
+state dict and the Clebsch-Gordan coefficients of the model stay as they are, and
+:func:`restore_products` undoes it exactly. Files::
 
     eqplugin products water.model water_fast.model
     eqplugin products water_fast.model water.model --back

@@ -100,7 +100,8 @@ class SymmetricProduct(torch.nn.Module):
                 shorter = monomials.index_select(0, getattr(self, f"shorter_{degree}"))
                 monomials = shorter * factor
             matrix = getattr(self, f"matrix_{degree}").to(x.dtype)
-            basis = (matrix @ monomials).view(self.dim_out, -1, nodes, channels)
+            paths = len(matrix) // self.dim_out
+            basis = (matrix @ monomials).view(self.dim_out, paths, nodes, channels)
             out = out + (basis * weights[degree - 1].transpose(0, 1)).sum(dim=1)
         return out.permute(1, 2, 0)
 
