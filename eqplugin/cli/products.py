@@ -20,7 +20,7 @@ def products(
 
     Tensor product and sum over neighbours become one C++ operator, and the symmetric contractions
     are formed from distinct monomials: energies, forces, stress and gradients stay the same to
-    rounding, weights and state dict exactly. MACECalculator and `eqplugin md` run it like any other.
+    rounding, weights and state dict exactly. MACECalculator and `eqplugin md` run OUT like IN.
 
     OUT is for CPUs and for machines with eqplugin and a C++ compiler (half a minute, once): convert
     it `--back` before handing it on, before `mace-export`, and before MACE's own converters for a
