@@ -3,32 +3,32 @@
 For each feature dimension D and degree L one steerable model is built; its variants share the
 weights and differ in the modifiers alone. All variants are timed in turn (A B C A B C ...), so that
 a slow moment of the machine hits all alike; ratios are medians over rounds of stock / variant:
-above 1 is faster. Memory is the peak of what torch allocates in a training step.
+above 1 is faster. Memory is the peak of what torch allocates in a training step. The C++ operator
+is timed on one and on several threads as well, always by wall clock.
 
-    python benchmarks/products.py                                # hours: D up to 1024, L up to 6
-    python benchmarks/products.py --dims 512 --degrees 1 2 3     # minutes
-    python benchmarks/products.py --dims 64 --degrees 1 --repeats 1 --out /tmp/products.json
+    python benchmarks/products.py                                # an hour: D up to 1024, L up to 6
+    python benchmarks/products.py --cases 512:0,1,2,3,4,5,6 256:1,3,6 1024:1,2,3      # 25 minutes
+    python benchmarks/products.py --cases 64:1 --repeats 3 --out /tmp/products.json   # a try
 
-Finished cases are kept in the JSON file and not measured again under the same options.
+Finished cases are kept in the JSON file and not measured again: start it once more to go on, or to
+add cases. A file from other options or another commit is refused, not overwritten.
 """
 
 import argparse
 import copy
 import json
 import os
-import platform
-import subprocess
+import sys
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import torch
+from _products_report import KINDS, MEMORY, ROOT, STOCK, plot, print_tables, provenance, save
 from ase.io import read
 from nequip.data import AtomicDataDict, from_ase
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
@@ -36,24 +36,23 @@ from nequip.model import modify
 from nequip.model.modify_utils import get_all_modifiers
 from nequip.utils.global_state import set_global_state
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from eqplugin.bench.machine import processor_name
-from eqplugin.bench.plots import COLOURS, MARKERS, STYLE
 from eqplugin.nequip import SteerableModel
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
-ROOT = Path(__file__).resolve().parents[1]
 ACAC = ROOT.parent / "shared" / "data" / "acac" / "train_300K.xyz"  # 5 frames: 75 atoms, 914 edges
 ETHANOL = ROOT / "examples" / "data" / "ethanol_xtb" / "train_300K.xyz"
 R_MAX = 5.0
 
 # name -> modifiers, in the order of tables and plots; a variant whose modifiers this installation
 # does not offer is left out, so a new modifier needs one line here
-STOCK = "stock"
 VARIANTS = {
     STOCK: (),
     "factorised": ("enable_FactorizedTP",),
@@ -63,9 +62,9 @@ VARIANTS = {
     "compiled + folded": ("enable_CompiledTP", "enable_FoldedSelfConnection"),
 }
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-KINDS = ("model train", "model inference", "product train", "product inference")
-# what the torch-only variants have to reach at D = 512, whole model, training step, one thread
-BARS = {1: 1.3, 2: 1.5, 3: 1.6, 4: 2.3, 6: 3.5}
+LEAST_ROUNDS = 3
+# whose threads are counted
+PRODUCT, MODEL = "compiled", "compiled + folded"
 
 
 def batch(path, num_frames):
@@ -171,7 +170,10 @@ def measure(dim, degree, options):
     built = variants(dim, degree, types, options.layers)
     calls = {name: model_calls(m, data) | product_calls(m, data) for name, m in built.items()}
     rows = {name: {kind: [] for kind in KINDS} for name in built}
+    started = time.perf_counter()
     for turn in range(options.repeats + 1):  # the first warms up
+        if turn > LEAST_ROUNDS and time.perf_counter() - started > options.seconds:
+            break
         for kind in KINDS:
             for name in built:
                 start = clock()
@@ -183,74 +185,36 @@ def measure(dim, degree, options):
     for name, model in built.items():
         forces = model_calls(model, data)["model inference"]()
         rows[name]["force difference"] = float((forces - reference).abs().max())
-        rows[name]["memory MB"] = peak_memory(calls[name]["model train"])
-    return rows
+        rows[name][MEMORY] = peak_memory(calls[name]["model train"])
+    threads = scaling(calls, options) if options.scaling > 1 and PRODUCT in calls else None
+    return {"rows": rows, "scaling": threads, "load": os.getloadavg()[0]}
 
 
-def ratio(rows, name, kind):
-    return float(np.median(np.array(rows[STOCK][kind]) / np.array(rows[name][kind])))
+def scaling(calls, options):
+    """Times of the C++ operator, and of the model around it, on one and on several threads."""
+    timed = {kind: calls[PRODUCT][kind] for kind in ("product inference", "product train")}
+    timed |= {kind: calls[MODEL][kind] for kind in ("model inference", "model train")}
+    found = {}
+    for kind, call in timed.items():
+        found[kind] = {"one": [], "several": []}
+        for turn in range(options.repeats + 1):
+            for key, threads in (("one", 1), ("several", options.scaling)):
+                torch.set_num_threads(threads)
+                call()  # the threads have to be there
+                start = time.perf_counter()
+                call()
+                if turn > 0:
+                    found[kind][key].append(time.perf_counter() - start)
+    torch.set_num_threads(options.threads)
+    return {"threads": options.scaling, "kinds": found}
 
 
-def print_tables(cases, console):
-    for dim in sorted({case["dim"] for case in cases}):
-        table = Table(title=f"D = {dim}: stock s, and stock / variant (above 1 is faster)")
-        for column in ("L", "variant", *KINDS, "memory MB", "max |dF| eV/Å"):
-            table.add_column(column, justify="left" if column == "variant" else "right")
-        for case in sorted((c for c in cases if c["dim"] == dim), key=lambda c: c["degree"]):
-            for name, row in case["rows"].items():
-                if name == STOCK:
-                    cells = [f"{np.median(row[kind]):.3f}" for kind in KINDS]
-                else:
-                    cells = [f"{ratio(case['rows'], name, kind):.2f}x" for kind in KINDS]
-                cells += [f"{row['memory MB']:.0f}", f"{row['force difference']:.0e}"]
-                table.add_row(str(case["degree"]), name, *cells)
-            table.add_section()
-        console.print(table)
-
-
-def plot(cases, path, title):
-    dims = sorted({case["dim"] for case in cases})
-    names = [name for name in VARIANTS if any(name in case["rows"] for case in cases)]
-    panels = (*KINDS[:3], "memory MB")
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            len(dims), 4, figsize=(12, 2.6 * len(dims) + 0.7), squeeze=False, layout="constrained"
-        )
-        for row, dim in zip(axes, dims, strict=True):
-            chosen = sorted((c for c in cases if c["dim"] == dim), key=lambda c: c["degree"])
-            for axis, kind in zip(row, panels, strict=True):
-                for i, name in enumerate(names):
-                    points = [c for c in chosen if name in c["rows"]]
-                    degrees = [c["degree"] for c in points]
-                    if kind == "memory MB":
-                        values = [c["rows"][name][kind] / c["rows"][STOCK][kind] for c in points]
-                    else:
-                        values = [ratio(c["rows"], name, kind) for c in points]
-                    look = {"color": COLOURS[i % 6], "marker": MARKERS[i % 6], "ms": 4}
-                    if name == STOCK:
-                        look = {"color": "0.5", "ls": ":"}
-                    axis.plot(degrees, values, label=name, **look)
-                if dim == 512 and kind == "model train":
-                    shown = [d for d in BARS if d in {c["degree"] for c in chosen}]
-                    axis.plot(shown, [BARS[d] for d in shown], "k_", ms=12, label="demanded")
-                unit = "memory / stock" if kind == "memory MB" else "times faster than stock"
-                axis.set(title=f"D = {dim}: {kind.removesuffix(' MB')}", ylabel=unit)
-                axis.set(xlabel="highest degree L", ylim=(0, None))
-                axis.set_xticks(sorted({c["degree"] for c in chosen}))
-        handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-        figure.suptitle(title, fontsize=10)
-        partial = path.with_suffix(".part.png")
-        figure.savefig(partial)
-        plt.close(figure)
-        partial.replace(path)
-
-
-def save(record, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(record, indent=1))
-    partial.replace(path)
+def case_list(text):
+    try:
+        dim, degrees = text.split(":")
+        return [(int(dim), int(degree)) for degree in degrees.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: write D:L,L,... as in 512:0,1,2") from None
 
 
 def parse():
@@ -260,7 +224,13 @@ def parse():
     add = parser.add_argument
     add("--dims", type=int, nargs="+", default=[256, 512, 1024], help="feature dimensions D")
     add("--degrees", type=int, nargs="+", default=[0, 1, 2, 3, 4, 5, 6], help="degrees L")
+    add("--cases", type=case_list, nargs="+", metavar="D:L,L,...",
+        help="instead of --dims and --degrees: 512:0,1,2 1024:1")  # fmt: skip
     add("--repeats", type=int, default=7, help="timed rounds of each case")
+    add("--seconds", type=float, default=60.0,
+        help=f"no further round of a case after this time, at least {LEAST_ROUNDS}")  # fmt: skip
+    add("--scaling", type=int, default=2,
+        help="also time the C++ operator on this many threads; 1: do not")  # fmt: skip
     add("--threads", type=int, default=1, help="torch threads")
     add("--clock", choices=CLOCKS, default="wall",
         help="cpu: processor time, for ratios on a busy machine (default: wall)")  # fmt: skip
@@ -286,38 +256,36 @@ def main():
         "layers": options.layers,
         "threads": options.threads,
         "repeats": options.repeats,
+        "seconds": options.seconds,
+        "scaling": options.scaling,
         "clock": options.clock,
         "dtype": "float32",
     }
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    record = {
-        "options": settings,
-        "commit": commit,
-        "versions": {p: version(p) for p in ("eqplugin", "nequip", "e3nn", "torch")},
-        "hardware": {"machine": platform.machine(), "processor": processor_name()},
-        "cases": [],
-    }
+    record = {"options": settings, **provenance(), "cases": []}
     if options.out.exists():
         before = json.loads(options.out.read_text())
-        if all(before.get(key) == record[key] for key in record if key != "cases"):
-            record["cases"] = before["cases"]
+        other = [key for key in record if key != "cases" and before.get(key) != record[key]]
+        if other:
+            sys.exit(f"{options.out} was measured with other {' and '.join(other)}: name another "
+                     "--out, or move it away.")  # fmt: skip
+        record["cases"] = before["cases"]
     done = {(case["dim"], case["degree"]) for case in record["cases"]}
     wanted = [(d, degree) for d in options.dims for degree in options.degrees]
+    if options.cases:
+        wanted = [case for cases in options.cases for case in cases]
     todo = [case for case in wanted if case not in done]
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=console,
+        TimeRemainingColumn(), console=console,
     )  # fmt: skip
     with bar:
         task = bar.add_task("", total=len(todo))
         for dim, degree in todo:
             bar.update(task, description=f"D = {dim}, L = {degree}")
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-                rows = alone.submit(measure, dim, degree, options).result()
+                found = alone.submit(measure, dim, degree, options).result()
             bar.advance(task)
-            record["cases"].append({"dim": dim, "degree": degree, "rows": rows})
+            record["cases"].append({"dim": dim, "degree": degree, **found})
             save(record, options.out)
     print_tables(record["cases"], console)
     image = options.out.with_suffix(".png")
@@ -325,7 +293,7 @@ def main():
         f"{settings['atoms']} atoms, {settings['edges']} edges, {options.layers} layers, float32, "
         f"{options.threads} thread(s), {record['hardware']['processor']}"
     )
-    plot(record["cases"], image, title)
+    plot(record["cases"], VARIANTS, image, title)
     console.print(f"written: {options.out} and {image.name}")
 
 

@@ -13,6 +13,7 @@ from eqplugin.cli.doctor import doctor
 from eqplugin.cli.mace import PASS_ON, mace, mace_convert
 from eqplugin.cli.mace_train import TRAIN_SETTINGS, mace_export, mace_train
 from eqplugin.cli.md import md
+from eqplugin.cli.products import products
 from eqplugin.cli.report import report
 from eqplugin.cli.study import STUDY_SETTINGS, study
 from eqplugin.cli.theory import app as theory_app
@@ -54,6 +55,7 @@ app.command()(mace_convert)
 app.command(context_settings=TRAIN_SETTINGS, add_help_option=False)(mace_train)
 app.command()(mace_export)
 app.command()(md)
+app.command()(products)
 app.command(context_settings=STUDY_SETTINGS)(study)
 app.command()(report)
 app.add_typer(bench_app, name="bench")

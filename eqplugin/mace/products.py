@@ -1,13 +1,14 @@
-"""The C++ product inside MACE's interaction blocks, for models on the CPU, and back.
+"""Faster products inside MACE's blocks, for models on the CPU, and back.
 
-MACE's ``conv_tp`` followed by ``scatter_sum`` is NequIP's tensor product and scatter: the same
-operator does both (docs/compiled-product.md). As with MACE's own converters to cuEquivariance and
-OpenEquivariance a model is converted once, but nothing is rebuilt: weights, state dict and the
-Clebsch-Gordan coefficients of the model stay as they are, and :func:`restore_products` undoes it
-exactly. Files::
+MACE's ``conv_tp`` followed by ``scatter_sum`` is NequIP's tensor product and scatter: the same C++
+operator does both (docs/compiled-product.md). The symmetric contractions are formed from distinct
+monomials (:mod:`eqplugin.mace.products_contraction`). As with MACE's own converters to
+cuEquivariance and OpenEquivariance a model is converted once, but nothing is rebuilt: weights,
+state dict and the Clebsch-Gordan coefficients of the model stay as they are, and
+:func:`restore_products` undoes it exactly. Files::
 
-    python -m eqplugin.mace.products water.model water_compiled.model
-    python -m eqplugin.mace.products water_compiled.model water.model --back
+    eqplugin products water.model water_fast.model
+    eqplugin products water_fast.model water.model --back
 
 A converted file can be read only where eqplugin is installed and its operators can be built, and
 is for the CPU; convert back before handing a model on, or before exporting it.
@@ -15,8 +16,6 @@ is for the CPU; convert back before handing a model on, or before exporting it.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 import torch
@@ -25,9 +24,20 @@ from e3nn import o3
 from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
 from eqplugin.mace.convert import ModelFileError, load_model, save_model
+from eqplugin.mace.products_contraction import (
+    MonomialContraction,
+    fasten_contractions,
+    restore_contractions,
+)
 from eqplugin.nn.compiled_product import CompiledProduct, load_operators, why_not
 
-__all__ = ["CompiledConvolution", "compile_products", "convert_products", "restore_products"]
+__all__ = [
+    "CompiledConvolution",
+    "compile_products",
+    "convert_products",
+    "count_converted",
+    "restore_products",
+]
 
 
 class CompiledConvolution(o3.TensorProduct):
@@ -64,7 +74,7 @@ class CompiledConvolution(o3.TensorProduct):
 
 
 def compile_products(model: torch.nn.Module) -> torch.nn.Module:
-    """Convert, in place, every interaction block of a MACE model; returns `model`.
+    """Convert, in place, every interaction block of a MACE model and its contractions; returns it.
 
     Energies, forces, stress and gradients stay the same to rounding, the state dict exactly. The
     converted model can be trained.
@@ -91,6 +101,7 @@ def compile_products(model: torch.nn.Module) -> torch.nn.Module:
         block.conv_tp.__class__ = CompiledConvolution
         block.conv_tp.compiled = compiled
         block.conv_fusion = True
+    fasten_contractions(model)
     return model
 
 
@@ -106,11 +117,12 @@ def restore_products(model: torch.nn.Module) -> torch.nn.Module:
     for block in blocks:
         del block.conv_fusion, block.conv_tp.compiled
         block.conv_tp.__class__ = o3.TensorProduct
+    restore_contractions(model)
     return model
 
 
 def convert_products(path: str | Path, out: str | Path, back: bool = False) -> torch.nn.Module:
-    """Convert a ``.model`` file to compiled products, or back; returns the model.
+    """Convert a ``.model`` file to faster products, or back; returns the model.
 
     Args:
         path: a MACE ``.model`` file.
@@ -128,31 +140,14 @@ def convert_products(path: str | Path, out: str | Path, back: bool = False) -> t
     return model
 
 
+def count_converted(model: torch.nn.Module) -> tuple[int, int]:
+    """How many convolutions and how many symmetric contractions of a model are converted."""
+    kinds = (CompiledConvolution, MonomialContraction)
+    return tuple(sum(isinstance(m, kind) for m in model.modules()) for kind in kinds)
+
+
 def _blocks(model: torch.nn.Module) -> list[torch.nn.Module]:
     blocks = list(getattr(model, "interactions", []))
     if not blocks or not all(hasattr(block, "conv_tp") for block in blocks):
         raise EqPluginError(f"A {type(model).__name__} is not a MACE model with interactions.")
     return blocks
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line of :func:`convert_products`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m eqplugin.mace.products",
-        description="Put eqplugin's C++ product into a MACE model (CPU: same numbers, faster).",
-    )
-    parser.add_argument("model", help="a MACE .model file")
-    parser.add_argument("out", help="the file to write")
-    parser.add_argument("--back", action="store_true", help="from compiled to plain")
-    options = parser.parse_args(arguments)
-    # under its own name, not __main__: the class is found by name when the file is read
-    from eqplugin.mace import products
-
-    try:
-        products.convert_products(options.model, options.out, options.back)
-    except EqPluginError as error:
-        sys.exit(f"eqplugin: error: {error}")
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,13 @@ from nequip.nn._tp_scatter_base import TensorProductScatter
 from nequip.nn.model_modifier_utils import is_model_modifier, model_modifier
 
 from eqplugin.nequip._stock import replace_stock
-from eqplugin.nn.compiled_product import OPS_MODULE, CompiledProduct, load_operators, why_not
+from eqplugin.nn.compiled_product import (
+    OPS_MODULE,
+    CompiledProduct,
+    gains,
+    load_operators,
+    why_not,
+)
 
 __all__ = ["CompiledTensorProductScatter", "attach", "compile_products"]
 
@@ -77,7 +83,7 @@ class CompiledTensorProductScatter(TensorProductScatter):
 
 
 def compile_products(model: torch.nn.Module) -> torch.nn.Module:
-    """Replace, in place, every tensor product that the C++ operator can do; returns `model`.
+    """Replace, in place, every tensor product that gains from the C++ operator; returns `model`.
 
     Where the operator cannot be had (no compiler), the products become the factorised ones in
     torch, and one line on stderr says so. Outputs and state dict stay the same in every case.
@@ -88,6 +94,8 @@ def compile_products(model: torch.nn.Module) -> torch.nn.Module:
 
     def factory(old: torch.nn.Module) -> torch.nn.Module:
         unsupported = why_not(old.tp)
+        if unsupported is None and not gains(old.tp):
+            return old
         if unsupported is None:
             try:
                 return CompiledTensorProductScatter(old)
@@ -119,7 +127,8 @@ def enable_CompiledTP(cls: type, model: torch.nn.Module) -> torch.nn.Module:
 
     Same weights, same numbers to rounding, same state dict, in training, AOTInductor and
     packaging. Compiled for this machine on first use (about half a minute). Without a compiler,
-    and on other devices, it falls back to a product in torch and says so.
+    and on other devices, it falls back to a product in torch and says so. Products that would gain
+    nothing (few channels of scalars only) stay as they are.
     """
     return compile_products(model)
 

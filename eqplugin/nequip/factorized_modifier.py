@@ -57,6 +57,7 @@ def enable_FactorizedTP(cls: type, model: torch.nn.Module) -> torch.nn.Module:
     """Tensor products and scatters factorised in plain torch: exact, faster with every degree.
 
     Same weights, same numbers to rounding, same state dict; in training, train-time compile,
-    AOTInductor and packages. Products that would gain nothing (scalars only) stay as they are.
+    AOTInductor and packages. Products that would gain nothing (scalars only, narrow last layers)
+    stay as they are.
     """
     return factorize_products(model)

@@ -14,9 +14,17 @@ from typing import Any
 
 import torch
 
-from eqplugin.nn.compiled_product_plan import make_plan, why_not
+from eqplugin.nn.compiled_product_plan import gains, make_plan, why_not
 
-__all__ = ["OPS_MODULE", "CompiledProduct", "Status", "load_operators", "status", "why_not"]
+__all__ = [
+    "OPS_MODULE",
+    "CompiledProduct",
+    "Status",
+    "gains",
+    "load_operators",
+    "status",
+    "why_not",
+]
 
 # Imported by name only: nequip-package puts this file into model packages, whose copy has to use
 # the operators of the installed eqplugin, and torch.package follows import statements.

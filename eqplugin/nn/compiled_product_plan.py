@@ -15,9 +15,10 @@ import torch
 from e3nn.o3._irreps import Irreps
 from e3nn.o3._wigner import wigner_3j
 
-__all__ = ["MAX_DEGREE", "ProductPlan", "make_plan", "why_not"]
+__all__ = ["MAX_DEGREE", "NARROW_SCALARS", "ProductPlan", "gains", "make_plan", "why_not"]
 
 MAX_DEGREE: Final = 6
+NARROW_SCALARS: Final = 64  # products of scalars with fewer channels are no gain
 _ZERO: Final = 1e-14  # entries of wigner_3j that vanish come out below this
 
 
@@ -53,6 +54,17 @@ def why_not(tp: torch.nn.Module) -> str | None:
     if highest > MAX_DEGREE:
         return f"it has degree {highest}, and {MAX_DEGREE} is the highest"
     return None
+
+
+def gains(tp: torch.nn.Module) -> bool:
+    """Whether the operator pays. Measured, see docs/products.md.
+
+    Not for scalars times scalars with fewer than 64 channels: one product of a few numbers per
+    edge, to which grouping the edges and packing the channels add more than they save.
+    """
+    if any(ir.l > 0 for _, ir in (*tp.irreps_in1, *tp.irreps_out)):
+        return True
+    return max((mul for mul, _ in tp.irreps_in1), default=0) >= NARROW_SCALARS
 
 
 def _offsets(sizes: list[int]) -> list[int]:

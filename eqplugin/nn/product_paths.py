@@ -13,7 +13,9 @@ import torch
 from e3nn.o3._irreps import Irreps
 from e3nn.o3._wigner import wigner_3j
 
-__all__ = ["Block", "Run", "gains", "plan_blocks", "unsupported"]
+__all__ = ["NARROW", "Block", "Run", "gains", "plan_blocks", "unsupported"]
+
+NARROW = 64  # fewer scalar outputs than this are no gain
 
 
 @dataclass
@@ -78,12 +80,15 @@ def unsupported(tp: torch.nn.Module) -> str | None:
 
 
 def gains(tp: torch.nn.Module) -> bool:
-    """Whether factorising pays: everywhere but for scalars times scalars, which are one product.
+    """Whether factorising pays. Measured, see docs/products.md.
 
-    Measured, see docs/products.md: with a single path of degree 0 both forms take the same time,
-    with every further path the factorised one is faster, at any number of channels.
+    Not for scalars times scalars, which are one product either way. Nor for the product of a narrow
+    last layer, with scalars alone as outputs and fewer than 64 of them: there the number of calls
+    decides, not that of the sums. Every other product gains at any number of channels and edges.
     """
-    return any(ir.l > 0 for _, ir in (*tp.irreps_in1, *tp.irreps_out))
+    if all(ir.l == 0 for _, ir in (*tp.irreps_in1, *tp.irreps_out)):
+        return False
+    return any(ir.l > 0 for _, ir in tp.irreps_out) or tp.irreps_out.dim >= NARROW
 
 
 def plan_blocks(tp: torch.nn.Module) -> tuple[list[Block], list[torch.Tensor | None]]:

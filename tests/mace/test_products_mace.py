@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from e3nn import o3
+from mace.modules.symmetric_contraction import SymmetricContraction
 from mace_under_test import graph, khop, molecule, rattled, stock
 
 import eqplugin.mace  # noqa: F401 - applies the repairs
@@ -16,9 +17,10 @@ from eqplugin.mace.products import (
     CompiledConvolution,
     compile_products,
     convert_products,
-    main,
+    count_converted,
     restore_products,
 )
+from eqplugin.mace.products_contraction import MonomialContraction, restore_contractions
 from eqplugin.nn.compiled_product import load_operators
 
 if load_operators() is not None:
@@ -31,6 +33,8 @@ MODELS = {
         "4x0e + 4x1o + 4x2e", interaction_cls="RealAgnosticDensityResidualInteractionBlock",
         interaction_cls_first="RealAgnosticDensityInteractionBlock",
     ),
+    "stock-correlation-3": lambda: stock("4x0e + 4x1o", correlation=3),
+    "stock-one-product-for-all-elements": lambda: stock("8x0e", use_agnostic_product=True),
     "khop": lambda: khop(1, "8x0e + 8x1o"),
     # conv_tp with the signs of e3nn 0.4, which e3nn 0.6 does not have
     "so3": lambda: reference.build("so3-1e-corr2"),
@@ -59,8 +63,13 @@ def assert_same(found, expected):
         assert (found[key] - value).abs().max() < EXACT * scale, key
 
 
+def contractions(model):
+    return [block.symmetric_contractions for block in model.products]
+
+
 def plain(model):
-    return all(type(block.conv_tp) is o3.TensorProduct for block in model.interactions)
+    own = all(type(block.conv_tp) is o3.TensorProduct for block in model.interactions)
+    return own and all(type(c) is SymmetricContraction for c in contractions(model))
 
 
 def test_equals_plain_and_comes_back_bit_for_bit(model):
@@ -68,12 +77,41 @@ def test_equals_plain_and_comes_back_bit_for_bit(model):
     assert any(key.startswith("gradient") for key in expected)
     converted = compile_products(copy.deepcopy(model))
     assert all(isinstance(block.conv_tp, CompiledConvolution) for block in converted.interactions)
+    assert all(isinstance(c, MonomialContraction) for c in contractions(converted))
     assert list(converted.state_dict()) == list(model.state_dict())
     assert_same(outputs_and_gradients(converted), expected)
     assert_same(outputs_and_gradients(copy.deepcopy(converted)), expected)
     back = restore_products(converted)
     assert plain(back)
     again = outputs_and_gradients(back)
+    assert all(torch.equal(again[key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize(
+    "channels, max_ell, correlation, gains",
+    [(8, 1, 1, False), (40, 2, 1, False), (8, 1, 2, False), (32, 1, 2, True), (8, 2, 2, True),
+     (8, 1, 3, True)],
+)  # fmt: skip
+def test_small_contractions_stay_mace_s_own(channels, max_ell, correlation, gains):
+    """The rule of docs/products.md: which form is chosen, not how long it takes."""
+    model = stock(f"{channels}x0e", max_ell=max_ell, correlation=correlation, num_interactions=1)
+    assert count_converted(compile_products(model)) == (1, int(gains))
+
+
+def test_other_devices_use_mace_s_own():
+    contraction = contractions(compile_products(stock("4x0e + 4x1o")))[0].to("meta")
+    contraction.fast = None  # it would fail
+    x, y = (torch.empty(s, device="meta", dtype=torch.float64) for s in ((3, 4, 9), (3, 3)))
+    assert contraction(x, y).shape == (3, 16)
+
+
+def test_files_converted_before_contractions_were_come_back():
+    model = stock("8x0e + 8x1o")
+    expected = outputs_and_gradients(model)
+    restore_contractions(compile_products(model))
+    assert count_converted(model) == (2, 0)
+    again = outputs_and_gradients(restore_products(model))
+    assert plain(model)
     assert all(torch.equal(again[key], value) for key, value in expected.items())
 
 
@@ -85,16 +123,14 @@ def test_files_there_and_back(tmp_path):
     assert not plain(compiled)
     expected = outputs_and_gradients(model)
     assert_same(outputs_and_gradients(compiled), expected)
-    main([str(tmp_path / "compiled.model"), str(tmp_path / "back.model"), "--back"])
+    convert_products(tmp_path / "compiled.model", tmp_path / "back.model", back=True)
     back = load_model(tmp_path / "back.model")
     assert plain(back)
     found = outputs_and_gradients(back)
     assert all(torch.equal(found[key], value) for key, value in expected.items())
-    # the class has to be found by name in another process
-    assert b"__main__" not in (tmp_path / "compiled.model").read_bytes()
 
 
-def test_mistakes_are_sentences(tmp_path, monkeypatch):
+def test_mistakes_are_sentences(monkeypatch):
     model = stock("8x0e + 8x1o")
     with pytest.raises(EqPluginError, match="no compiled products"):
         restore_products(model)
@@ -102,8 +138,6 @@ def test_mistakes_are_sentences(tmp_path, monkeypatch):
         compile_products(torch.nn.Linear(1, 1))
     with pytest.raises(EqPluginError, match="Interaction 0 has a CompiledConvolution"):
         compile_products(compile_products(model))
-    with pytest.raises(SystemExit, match=r"eqplugin: error: .*missing\.model does not exist"):
-        main([str(tmp_path / "missing.model"), str(tmp_path / "out.model")])
     module = sys.modules["eqplugin.mace.products"]
     monkeypatch.setattr(module, "load_operators", lambda: "No compiler.")
     with pytest.raises(EqPluginError, match="No compiler"):

@@ -34,7 +34,7 @@ MODELS = {
         "nequip",
         {"l_max": 3, "num_layers": 2, "num_features": [9, 5, 4, 3], "parity": False},
     ),
-    "stock-scalars": ("nequip", {"l_max": 0, "num_layers": 2, "num_features": 8}),
+    "stock-scalars": ("nequip", {"l_max": 0, "num_layers": 2, "num_features": 64}),
 }
 KEYS = ("total_energy", "atomic_energy", "forces", "stress", "virial")
 
@@ -100,6 +100,17 @@ def test_energies_forces_stress_and_gradients_equal_stock(pair):
     assert_same(found, expected)
     assert expected_gradients
     assert_same(gradients, expected_gradients)
+
+
+@needs_operators
+@pytest.mark.parametrize("l_max, features, kept", [(0, 63, 2), (0, 64, 0), (1, 4, 0)])
+def test_few_channels_of_scalars_keep_the_stock_product(l_max, features, kept):
+    """The rule of docs/products.md: which product is chosen, not how long it takes."""
+    model = compile_products(build("nequip", l_max=l_max, num_layers=2, num_features=features))
+    products = [m for m in model.modules() if isinstance(m, TensorProductScatter)]
+    compiled = [isinstance(m, CompiledTensorProductScatter) for m in products]
+    assert len(products) == 2
+    assert compiled.count(False) == kept
 
 
 @needs_operators

@@ -21,6 +21,7 @@ from eqplugin.errors import EqPluginError
 from eqplugin.nequip._stock import find_stock, is_stock
 from eqplugin.nequip.factorized_modifier import FactorizedTensorProductScatter
 from eqplugin.nn.folded_selfconnection import FoldedSelfConnection
+from eqplugin.nn.product_paths import gains
 
 TP, FOLD = "enable_FactorizedTP", "enable_FoldedSelfConnection"
 FOR_GOOD = "enable_PermanentlyFoldedSelfConnection"
@@ -120,7 +121,9 @@ def test_outputs_and_weight_gradients_are_those_of_stock(name, modifiers):
     assert outputs[AtomicDataDict.FORCE_KEY].abs().max() > 1e-6
     assert outputs[AtomicDataDict.STRESS_KEY].abs().max() > 1e-9
     products = list(find_stock(model, TensorProductScatter))
-    assert bool(products) == (TP not in modifiers)
+    assert not any(TP in modifiers and gains(product.tp) for product in products)
+    factorized = [m for m in model.modules() if isinstance(m, FactorizedTensorProductScatter)]
+    assert bool(factorized) == (TP in modifiers)
     connections = [block.sc for block in find_stock(model, InteractionBlock) if block.sc]
     assert {isinstance(sc, FoldedSelfConnection) for sc in connections} == {FOLD in modifiers}
 
@@ -175,6 +178,19 @@ def test_node_attributes_are_given_back():
     out = modified("steerable", FOLD)(dict(batch()))
     torch.testing.assert_close(out[AtomicDataDict.NODE_ATTRS_KEY], before, rtol=0, atol=0)
     assert not [key for key in out if key.startswith("_")]
+
+
+@pytest.mark.parametrize("features, kept", [(15, 1), (16, 0)])
+def test_narrow_last_layers_keep_the_stock_product(features, kept):
+    """The rule of docs/products.md: which product is chosen, not how long it takes."""
+    # the last layer makes 0e alone: 4 paths from the degrees 0..3 with as many channels each
+    model = build("nequip", l_max=3, parity=False, num_layers=3, num_features=features)
+    modify(model, [{"modifier": TP}])
+    stock = list(find_stock(model, TensorProductScatter))
+    assert len(stock) == kept
+    assert all(product.irreps_mid.lmax == 0 for product in stock)
+    factorized = [m for m in model.modules() if isinstance(m, FactorizedTensorProductScatter)]
+    assert len(factorized) == 3 - kept
 
 
 def test_scalar_models_keep_the_stock_product():

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 ETHANOL = ROOT / "examples" / "data" / "ethanol_xtb"
 MODIFIERS = ["enable_FactorizedTP", "enable_FoldedSelfConnection"]
+COMPILED = ["enable_CompiledTP", "enable_FoldedSelfConnection"]
 FOR_GOOD = "enable_PermanentlyFoldedSelfConnection"
+CHANGES = {"modified": MODIFIERS, "compiled": COMPILED, "permanent": [FOR_GOOD]}
 SMALL = ("feature_dim=18", "l_max=2", "num_layers=2", "model_dtype=float64")
 
 
@@ -38,7 +40,7 @@ def succeeded(result):
 
 @pytest.fixture(scope="module")
 def configs(tmp_path_factory):
-    """A folder with steerable_minimal, small, as stock.yaml, modified.yaml and permanent.yaml."""
+    """A folder with steerable_minimal, small: stock.yaml, and one file for each of CHANGES."""
     folder = tmp_path_factory.mktemp("configs")
     for name, every in (("train", 38), ("val", 13)):
         frames = read(ETHANOL / f"{name}_300K.xyz", f"::{every}")
@@ -52,7 +54,7 @@ def configs(tmp_path_factory):
     config.training_module.lr_scheduler.scheduler.T_max = 5
     OmegaConf.save(config, folder / "stock.yaml")
     plain = config.training_module.model
-    for name, modifiers in (("modified", MODIFIERS), ("permanent", [FOR_GOOD])):
+    for name, modifiers in CHANGES.items():
         with open_dict(config):
             config.training_module.model = {
                 "_target_": "nequip.model.modify",
@@ -74,7 +76,7 @@ def train(configs, name, folder, epochs, *overrides):
 def trained(configs, tmp_path_factory):
     """Folders of two epochs of training without and with modifiers."""
     folders = {}
-    for name in ("stock", "modified"):
+    for name in ("stock", "modified", "compiled"):
         folders[name] = tmp_path_factory.mktemp(name)
         succeeded(train(configs, name, folders[name], 2))
     return folders
@@ -91,25 +93,27 @@ def losses(folder):
     return np.array([[float(row[name] or 0) for name in names] for row in rows])
 
 
-def test_the_same_loss_curve(trained):
-    stock, modified = losses(trained["stock"]), losses(trained["modified"])
+@pytest.mark.parametrize("name", ["modified", "compiled"])
+def test_the_same_loss_curve(trained, name):
+    stock, modified = losses(trained["stock"]), losses(trained[name])
     assert len(stock) > 2
     assert np.ptp(stock, axis=0).max() > 1e-3
     np.testing.assert_allclose(modified, stock, rtol=1e-8, atol=1e-10)
 
 
-def test_checkpoints_continue_in_each_others_config(configs, trained, tmp_path):
-    for name, other in (("stock", "modified"), ("modified", "stock")):
+@pytest.mark.parametrize("changed", ["modified", "compiled"])
+def test_checkpoints_continue_in_each_others_config(configs, trained, tmp_path, changed):
+    for name, other in (("stock", changed), (changed, "stock")):
         last = trained[other] / "last.ckpt"
         succeeded(train(configs, name, tmp_path / name, 3, f"++ckpt_path={last}"))
     np.testing.assert_allclose(
-        losses(tmp_path / "stock"), losses(tmp_path / "modified"), rtol=1e-8, atol=1e-10
+        losses(tmp_path / "stock"), losses(tmp_path / changed), rtol=1e-8, atol=1e-10
     )
     weights = {
         name: torch.load(tmp_path / name / "last.ckpt", weights_only=False)["state_dict"]
-        for name in ("stock", "modified")
+        for name in ("stock", changed)
     }
-    assert weights["stock"].keys() == weights["modified"].keys()
+    assert weights["stock"].keys() == weights[changed].keys()
 
 
 def test_permanent_fold_does_not_start_training(configs, tmp_path):

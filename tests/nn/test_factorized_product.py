@@ -193,7 +193,15 @@ def test_what_cannot_be_factorised_is_refused():
     assert unsupported(channels) is None
 
 
-def test_only_scalars_gain_nothing():
+def test_what_gains_nothing():
     assert not gains(product("4x0e", 0))
+    assert not gains(product("512x0e", 0))
     assert gains(product("4x0e", 1))
-    assert gains(product("4x0e + 4x1o", 1, {"0e"}))
+    assert not gains(product("31x0e + 31x1o", 1, {"0e"}))  # a last layer with 62 outputs
+    assert gains(product("32x0e + 32x1o", 1, {"0e"}))
+
+
+def test_scalar_outputs_of_a_last_layer():
+    tp = product("3x0e + 2x1o + 2x2e", 2, {"0e"})
+    assert {ir.l for _, ir in tp.irreps_out} == {0}
+    assert_same(tp, *edges(4, 7, seed=2), num_nodes=4)

@@ -9,7 +9,20 @@ from nequip.model import modify
 from nequip.utils.unittests.model_tests import BaseEnergyModelTests
 from nequip.utils.unittests.model_tests_basic import EnergyModelTestsMixin
 
-MODIFIERS = ["enable_FactorizedTP", "enable_FoldedSelfConnection"]
+from eqplugin.nequip.compiled_modifier import CompiledTensorProductScatter
+from eqplugin.nequip.factorized_modifier import FactorizedTensorProductScatter
+from eqplugin.nn.compiled_product import load_operators
+
+FOLD = "enable_FoldedSelfConnection"
+FACTORIZED = ["enable_FactorizedTP", FOLD]
+COMPILED = ["enable_CompiledTP", FOLD]
+PRODUCTS = {
+    "enable_FactorizedTP": FactorizedTensorProductScatter,
+    "enable_CompiledTP": CompiledTensorProductScatter,
+}
+needs_operators = pytest.mark.skipif(
+    load_operators() is not None, reason=f"no compiled operators here: {load_operators()}"
+)
 COMMON = {
     "seed": 123,
     "type_names": ["H", "C", "O"],
@@ -36,22 +49,36 @@ STEERABLE = {
 }
 
 
-def modified(model_config, device):
+def modified(model_config, device, modifiers):
+    """A model with the modifiers on; they have to be in it, or the tests would test nothing."""
     model = EnergyModelTestsMixin.make_model(model_config, device)
-    return modify(model, [{"modifier": modifier} for modifier in MODIFIERS])
+    model = modify(model, [{"modifier": modifier} for modifier in modifiers])
+    kind = PRODUCTS[modifiers[0]]
+    assert any(isinstance(module, kind) for module in model.modules())
+    return model
 
 
-class Modified:
+def with_modifiers(modifiers):
     """Facts the mixins ask for, and models with the modifiers on."""
 
-    make_model = staticmethod(modified)
+    class Modified:
+        @staticmethod
+        def make_model(model_config, device):
+            return modified(model_config, device, modifiers)
 
-    @pytest.fixture
-    def strict_locality(self):
-        return False
+        @pytest.fixture
+        def strict_locality(self):
+            return False
+
+        @pytest.fixture(scope="class")
+        @classmethod
+        def ase_compile_modifiers(cls):
+            return lambda mode, device, model_dtype: modifiers
+
+    return Modified
 
 
-class TestModifiedModels(Modified, EnergyModelTestsMixin):
+class Basic(EnergyModelTestsMixin):
     """Basic and energy tests, both dtypes."""
 
     @pytest.fixture(
@@ -66,8 +93,22 @@ class TestModifiedModels(Modified, EnergyModelTestsMixin):
         return request.param
 
 
+class TestFactorizedModels(with_modifiers(FACTORIZED), Basic):
+    """The factorised product and the fold."""
+
+
+@needs_operators
+class TestCompiledModels(with_modifiers(COMPILED), Basic):
+    """The C++ product and the fold."""
+
+
+@needs_operators
 @pytest.mark.slow
-class TestModifiedDeployment(Modified, BaseEnergyModelTests):
+class TestCompiledModelsAlone(with_modifiers(COMPILED[:1]), Basic):
+    """The C++ product with the stock self-connection."""
+
+
+class Deployment(BaseEnergyModelTests):
     """Trained stock, compiled with the modifiers, equal to the stock checkpoint or package."""
 
     @pytest.fixture(scope="class", params=["minimal_toy_emt.yaml"])
@@ -85,7 +126,13 @@ class TestModifiedDeployment(Modified, BaseEnergyModelTests):
     def model_source(cls, model_dtype):
         return {"float32": "package", "float64": "fresh"}[model_dtype]
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def ase_compile_modifiers(cls):
-        return lambda mode, device, model_dtype: MODIFIERS
+
+@pytest.mark.slow
+class TestFactorizedDeployment(with_modifiers(FACTORIZED), Deployment):
+    """The factorised product and the fold."""
+
+
+@needs_operators
+@pytest.mark.slow
+class TestCompiledDeployment(with_modifiers(COMPILED), Deployment):
+    """The C++ product and the fold."""
