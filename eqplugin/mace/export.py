@@ -30,6 +30,7 @@ from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
 from eqplugin.mace._irreps import ModelSpec
 from eqplugin.mace.models import FAMILIES, as_family, as_stock
+from eqplugin.mace.products import count_converted, restore_products
 
 __all__ = [
     "FORMATS",
@@ -216,7 +217,8 @@ def export_lammps(
     """Write a model for LAMMPS.
 
     Args:
-        model: any MACE model without accelerated kernels; it is not changed.
+        model: any MACE model, with our products or without, but without those of other libraries;
+            it is not changed.
         out: file to write.
         format: ``"libtorch"`` for ``pair_style mace``, ``"mliap"`` for ``pair_style mliap
             unified`` (faster on GPUs, several of them at once; the file is a pickle).
@@ -238,6 +240,8 @@ def export_lammps(
         raise EqPluginError(f"head={head!r} is not in the model: it has {', '.join(heads)}.")
     # under MACE's own class: the file must load where eqplugin is unknown
     model = as_stock(copy.deepcopy(model)).to("cpu", dtype)
+    if any(count_converted(model)):
+        restore_products(model)
     chosen = {"head": head if head is not None else heads[-1]}
     out = Path(out)
     previous = torch.get_default_dtype()

@@ -13,6 +13,7 @@ import eqplugin.mace  # noqa: F401 - applies the repairs
 from eqplugin.errors import EqPluginError
 from eqplugin.mace import reference
 from eqplugin.mace.convert import load_model
+from eqplugin.mace.export import export_lammps
 from eqplugin.mace.products import (
     CompiledConvolution,
     compile_products,
@@ -128,6 +129,19 @@ def test_files_there_and_back(tmp_path):
     assert plain(back)
     found = outputs_and_gradients(back)
     assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("format", ["libtorch", "mliap"])
+def test_exports_are_those_of_the_plain_model(format, tmp_path):
+    model = compile_products(stock("8x0e + 8x1o", correlation=3))
+    counts = count_converted(model)
+    export_lammps(model, tmp_path / "model.pt", format)
+    assert count_converted(model) == counts  # the caller's model is not touched
+    if format == "mliap":
+        loaded = torch.load(tmp_path / "model.pt", weights_only=False)
+        assert not any(type(m).__module__.startswith("eqplugin") for m in loaded.model.modules())
+    else:
+        torch.jit.load(tmp_path / "model.pt")
 
 
 def test_mistakes_are_sentences(monkeypatch):
