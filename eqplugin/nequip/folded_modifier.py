@@ -14,7 +14,7 @@ from nequip.scripts._workflow_utils import get_workflow_state
 from eqplugin.errors import EqPluginError
 from eqplugin.nequip._stock import find_stock
 from eqplugin.nequip._workflow import one_sentence_errors
-from eqplugin.nn.folded_selfconnection import FoldedSelfConnection, foldable, gains
+from eqplugin.nn.folded_selfconnection import SMALLEST, FoldedSelfConnection, foldable, gains
 
 __all__ = ["fold_self_connections"]
 
@@ -42,13 +42,16 @@ def give_back_attributes(
     out[_ATTRS] = out.pop(_KEPT)
 
 
-def fold_self_connections(model: torch.nn.Module, permanent: bool = False) -> torch.nn.Module:
+def fold_self_connections(
+    model: torch.nn.Module, permanent: bool = False, smallest: int = SMALLEST
+) -> torch.nn.Module:
     """Fold, in place, the type embedding into every self-connection that gains; returns `model`.
 
     Args:
         model: any NequIP model.
         permanent: keep only the folded matrices, for deployment: a little faster for small
             systems, but nothing of the self-connection can be trained any more.
+        smallest: self-connections of no more than so many weights stay as they are.
 
     Raises:
         EqPluginError: when node attributes depend on more than the type, or when a permanent fold
@@ -63,7 +66,7 @@ def fold_self_connections(model: torch.nn.Module, permanent: bool = False) -> to
     embedding = _type_embedding(model, blocks)
     for block in blocks:
         if not isinstance(block.sc, FoldedSelfConnection):
-            if not gains(block.sc, embedding.num_embeddings):
+            if not gains(block.sc, embedding.num_embeddings, smallest):
                 continue
             block.sc = FoldedSelfConnection(block.sc, embedding)
             block.register_forward_pre_hook(give_types)
@@ -103,14 +106,17 @@ def _type_embedding(model: torch.nn.Module, blocks: list[Any]) -> torch.nn.Embed
 
 @model_modifier(persistent=False, private=False, supported_compile_modes=["aotinductor"])
 @classmethod
-def enable_FoldedSelfConnection(cls: type, model: torch.nn.Module) -> torch.nn.Module:
+def enable_FoldedSelfConnection(
+    cls: type, model: torch.nn.Module, smallest: int = SMALLEST
+) -> torch.nn.Module:
     """Type embedding folded into the self-connections: exact, faster where they are wide.
 
     Same weights, same numbers to rounding, same state dict. Node attributes have to depend on the
-    atom type alone; self-connections that would gain nothing (many types) stay as they are.
+    atom type alone; self-connections that would gain nothing (many types, or no more than
+    `smallest` weights) stay as they are.
     """
     with one_sentence_errors():
-        return fold_self_connections(model)
+        return fold_self_connections(model, smallest=smallest)
 
 
 @model_modifier(persistent=True, private=False, supported_compile_modes=["aotinductor"])
@@ -122,4 +128,4 @@ def enable_PermanentlyFoldedSelfConnection(cls: type, model: torch.nn.Module) ->
     weights that could be trained, and the state dict changes.
     """
     with one_sentence_errors():
-        return fold_self_connections(model, permanent=True)
+        return fold_self_connections(model, permanent=True, smallest=0)

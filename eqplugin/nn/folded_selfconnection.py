@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from e3nn.o3._irreps import Irreps
 
-__all__ = ["FoldedSelfConnection", "foldable", "gains"]
+__all__ = ["SMALLEST", "FoldedSelfConnection", "foldable", "gains"]
 
 
 def foldable(sc: torch.nn.Module) -> bool:
@@ -29,12 +29,17 @@ def foldable(sc: torch.nn.Module) -> bool:
     )
 
 
-def gains(sc: torch.nn.Module, num_types: int) -> bool:
+SMALLEST = 2**15  # weights; below, the calls of the fold cost more than it saves on few atoms
+
+
+def gains(sc: torch.nn.Module, num_types: int, smallest: int = SMALLEST) -> bool:
     """Whether folding pays: a node then costs `num_types` instead of the embedding's width.
 
     Folding itself costs both, once per step; with a quarter of the width it has paid at 15 atoms.
+    Self-connections of no more than `smallest` weights are too narrow: on 3 atoms models of
+    D = 32 took 1 to 7 % longer with it (docs/products.md).
     """
-    return 4 * num_types <= sc.irreps_in2.dim
+    return 4 * num_types <= sc.irreps_in2.dim and sc.weight_numel > smallest
 
 
 class FoldedSelfConnection(torch.nn.Module):

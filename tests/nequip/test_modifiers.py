@@ -67,8 +67,13 @@ def shared(name):
     )
 
 
+def named(modifier):
+    """As in a config; these models are too narrow for the fold to choose by itself."""
+    return {"modifier": modifier} | ({"smallest": 0} if modifier == FOLD else {})
+
+
 def modified(name, *modifiers):
-    return modify(copy.deepcopy(shared(name)), [{"modifier": m} for m in modifiers])
+    return modify(copy.deepcopy(shared(name)), [named(m) for m in modifiers])
 
 
 def structures():
@@ -203,6 +208,17 @@ def test_scalar_models_keep_the_stock_product():
 # ---- where they are offered
 
 
+def test_narrow_self_connections_stay_stock():
+    model = modify(copy.deepcopy(shared("steerable")), [{"modifier": FOLD}])
+    connections = [block.sc for block in find_stock(model, InteractionBlock) if block.sc]
+    assert connections
+    assert not any(isinstance(sc, FoldedSelfConnection) for sc in connections)
+    wide = build("steerable", l_max=1, num_layers=2, feature_dim=256)
+    modify(wide, [{"modifier": FOLD}])
+    connections = [block.sc for block in find_stock(wide, InteractionBlock) if block.sc]
+    assert any(isinstance(sc, FoldedSelfConnection) for sc in connections)
+
+
 def test_every_nequip_model_offers_them_by_name():
     offered = get_all_modifiers(shared("stock"))
     assert {TP, FOLD, FOR_GOOD} <= offered.keys()
@@ -289,7 +305,7 @@ def test_train_time_compile_traces_them(monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     options = {"l_max": 2, "num_layers": 2, "feature_dim": 18, "r_max": R_MAX}
     model = build("steerable", **options, compile_mode="compile")
-    modify(model, [{"modifier": TP}, {"modifier": FOLD}])
+    modify(model, [named(TP), named(FOLD)])
     stock = build("steerable", **options)
     stock.load_state_dict(model.state_dict())
     outputs, gradients = outputs_and_gradients(model, batch())

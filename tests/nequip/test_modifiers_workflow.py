@@ -22,6 +22,7 @@ ETHANOL = ROOT / "examples" / "data" / "ethanol_xtb"
 MODIFIERS = ["enable_FactorizedTP", "enable_FoldedSelfConnection"]
 COMPILED = ["enable_CompiledTP", "enable_FoldedSelfConnection"]
 FOR_GOOD = "enable_PermanentlyFoldedSelfConnection"
+SETTINGS = {"enable_FoldedSelfConnection": {"smallest": 0}}  # narrow as the models here are
 CHANGES = {"modified": MODIFIERS, "compiled": COMPILED, "permanent": [FOR_GOOD]}
 SMALL = ("feature_dim=18", "l_max=2", "num_layers=2", "model_dtype=float64")
 
@@ -58,7 +59,7 @@ def configs(tmp_path_factory):
         with open_dict(config):
             config.training_module.model = {
                 "_target_": "nequip.model.modify",
-                "modifiers": [{"modifier": modifier} for modifier in modifiers],
+                "modifiers": [{"modifier": name, **SETTINGS.get(name, {})} for name in modifiers],
                 "model": plain,
             }
         OmegaConf.save(config, folder / f"{name}.yaml")

@@ -52,7 +52,8 @@ STEERABLE = {
 def modified(model_config, device, modifiers):
     """A model with the modifiers on; they have to be in it, or the tests would test nothing."""
     model = EnergyModelTestsMixin.make_model(model_config, device)
-    model = modify(model, [{"modifier": modifier} for modifier in modifiers])
+    settings = {FOLD: {"smallest": 0}}  # narrow as they are, they are folded too
+    model = modify(model, [{"modifier": m, **settings.get(m, {})} for m in modifiers])
     kind = PRODUCTS[modifiers[0]]
     assert any(isinstance(module, kind) for module in model.modules())
     return model
