@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from ase.calculators.calculator import Calculator
 
-from eqplugin.bench.errors import Errors, by_config_type, by_element, errors_of
+from eqplugin.bench.errors import Errors, errors_of
 from eqplugin.bench.forces import FrameResult, evaluate
 from eqplugin.bench.labels import LabelledFrame
-from eqplugin.bench.tables import error_rows, markdown, to_csv
 from eqplugin.data import check_files
 from eqplugin.errors import EqPluginError
-from eqplugin.files import write_json, write_text
 
-__all__ = ["Comparison", "compare_forces", "shared_frames", "write_comparison"]
+__all__ = ["KEYS", "Comparison", "compare_forces", "shared_frames"]
 
 KEYS = ("model", "data")
 _LEAKS = ("overlap", "same_trajectory")  # codes of eqplugin.data
@@ -91,37 +88,3 @@ def shared_frames(train: Sequence[str], tests: Sequence[str]) -> list[str]:
     """Sentences about test files that share frames with the training files, or with each other."""
     report = check_files([*train, *tests], required=())
     return [problem.message for problem in report.problems if problem.code in _LEAKS]
-
-
-def write_comparison(comparison: Comparison, out: Path) -> None:
-    """Write errors.json, errors.csv, errors.md and the plots; each file whole or not at all."""
-    from eqplugin.bench.force_plots import plot_error_distribution, plot_force_parity
-
-    errors = comparison.errors()
-    write_json(
-        out / "errors.json",
-        {
-            "schema": "eqplugin.bench.forces/1",
-            "units": {"energy": "meV/atom", "force": "meV/A", "stress": "meV/A^3"},
-            "models": dict(comparison.models),
-            "data": dict(comparison.files),
-            "errors": _nested(errors),
-            "by_element": _nested(comparison.groups(by_element)),
-            "by_config_type": _nested(comparison.groups(by_config_type)),
-        },
-    )
-    write_text(out / "errors.csv", to_csv(KEYS, errors))
-    heads, rows = error_rows(errors)
-    write_text(out / "errors.md", markdown(KEYS, heads, rows) + "\n")
-    plot_force_parity(comparison, out / "parity.png")
-    plot_error_distribution(comparison, out / "distribution.png")
-
-
-def _nested(errors: Mapping[tuple[str, ...], Errors]) -> dict:
-    tree: dict = {}
-    for (*path, last), value in errors.items():
-        branch = tree
-        for part in path:
-            branch = branch.setdefault(part, {})
-        branch[last] = asdict(value)
-    return tree

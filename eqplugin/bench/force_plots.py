@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eqplugin.bench.compare import Comparison
 from eqplugin.bench.forces import Predictions
 from eqplugin.bench.plots import _save, plt
 from eqplugin.style import COLOURS, STYLE
-
-if TYPE_CHECKING:
-    from eqplugin.bench.compare import Comparison
 
 __all__ = ["plot_error_distribution", "plot_force_parity"]
 

@@ -65,13 +65,7 @@ def forces(
 
         eqplugin bench forces ase.calculators.emt:EMT examples/data/cuau_emt/test_600K.xyz
     """
-    from eqplugin.bench.compare import (
-        KEYS,
-        Comparison,
-        compare_forces,
-        shared_frames,
-        write_comparison,
-    )
+    from eqplugin.bench.compare import KEYS, Comparison, compare_forces, shared_frames
     from eqplugin.bench.errors import by_config_type, by_element
     from eqplugin.bench.labels import read_labelled
     from eqplugin.bench.models import is_model, labels_of, open_model
@@ -110,5 +104,7 @@ def forces(
         heads, rows = error_rows(comparison.groups(splits[by]))
         console.print(rich_table(f"by {by}", (*KEYS, by), heads, rows))
     if out is not None:
+        from eqplugin.bench.compare_files import write_comparison
+
         write_comparison(comparison, out)
         console.print(f"written: {out}/errors.json, .csv, .md, parity.png, distribution.png")
