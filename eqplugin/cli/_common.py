@@ -63,7 +63,8 @@ def read_structure(path: Path, frame: int = 0) -> Atoms:
     from ase.io import read
 
     if not path.is_file():
-        raise EqPluginError(f"The structure {path} is missing: check the path.")
+        what = "is a folder, not a file" if path.is_dir() else "is missing"
+        raise EqPluginError(f"The structure {path} {what}: check the path.")
     try:
         return read(path, index=frame)
     except Exception as error:  # ASE's readers raise whatever their parsing meets
