@@ -114,7 +114,7 @@ def test_an_atom_alone_keeps_its_scalars(tmp_path):
         (["{bare}"], "holds no atoms"),
         (["{lost}"], "Atom 1 (H) has a position that is not a number"),
         (["{double}"], "another atom in the same place"),
-        (["{folder}"], "is missing"),
+        (["{folder}"], "is a folder, not a file"),
     ],
 )
 def test_mistakes_are_one_sentence(butyne, tmp_path, arguments, words):
