@@ -23,8 +23,8 @@ def products(
     rounding, weights and state dict exactly. MACECalculator and `eqplugin md` run OUT like IN.
 
     OUT is for CPUs and for machines with eqplugin and a C++ compiler (half a minute, once): convert
-    it `--back` before handing it on, before `mace-export`, and before MACE's own converters for a
-    GPU (cuEquivariance, OpenEquivariance). NequIP models need no file of their own: there, name the
+    it `--back` before handing it on, and before MACE's own converters for a GPU (cuEquivariance,
+    OpenEquivariance); `mace-export` writes the plain form by itself. NequIP models need no file of their own: there, name the
     modifier `enable_CompiledTP`.
 
     Like every pickle, a .model file can run code when it is read: convert files you trust.

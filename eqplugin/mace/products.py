@@ -11,7 +11,7 @@ state dict and the Clebsch-Gordan coefficients of the model stay as they are, an
     eqplugin products water_fast.model water.model --back
 
 A converted file can be read only where eqplugin is installed and its operators can be built, and
-is for the CPU; convert back before handing a model on, or before exporting it.
+is for the CPU; convert back before handing a model on. Exports are made of the plain form.
 """
 
 from __future__ import annotations
