@@ -189,3 +189,11 @@ def test_published_files_of_another_form(tmp_path, content):
     assert len(result.stderr.strip().splitlines()) == 1
     assert "neither a file nor one of acac, 3bpa" in report(folder, "--published", "x").stderr
     assert not (folder / "report").exists()
+
+
+def test_a_training_that_diverged_is_named():
+    lines = degrees([60.0, 50.0], NOISE)
+    lines[4]["validation"] = [[1, 400.0], [2, 300.0], [3, 800.0]]
+    (found,) = [text for text in caveats(results_of(lines)) if text.startswith("Diverged")]
+    assert "NequIP L=1, D=64, seed 2." in found
+    assert not any("Diverged" in text for text in caveats(results_of(degrees([60.0], NOISE))))

@@ -121,6 +121,7 @@ def caveats(results: Results) -> list[str]:
     if seeds and min(seeds) < ENOUGH_SEEDS:
         few = "One seed: no test" if max(seeds) == 1 else f"As few as {min(seeds)} seeds"
         lines.append(f"{few}; the spread over seeds is badly known below {ENOUGH_SEEDS}.")
+    lines += _diverged(results)
     lines += _convergence(results)
     if results.failed:
         names = ", ".join(record["job"] for record in results.failed[:4])
@@ -141,6 +142,22 @@ def caveats(results: Results) -> list[str]:
 def _reasons(results: Results) -> list[str]:
     reasons = (record["error"] for record in results.unattainable)
     return list(dict.fromkeys(reason.rstrip(".") for reason in reasons))
+
+
+def _diverged(results: Results) -> list[str]:
+    """Trainings that ended with a larger validation error than their first epoch's."""
+    names = [
+        f"{model.label}, seed {seed}"
+        for model in results.models
+        for seed, curve in model.curves().items()
+        if len(curve) > 1 and curve[-1][1] > curve[0][1]
+    ]
+    if not names:
+        return []
+    return [
+        f"Diverged: {'; '.join(names)}. Mean and spread of such a model say only that its training "
+        f"is unstable at this learning rate."
+    ]
 
 
 def _convergence(results: Results) -> list[str]:
