@@ -115,8 +115,8 @@ def KHopInvariantModel(
             constant D), ``"power"`` loses the relative orientation of different degrees,
             ``"drop"`` keeps the 0e features alone and is the cheapest.
         reset_width: number of scalars a reset keeps; default: the scalars of the budget. At
-            D = 512, L = 1, keeping 128 costs 0.57x (h = 2) or 0.29x (h = 1) of a never-resetting
-            training step, keeping 512 costs 1.13x or 1.96x.
+            D = 512, L = 1, keeping 128 costs 1.1x (h = 2) or 0.7x (h = 1) of a never-resetting
+            training step, keeping 512 costs 1.5x or 2.1x.
         parity: as in :func:`SteerableModel`.
         profile: as in :func:`SteerableModel`.
         type_embed_num_features: as in :func:`SteerableModel`.
