@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from eqplugin.bench.machine import processor_name
+from eqplugin.bench.machine import commit, processor_name
 from eqplugin.files import whole_file
 from eqplugin.nn.compiled_product_build import compiler
 from eqplugin.style import COLOURS, MARKERS, STYLE
@@ -34,16 +33,13 @@ TWO_THREADS = 1.6
 
 def provenance(packages=("eqplugin", "nequip", "e3nn", "torch")):
     """Commit, versions and hardware of a measurement."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
     found = compiler()
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (ValueError, OSError):
         memory = None
     return {
-        "commit": commit,
+        "commit": commit(),
         "versions": {package: version(package) for package in packages}
         | {"python": platform.python_version(), "compiler": found[1] if found else None},
         "hardware": {

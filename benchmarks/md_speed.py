@@ -21,7 +21,6 @@ import gc
 import json
 import os
 import platform
-import subprocess
 import time
 import warnings
 from importlib.metadata import version
@@ -44,7 +43,7 @@ from rich.progress import track
 from rich.table import Table
 
 from eqplugin import EqCalculator
-from eqplugin.bench.machine import processor_name
+from eqplugin.bench.machine import commit, processor_name
 from eqplugin.calculator.cache import cache_directory, cached_file, compile_key
 from eqplugin.nequip import SteerableModel
 
@@ -275,12 +274,9 @@ def show(console, stack, num_atoms, rows):
 
 
 def provenance():
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
     packages = ("eqplugin", "nequip", "mace-torch", "e3nn", "torch", "ase", "vesin", "matscipy")
     return {
-        "commit": commit,
+        "commit": commit(),
         "versions": {package: version(package) for package in packages},
         "hardware": {
             "machine": platform.machine(),

@@ -10,7 +10,6 @@ L = 1, measured in the same run.
 
 import argparse
 import platform
-import subprocess
 import time
 import warnings
 from importlib.metadata import version
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from eqplugin.bench.machine import processor_name
+from eqplugin.bench.machine import commit, processor_name
 from eqplugin.files import write_json
 from eqplugin.nequip import KHopInvariantModel, SteerableModel
 
@@ -144,12 +143,9 @@ def main():
         table.add_row(name, f"{row['parameters']:,}", *cells)
     Console(width=110).print(table)
 
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
     record = {
         "options": {**vars(options), "out": None, "edges": edges},
-        "commit": commit,
+        "commit": commit(),
         "versions": {p: version(p) for p in ("eqplugin", "nequip", "e3nn", "torch")},
         "hardware": {"machine": platform.machine(), "processor": processor_name()},
         "rows": rows,

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from eqplugin.bench.labels import LabelledFrame
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 
 __all__ = ["ForceErrors", "FrameResult", "Predictions", "evaluate", "predict"]
 
@@ -55,8 +55,7 @@ def evaluate(
         try:
             results.append(_evaluate_frame(calculator, frame))
         except Exception as error:  # calculators of others may raise anything
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise EqPluginError(f"frame {index}: {reason[0]}") from error
+            raise EqPluginError(f"frame {index}: {reason_of(error)}") from error
         tick()
     return results
 

@@ -1,11 +1,12 @@
-"""What a measurement was made on."""
+"""What a measurement was made on, and with."""
 
 from __future__ import annotations
 
 import platform
+import subprocess
 from pathlib import Path
 
-__all__ = ["processor_name"]
+__all__ = ["commit", "processor_name"]
 
 
 def processor_name() -> str:
@@ -16,3 +17,14 @@ def processor_name() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def commit() -> str | None:
+    """Of the clone that runs; marked where its files differ from it."""
+    here = Path(__file__).parent
+    try:
+        git = ("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
+        found = subprocess.run(git, cwd=here, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from nequip.data import AtomicDataDict
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 
 __all__ = ["CudaGraphRun", "PaddedInput", "capture_on_cuda"]
 
@@ -133,10 +133,9 @@ class CudaGraphRun:
         try:
             self._replay, self._outputs = self._capture(self._run, buffers.inputs)
         except RuntimeError as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise EqPluginError(
-                f"the compiled model could not be captured as a CUDA graph ({reason}): use "
-                f"compile='aoti'."
+                f"the compiled model could not be captured as a CUDA graph "
+                f"({reason_of(error)[:200]}): use compile='aoti'."
             ) from error
         self._buffers = buffers
         self.captures += 1

@@ -21,7 +21,7 @@ from mace import data, tools
 from mace.cli import run_train
 from mace.tools import model_script_utils
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.mace._build import configure_with_families, families_built_by, spec_from
 from eqplugin.mace._data_checks import check_training_data
 from eqplugin.mace._irreps import ModelSpec
@@ -276,8 +276,9 @@ def _loud(stock: Callable) -> Callable:
         try:
             return stock(*args, **kwargs)
         except Exception as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            logging.warning(f"No *_compiled.model is written: TorchScript failed ({reason[0]}).")
+            logging.warning(
+                f"No *_compiled.model is written: TorchScript failed ({reason_of(error)})."
+            )
             raise
 
     return compile_

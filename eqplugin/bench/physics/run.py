@@ -15,6 +15,7 @@ from eqplugin.bench.physics.pairs import PairCurve, pair_checks, pair_curves
 from eqplugin.bench.physics.scans import Scan, ScanCurve, scan_checks, scan_curve
 from eqplugin.bench.physics.symmetry import Precision, symmetry_checks
 from eqplugin.bench.physics.verdict import Check
+from eqplugin.errors import reason_of
 from eqplugin.md.nve import run_nve
 
 __all__ = ["Physics", "dynamics_checks", "examine", "table_of"]
@@ -68,17 +69,16 @@ def examine(
             followed.append(scan_curve(calculator, scan))
             checks += scan_checks(followed[-1])
         except Exception as error:
-            checks.append(_failed(f"{scan.name}: highest", error))
+            checks.append(_failed(f"{scan.name}: highest", error, "meV"))
     if md_steps:
         say("dynamics")
         checks += dynamics_checks(calculator, atoms, md_steps)
     return Physics(checks, curves, followed)
 
 
-def _failed(name: str, error: Exception) -> Check:
+def _failed(name: str, error: Exception, unit: str = "") -> Check:
     """A calculator may raise anything far from its data: a violation, with its reason."""
-    reason = str(error).strip().splitlines() or [type(error).__name__]
-    return Check(name, np.nan, 0.0, "", reason[0])
+    return Check(name, np.nan, 0.0, unit, reason_of(error))
 
 
 def dynamics_checks(calculator: Calculator, atoms: Atoms, steps: int) -> list[Check]:

@@ -11,7 +11,7 @@ from ase.calculators.calculator import Calculator
 
 from eqplugin.bench.labels import frames_with_labels
 from eqplugin.bench.physics.verdict import Check, evaluated
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 
 __all__ = ["Scan", "ScanCurve", "read_scan", "scan_checks", "scan_curve"]
 
@@ -73,8 +73,7 @@ def read_scan(path: Path) -> Scan:
     except EqPluginError:
         raise
     except Exception as error:  # ASE's readers raise whatever their parsing meets
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise EqPluginError(f"{path} cannot be read as frames: {reason[0]}.") from None
+        raise EqPluginError(f"{path} cannot be read as frames: {reason_of(error)}.") from None
     if len(labelled) < _FEWEST:
         raise EqPluginError(f"{path} holds {len(labelled)} frames: a scan has {_FEWEST} or more.")
     frames = [frame.atoms for frame in labelled]

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from eqplugin.bench.physics.verdict import Check, evaluated, judge
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 
 __all__ = ["Precision", "symmetry_checks"]
 
@@ -59,10 +59,10 @@ def symmetry_checks(
     try:
         energy, forces = evaluated(atoms, calculator)
     except Exception as error:  # calculators of others may raise anything
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        reason = reason_of(error).rstrip(".")
         raise EqPluginError(
-            f"{calculator.name}: the structure cannot be evaluated ({reason[0].rstrip('.')}): give "
-            f"one that the model is made for."
+            f"{calculator.name}: the structure cannot be evaluated ({reason}): give one that the "
+            f"model is made for."
         ) from error
     per_atom, unit = precision.energy * len(atoms), "eV/Å"
 

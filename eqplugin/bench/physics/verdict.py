@@ -10,6 +10,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from eqplugin.errors import reason_of
+
 __all__ = ["Check", "evaluated", "judge"]
 
 
@@ -44,8 +46,7 @@ def judge(
     try:
         return Check(name, float(measure()), threshold, unit, remark)
     except Exception as error:  # calculators of others may raise anything
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        return Check(name, math.nan, threshold, unit, reason[0])
+        return Check(name, math.nan, threshold, unit, reason_of(error))
 
 
 def evaluated(atoms: Atoms, calculator: Calculator) -> tuple[float, np.ndarray]:

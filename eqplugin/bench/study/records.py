@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from eqplugin.bench.machine import processor_name
+from eqplugin.bench.machine import commit, processor_name
 from eqplugin.errors import EqPluginError
 from eqplugin.files import write_text
 
@@ -42,20 +41,9 @@ def surroundings() -> dict[str, Any]:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "system": f"{platform.system()} {platform.machine()}",
         },
-        "commit": _commit(),
+        "commit": commit(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _commit() -> str | None:
-    """Of the clone that runs; marked where its files differ from it."""
-    here = Path(__file__).parent
-    try:
-        git = ("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
-        found = subprocess.run(git, cwd=here, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return found.stdout.strip() or None
 
 
 def write_records(path: Path, records: Iterable[dict[str, Any]]) -> None:
