@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -45,6 +46,7 @@ def provenance(packages=("eqplugin", "nequip", "e3nn", "torch")):
         "hardware": {
             "machine": platform.machine(),
             "processor": processor_name(),
+            "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
             "cores": os.cpu_count(),
             "memory GiB": memory and round(memory, 1),
         },

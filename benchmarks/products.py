@@ -9,6 +9,7 @@ is timed on one and on several threads as well, always by wall clock.
     python benchmarks/products.py                                # an hour: D up to 1024, L up to 6
     python benchmarks/products.py --cases 512:0,1,2,3,4,5,6 256:1,3,6 1024:1,2,3      # 25 minutes
     python benchmarks/products.py --cases 64:1 --repeats 3 --out /tmp/products.json   # a try
+    python benchmarks/products.py --device cuda                  # against the GPU's own kernels
 
 Finished cases are kept in the JSON file and not measured again: start it once more to go on, or to
 add cases. A file from other options or another commit is refused, not overwritten.
@@ -34,6 +35,7 @@ from nequip.data import AtomicDataDict, from_ase
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
 from nequip.model import modify
 from nequip.model.modify_utils import get_all_modifiers
+from nequip.nn.model_modifier_utils import get_model_modifier_unsupported_devices
 from nequip.utils.global_state import set_global_state
 from rich.console import Console
 from rich.progress import (
@@ -60,6 +62,9 @@ VARIANTS = {
     "factorised + folded": ("enable_FactorizedTP", "enable_FoldedSelfConnection"),
     "compiled": ("enable_CompiledTP",),
     "compiled + folded": ("enable_CompiledTP", "enable_FoldedSelfConnection"),
+    "OpenEquivariance": ("enable_OpenEquivariance",),
+    "OpenEquivariance + folded": ("enable_OpenEquivariance", "enable_FoldedSelfConnection"),
+    "cuEquivariance": ("enable_CuEquivariance",),
 }
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 LEAST_ROUNDS = 3
@@ -76,8 +81,8 @@ def batch(path, num_frames):
     return types, AtomicDataDict.batched_from_list(data)
 
 
-def variants(feature_dim, l_max, types, num_layers):
-    """The stock model and its variants, all with the same weights in memory."""
+def variants(feature_dim, l_max, types, num_layers, device="cpu"):
+    """The stock model and its variants for a device, all with the same weights in memory."""
     model = SteerableModel(
         feature_dim=feature_dim,
         l_max=l_max,
@@ -87,14 +92,35 @@ def variants(feature_dim, l_max, types, num_layers):
         type_names=types,
         r_max=R_MAX,
         avg_num_neighbors=12.0,
-    )
-    offered = get_all_modifiers(model)
+    ).to(device)
+    offered = {
+        name
+        for name, modifier in get_all_modifiers(model).items()
+        if device not in get_model_modifier_unsupported_devices(modifier)
+    }
     built = {}
     for name, modifiers in VARIANTS.items():
-        if all(modifier in offered for modifier in modifiers):
-            twin = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
-            built[name] = modify(twin, [{"modifier": modifier} for modifier in modifiers])
+        if not offered.issuperset(modifiers):
+            continue
+        twin = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
+        try:
+            twin = modify(twin, [{"modifier": modifier} for modifier in modifiers])
+        except ImportError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+        else:
+            built[name] = twin.to(device)
     return built
+
+
+def waiting(call):
+    """The call, ended when the GPU has done it."""
+
+    def done():
+        result = call()
+        torch.cuda.synchronize()
+        return result
+
+    return done
 
 
 def model_calls(model, data):
@@ -121,7 +147,10 @@ def product_calls(model, data):
         (data["pos"].shape[0], product.tp.irreps_out.dim),
     )
     generator = torch.Generator().manual_seed(0)
-    *inputs, cotangent = (torch.randn(s, generator=generator, dtype=torch.float32) for s in sizes)
+    *inputs, cotangent = (
+        torch.randn(s, generator=generator, dtype=torch.float32).to(data["pos"].device)
+        for s in sizes
+    )
 
     def first(create_graph):
         args = [value.clone().requires_grad_() for value in inputs]
@@ -149,9 +178,14 @@ def quiet():
             os.close(kept)
 
 
-def peak_memory(call):
+def peak_memory(call, device):
     """Largest sum of live torch allocations during a call, in MB."""
     call()
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
     with quiet(), torch.profiler.profile(profile_memory=True) as profile:
         call()
     events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -167,8 +201,11 @@ def measure(dim, degree, options):
     torch.set_num_threads(options.threads)
     clock = CLOCKS[options.clock]
     types, data = batch(options.structures, options.frames)
-    built = variants(dim, degree, types, options.layers)
+    data = AtomicDataDict.to_(data, torch.device(options.device))
+    built = variants(dim, degree, types, options.layers, options.device)
     calls = {name: model_calls(m, data) | product_calls(m, data) for name, m in built.items()}
+    if options.device == "cuda":
+        calls = {name: {k: waiting(c) for k, c in kinds.items()} for name, kinds in calls.items()}
     rows = {name: {kind: [] for kind in KINDS} for name in built}
     started = time.perf_counter()
     for turn in range(options.repeats + 1):  # the first warms up
@@ -185,8 +222,9 @@ def measure(dim, degree, options):
     for name, model in built.items():
         forces = model_calls(model, data)["model inference"]()
         rows[name]["force difference"] = float((forces - reference).abs().max())
-        rows[name][MEMORY] = peak_memory(calls[name]["model train"])
-    threads = scaling(calls, options) if options.scaling > 1 and PRODUCT in calls else None
+        rows[name][MEMORY] = peak_memory(calls[name]["model train"], options.device)
+    scaled = options.device == "cpu" and options.scaling > 1 and PRODUCT in calls
+    threads = scaling(calls, options) if scaled else None
     return {"rows": rows, "scaling": threads, "load": os.getloadavg()[0]}
 
 
@@ -234,6 +272,8 @@ def parse():
     add("--threads", type=int, default=1, help="torch threads")
     add("--clock", choices=CLOCKS, default="wall",
         help="cpu: processor time, for ratios on a busy machine (default: wall)")  # fmt: skip
+    add("--device", choices=("cpu", "cuda"), default="cpu",
+        help="cuda: beside the kernels of OpenEquivariance and cuEquivariance")  # fmt: skip
     add("--layers", type=int, default=4, help="convolutions")
     default = ACAC if ACAC.exists() else ETHANOL
     add("--structures", type=Path, default=default, help=f"file of frames (default: {default})")
@@ -259,9 +299,12 @@ def main():
         "seconds": options.seconds,
         "scaling": options.scaling,
         "clock": options.clock,
+        "device": options.device,
         "dtype": "float32",
     }
     record = {"options": settings, **provenance(), "cases": []}
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("--device cuda: torch sees no GPU here.")
     if options.out.exists():
         before = json.loads(options.out.read_text())
         other = [key for key in record if key != "cases" and before.get(key) != record[key]]
@@ -291,7 +334,8 @@ def main():
     image = options.out.with_suffix(".png")
     title = (
         f"{settings['atoms']} atoms, {settings['edges']} edges, {options.layers} layers, float32, "
-        f"{options.threads} thread(s), {record['hardware']['processor']}"
+        f"{options.threads} thread(s), "
+        f"{record['hardware']['gpu'] or record['hardware']['processor']}"
     )
     plot(record["cases"], VARIANTS, image, title)
     console.print(f"written: {options.out} and {image.name}")

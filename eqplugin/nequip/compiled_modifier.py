@@ -11,6 +11,7 @@ import torch
 from nequip.nn._tp_scatter_base import TensorProductScatter
 from nequip.nn.model_modifier_utils import is_model_modifier, model_modifier
 
+from eqplugin.errors import reason_of
 from eqplugin.nequip._stock import replace_stock
 from eqplugin.nn.compiled_product import (
     OPS_MODULE,
@@ -37,11 +38,12 @@ def _notice(message: str) -> None:
 class CompiledTensorProductScatter(TensorProductScatter):
     """A stock ``TensorProductScatter`` whose sums run through :class:`CompiledProduct`.
 
-    The stock product ``tp`` stays as it was, with its entries of the state dict; it does the work
-    on devices other than the CPU.
+    The stock product ``tp`` stays as it was, with its entries of the state dict. On other devices
+    than the CPU the work is done by `elsewhere`, or by ``tp`` where there is none.
 
     Args:
         old: the module to replace, of this NequIP or from a package.
+        elsewhere: a product of the same arguments for the GPU, without state of its own.
 
     Raises:
         ValueError: its product is of an unsupported kind.
@@ -51,13 +53,14 @@ class CompiledTensorProductScatter(TensorProductScatter):
     # NequIP imports these before it opens a compiled package
     _nequip_custom_ops_libs = (OPS_MODULE,)
 
-    def __init__(self, old: torch.nn.Module) -> None:
+    def __init__(self, old: torch.nn.Module, elsewhere: torch.nn.Module | None = None) -> None:
         torch.nn.Module.__init__(self)
         for name in ("feature_irreps_in", "irreps_edge_attr", "irreps_mid", "instructions"):
             setattr(self, name, getattr(old, name))
         self.model_dtype = old.model_dtype
         self.tp = old.tp
         self.compiled = CompiledProduct(old.tp)
+        self.elsewhere = elsewhere
         self.train(old.training)
 
     def forward(
@@ -69,25 +72,54 @@ class CompiledTensorProductScatter(TensorProductScatter):
         edge_src: torch.Tensor,
     ) -> torch.Tensor:
         """As the stock module: node features (num_nodes, D) to (num_nodes, dim of irreps_mid)."""
-        if x.device.type != "cpu":
+        product = self.compiled if x.device.type == "cpu" else self.elsewhere
+        if product is None:
             _notice(
                 "enable_CompiledTP works on the CPU only, so the stock product is used on "
-                f"{x.device}: there, enable_OpenEquivariance or enable_CuEquivariance is faster."
+                f"{x.device}: install openequivariance, which takes its place there, or name "
+                "enable_CuEquivariance instead."
             )
             return super().forward(x, edge_attr, edge_weight, edge_dst, edge_src)
         # under automatic mixed precision the arguments may come in another dtype
         dtype = self.model_dtype
-        return self.compiled(
-            x.to(dtype), edge_attr.to(dtype), edge_weight.to(dtype), edge_dst, edge_src
-        )
+        return product(x.to(dtype), edge_attr.to(dtype), edge_weight.to(dtype), edge_dst, edge_src)
+
+
+def product_on_gpu(old: torch.nn.Module, opaque: bool = False) -> torch.nn.Module | None:
+    """The product of `old` by OpenEquivariance, as NequIP's own modifier would use it.
+
+    Args:
+        old: a stock ``TensorProductScatter``.
+        opaque: the model is compiled while it trains.
+
+    Returns:
+        None where there is no GPU, or openequivariance is not installed or does not work.
+    """
+    if not torch.cuda.is_available() or find_spec("openequivariance") is None:
+        return None
+    from nequip.nn._tp_scatter_oeq import OpenEquivarianceTensorProductScatter
+    from nequip.utils.dtype import torch_default_dtype
+
+    names = ("feature_irreps_in", "irreps_edge_attr", "irreps_mid", "instructions")
+    try:
+        with torch_default_dtype(old.model_dtype):
+            scatter = OpenEquivarianceTensorProductScatter(
+                **{name: getattr(old, name) for name in names}, use_opaque=opaque
+            )
+    except Exception as error:  # its kernels are built for the GPU at hand: anything may fail
+        _notice(f"OpenEquivariance cannot be used on this GPU: {reason_of(error)}")
+        return None
+    return scatter.tp_conv  # without its stock product, whose entries the state dict has already
 
 
 def compile_products(model: torch.nn.Module) -> torch.nn.Module:
     """Replace, in place, every tensor product that gains from the C++ operator; returns `model`.
 
     Where the operator cannot be had (no compiler), the products become the factorised ones in
-    torch, and one line on stderr says so. Outputs and state dict stay the same in every case.
+    torch, and one line on stderr says so. On a GPU the products are OpenEquivariance's where it is
+    installed, stock where not. Outputs and state dict stay the same in every case.
     """
+    opaque = bool(getattr(model, "is_compile_graph_model", False))
     reason = load_operators()
     if reason is not None:
         return _fall_back(model, reason)
@@ -98,7 +130,7 @@ def compile_products(model: torch.nn.Module) -> torch.nn.Module:
             return old
         if unsupported is None:
             try:
-                return CompiledTensorProductScatter(old)
+                return CompiledTensorProductScatter(old, product_on_gpu(old, opaque))
             except ValueError as error:  # coefficients that are not e3nn's
                 unsupported = str(error).rstrip(".")
         _notice(f"a tensor product stays the stock one, because {unsupported}.")
@@ -126,9 +158,10 @@ def enable_CompiledTP(cls: type, model: torch.nn.Module) -> torch.nn.Module:
     """Tensor products and scatters in one C++ operator, on the CPU: exact, several times faster.
 
     Same weights, same numbers to rounding, same state dict, in training, AOTInductor and
-    packaging. Compiled for this machine on first use (about half a minute). Without a compiler,
-    and on other devices, it falls back to a product in torch and says so. Products that would gain
-    nothing (few channels of scalars only) stay as they are.
+    packaging. Compiled for this machine on first use (about half a minute). Without a compiler it
+    falls back to a product in torch and says so. On a GPU OpenEquivariance does the work where it
+    is installed, the stock product where not. Products that would gain nothing (few channels of
+    scalars only) stay as they are.
     """
     return compile_products(model)
 

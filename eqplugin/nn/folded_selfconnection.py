@@ -101,8 +101,9 @@ class FoldedSelfConnection(torch.nn.Module):
             return [getattr(self, f"folded_{i}") for i in range(len(self._paths))]
         table = self._embedding[0].weight
         parts = self.weight.split([u * v * w for u, v, w in self._shapes])
+        # bmm, since matmul would copy the weights and their gradients into another order
         return [
-            torch.matmul(table * scale, part.view(shape)).flatten(0, 1)
+            torch.bmm((table * scale).expand(shape[0], -1, -1), part.view(shape)).flatten(0, 1)
             for part, shape, scale in zip(parts, self._shapes, self._scales, strict=True)
         ]
 

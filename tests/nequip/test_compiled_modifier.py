@@ -4,11 +4,14 @@ import copy
 import subprocess
 import sys
 import textwrap
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from e3nn.o3 import TensorProduct
 from models_under_test import build, graph
 from nequip.data import AtomicDataDict
 from nequip.model.modify_utils import get_all_modifiers, modify
@@ -210,6 +213,68 @@ def test_other_devices_use_the_stock_product(capfd, monkeypatch):
     err = capfd.readouterr().err
     assert err.count("works on the CPU only") == 1
     assert len(err.splitlines()) == 1
+
+
+class ConvolutionLikeOpenEquivariance(torch.nn.Module):
+    """Stands in for OpenEquivariance's, which needs a GPU: its arguments, e3nn's numbers."""
+
+    def __init__(self, problem, *, torch_op, deterministic, use_opaque):
+        super().__init__()
+        *irreps, instructions = problem["arguments"]
+        weights = {"shared_weights": False, "internal_weights": False}
+        # in a tuple: like its kernels not a part of the state
+        self.tp = (TensorProduct(*irreps, instructions, **weights),)
+
+    def forward(self, x, edge_attr, edge_weight, edge_dst, edge_src):
+        messages = self.tp[0](x[edge_src], edge_attr, edge_weight)
+        return x.new_zeros(len(x), messages.shape[1]).index_add(0, edge_dst, messages)
+
+
+def pretend_openequivariance(monkeypatch, convolution):
+    def problem(*arguments, irrep_dtype, weight_dtype, **options):
+        assert irrep_dtype == weight_dtype == "float64"
+        assert options == {"shared_weights": False, "internal_weights": False}
+        return {"arguments": arguments}
+
+    package = ModuleType("openequivariance")
+    package.TPProblem, package.TensorProductConv = problem, convolution
+    package.torch_to_oeq_dtype = lambda dtype: str(dtype).removeprefix("torch.")
+    package.__spec__ = ModuleSpec("openequivariance", None)
+    monkeypatch.setitem(sys.modules, "openequivariance", package)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(compiled_modifier, "_notices", set())
+
+
+@needs_operators
+def test_on_a_gpu_openequivariance_does_the_work(capfd, monkeypatch):
+    pretend_openequivariance(monkeypatch, ConvolutionLikeOpenEquivariance)
+    stock = build("nequip", l_max=2, num_features=4)
+    model = compile_products(copy.deepcopy(stock))
+    assert list(model.state_dict()) == list(stock.state_dict())
+    module = next(m for m in model.modules() if isinstance(m, CompiledTensorProductScatter))
+    x, y = torch.randn(3, module.feature_irreps_in.dim), torch.randn(4, 9)
+    w, edges = torch.randn(4, module.tp.weight_numel), torch.tensor([[0, 1, 2, 0], [1, 2, 0, 2]])
+    found, expected = module.elsewhere(x, y, w, *edges), module(x, y, w, *edges)
+    assert_same({"sums": found}, {"sums": expected})
+    calls = []
+    module.elsewhere.register_forward_hook(lambda *_: calls.append(1))
+    module.to("meta")(*(t.to("meta") for t in (x, y, w, *edges)))
+    assert calls == [1]
+    assert capfd.readouterr().err == ""
+
+
+@needs_operators
+def test_an_openequivariance_that_does_not_work_is_said_and_left_out(capfd, monkeypatch):
+    def broken(problem, **options):
+        raise RuntimeError("no kernel for this GPU\nmore")
+
+    pretend_openequivariance(monkeypatch, broken)
+    model = compile_products(build("nequip", l_max=1, num_features=4))
+    found = [m.elsewhere for m in model.modules() if isinstance(m, CompiledTensorProductScatter)]
+    assert found
+    assert not any(found)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line == "eqplugin: OpenEquivariance cannot be used on this GPU: no kernel for this GPU"
 
 
 def test_without_compiler_the_numbers_stay_and_one_line_says_so(capfd, monkeypatch):
