@@ -6,10 +6,10 @@ a slow moment of the machine hits all alike; ratios are medians over rounds of s
 above 1 is faster. Memory is the peak of what torch allocates in a training step. The C++ operator
 is timed on one and on several threads as well, always by wall clock.
 
-    python benchmarks/products.py                                # an hour: D up to 1024, L up to 6
-    python benchmarks/products.py --cases 512:0,1,2,3,4,5,6 256:1,3,6 1024:1,2,3      # 25 minutes
+    python benchmarks/products.py --out all.json                 # an hour: D up to 1024, L up to 6
+    python benchmarks/products.py --out some.json --cases 512:0,1,2,3,4,5,6 256:1,3,6 # 25 minutes
     python benchmarks/products.py --cases 64:1 --repeats 3 --out /tmp/products.json   # a try
-    python benchmarks/products.py --device cuda                  # against the GPU's own kernels
+    python benchmarks/products.py --out gpu.json --device cuda   # beside the GPU's own kernels
 
 Finished cases are kept in the JSON file and not measured again: start it once more to go on, or to
 add cases. A file from other options or another commit is refused, not overwritten.

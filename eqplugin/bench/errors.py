@@ -15,12 +15,13 @@ __all__ = ["Errors", "by_config_type", "by_element", "errors_of"]
 
 @dataclass(frozen=True)
 class Errors:
-    """Errors of a model on a set of frames; None where no frame has the label.
+    """Errors of a model on a set of frames; None where no frame has the label, or no prediction.
 
     Attributes:
         frames: number of frames.
         energy_mae: per atom, meV; mean over frames.
         energy_rmse: per atom, meV.
+        energy_max: the largest error of a frame, per atom, meV.
         relative_energy_mae: per atom, meV, after the mean error of the frames of one composition
             is taken out: what remains matters to dynamics, the rest only to formation energies.
         force_mae: over components, meV/A.
@@ -30,11 +31,13 @@ class Errors:
         force_rms: of the reference, meV/A: what an error has to be compared with.
         stress_mae: over the six components, meV/A^3.
         stress_rmse: over the six components, meV/A^3.
+        stress_max: the largest error of a component, meV/A^3.
     """
 
     frames: int
     energy_mae: float | None = None
     energy_rmse: float | None = None
+    energy_max: float | None = None
     relative_energy_mae: float | None = None
     force_mae: float | None = None
     force_rmse: float | None = None
@@ -43,6 +46,7 @@ class Errors:
     force_rms: float | None = None
     stress_mae: float | None = None
     stress_rmse: float | None = None
+    stress_max: float | None = None
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -100,6 +104,7 @@ def _energy_errors(results: Sequence[FrameResult]) -> dict[str, float]:
     return {
         "energy_mae": 1e3 * float(np.abs(error).mean()),
         "energy_rmse": 1e3 * _rms(error),
+        "energy_max": 1e3 * float(np.abs(error).max()),
         "relative_energy_mae": 1e3 * float(np.abs(relative).mean()),
     }
 
@@ -132,7 +137,11 @@ def _stress_errors(results: Sequence[FrameResult]) -> dict[str, float]:
     if not len(pairs):
         return {}
     error = pairs[:, 1] - pairs[:, 0]
-    return {"stress_mae": 1e3 * float(np.abs(error).mean()), "stress_rmse": 1e3 * _rms(error)}
+    return {
+        "stress_mae": 1e3 * float(np.abs(error).mean()),
+        "stress_rmse": 1e3 * _rms(error),
+        "stress_max": 1e3 * float(np.abs(error).max()),
+    }
 
 
 def _rms(values: np.ndarray) -> float:

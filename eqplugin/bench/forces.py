@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 
 from eqplugin.bench.labels import LabelledFrame
 from eqplugin.errors import EqPluginError, reason_of
@@ -17,7 +17,7 @@ __all__ = ["ForceErrors", "FrameResult", "Predictions", "evaluate", "predict"]
 
 @dataclass(frozen=True)
 class FrameResult:
-    """Reference (first) and prediction (second) of one frame; None where there is no reference.
+    """Reference (first) and prediction (second) of one frame; None where either is absent.
 
     Attributes:
         numbers: atomic numbers, (num_atoms,).
@@ -42,7 +42,7 @@ def evaluate(
     """Predict what the frames are labelled with, and nothing else.
 
     Args:
-        calculator: any ASE calculator; it must offer every label the frames have.
+        calculator: any ASE calculator; what it does not offer is as absent as what is not labelled.
         frames: from :func:`eqplugin.bench.labels.read_labelled`.
         tick: called after each frame, for a progress bar.
 
@@ -73,7 +73,10 @@ def _evaluate_frame(calculator: Calculator, frame: LabelledFrame) -> FrameResult
 def _pair(label: str, reference: object, predict: Callable[[], object]) -> np.ndarray | None:
     if reference is None:
         return None
-    predicted = np.asarray(predict(), float)
+    try:
+        predicted = np.asarray(predict(), float)
+    except PropertyNotImplementedError:  # a model without stress still has forces to compare
+        return None
     if not np.isfinite(predicted).all():
         raise EqPluginError(f"the predicted {label} is not finite.")
     return np.stack([np.asarray(reference, float), predicted], axis=-1)

@@ -13,7 +13,7 @@ from eqplugin.bench.errors import Errors
 
 __all__ = ["ERROR_COLUMNS", "error_rows", "markdown", "rich_table", "to_csv"]
 
-# measure -> (head, format): what fits on a screen; the files hold all of them
+# measure -> (head, format): what fits on a screen; errors.json and errors.csv hold all of them
 ERROR_COLUMNS: dict[str, tuple[str, str]] = {
     "frames": ("frames", "d"),
     "force_mae": ("F MAE\nmeV/Å", ".1f"),

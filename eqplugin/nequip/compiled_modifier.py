@@ -50,9 +50,6 @@ class CompiledTensorProductScatter(TensorProductScatter):
         RuntimeError: the operators cannot be used here.
     """
 
-    # NequIP imports these before it opens a compiled package
-    _nequip_custom_ops_libs = (OPS_MODULE,)
-
     def __init__(self, old: torch.nn.Module, elsewhere: torch.nn.Module | None = None) -> None:
         torch.nn.Module.__init__(self)
         for name in ("feature_irreps_in", "irreps_edge_attr", "irreps_mid", "instructions"):
@@ -62,6 +59,12 @@ class CompiledTensorProductScatter(TensorProductScatter):
         self.compiled = CompiledProduct(old.tp)
         self.elsewhere = elsewhere
         self.train(old.training)
+
+    @property
+    def _nequip_custom_ops_libs(self) -> tuple[str, ...]:
+        """What NequIP has to import before it opens a package compiled where the model is now."""
+        on_cpu = self.compiled.coefficients.device.type == "cpu"
+        return (OPS_MODULE,) if on_cpu or self.elsewhere is None else ("openequivariance",)
 
     def forward(
         self,

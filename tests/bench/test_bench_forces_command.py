@@ -125,6 +125,26 @@ def test_isolated_atoms_are_left_out_and_absent_labels_are_dashes(tmp_path):
     assert row.split()[:4] == ["EMT", "a", "2", "-"]
 
 
+class WithoutStress(EMT):
+    """A model of somebody else's that offers energies and forces alone."""
+
+    implemented_properties = ("energy", "free_energy", "forces")
+
+    def calculate(self, *arguments):
+        super().calculate(*arguments)
+        self.results.pop("stress", None)
+
+
+def test_a_model_without_stress_has_a_dash_in_a_table_with_others(tmp_path):
+    path = plain(tmp_path / "a.xyz")
+    result = bench(EMT_NAME, f"{__name__}:WithoutStress", path, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    errors = json.loads((tmp_path / "out/errors.json").read_text())["errors"]
+    assert errors["EMT"]["a"]["stress_mae"] is not None
+    assert errors["WithoutStress"]["a"]["stress_mae"] is None
+    assert errors["WithoutStress"]["a"]["force_mae"] == errors["EMT"]["a"]["force_mae"]
+
+
 def test_config_types(tmp_path):
     path = plain(tmp_path / "a.xyz", config_type="bulk")
     result = bench(EMT_NAME, path, "--by", "config_type")

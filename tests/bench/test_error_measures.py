@@ -31,6 +31,7 @@ def test_energies_are_per_atom_and_relative_within_a_composition():
     assert errors.frames == 3
     assert errors.energy_mae == pytest.approx((10 + 20 + 50) / 3)
     assert errors.energy_rmse == pytest.approx(np.sqrt((100 + 400 + 2500) / 3))
+    assert errors.energy_max == pytest.approx(50)
     # about the mean of each composition: -5, +5 and 0
     assert errors.relative_energy_mae == pytest.approx(10 / 3)
 
@@ -66,6 +67,7 @@ def test_what_is_not_labelled_is_none():
     assert errors.force_mae is None
     assert errors.force_cosine is None
     assert errors.stress_mae == pytest.approx(1.0)
+    assert errors.stress_max == pytest.approx(1.0)
     assert errors_of([frame([1], energy=(0, 0))]).stress_rmse is None
 
 

@@ -71,6 +71,28 @@ def test_pairs_are_compared_within_their_rule():
     assert pairs_along(results, "time", "l_max") == []
 
 
+def test_hops_are_compared_at_one_contraction():
+    noise = [[-0.1, 0.0, 0.1]]
+    lines = degrees([50.0], noise)
+    for hops, contraction in ((1, "power"), (1, "bispectrum"), (2, "bispectrum")):
+        lines += degrees([60.0], noise, hops=hops, contraction=contraction)
+    found = pairs_along(results_of(lines), "dimension", "hops")
+    keys = [
+        ((p.first.hops, p.first.contraction), (p.second.hops, p.second.contraction))
+        for p in found
+        if p.test == "300K"
+    ]
+    never = (None, None)
+    wanted = {
+        frozenset((never, (1, "power"))),
+        frozenset((never, (1, "bispectrum"))),
+        frozenset((never, (2, "bispectrum"))),
+        frozenset(((1, "bispectrum"), (2, "bispectrum"))),
+    }
+    assert len(keys) == 4
+    assert set(map(frozenset, keys)) == wanted
+
+
 def test_hops_are_compared_at_one_degree():
     lines = degrees([0, 50.0], NOISE)[3:]
     lines += [

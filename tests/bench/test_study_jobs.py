@@ -1,15 +1,22 @@
 """Jobs of a study: lines, reuse, failures, interruptions; the trainers themselves are stood in."""
 
+import io
 import json
 
+import numpy as np
 import pytest
+import torch
+from rich.console import Console
 from test_study_config import CONFIG, molecules
 from typer.testing import CliRunner
 
-from eqplugin.bench.study import run, task
+from eqplugin.bench.report.advice import caveats
+from eqplugin.bench.report.models import results_of
+from eqplugin.bench.stacks import NequIP
+from eqplugin.bench.study import building, run, task
 from eqplugin.bench.study.config import read_study
 from eqplugin.bench.study.job import Job, Variant
-from eqplugin.bench.study.matching import search_dimension
+from eqplugin.bench.study.matching import match_by_time, search_dimension
 from eqplugin.bench.study.records import SCHEMA, read_records
 from eqplugin.bench.study.run import gather, plan_study, prepare
 from eqplugin.bench.study.storage import Storage
@@ -28,8 +35,6 @@ def study(tmp_path):
 
 
 def planned(path, *overrides, sweep=False) -> Storage:
-    from rich.console import Console
-
     return plan_study(*prepare(path, overrides, sweep), Console(quiet=True))
 
 
@@ -223,3 +228,77 @@ def test_where_none_fits_the_reason_says_how_far_it_is(law):
     found = search_dimension(law, 3, 64, 0.1, "time per training step")
     assert found.feature_dim is None
     assert "time per training step" in found.reason
+
+
+def test_a_training_that_ends_in_nan_is_a_line(study, trained, monkeypatch):
+    """JSON has no NaN, and one job must not end the study."""
+    storage = planned(study)
+    curve = {0: 0.2, 1: float("nan"), 2: float("inf")}
+    monkeypatch.setattr(NequIP, "force_maes", lambda self, folder: curve)
+    records = run_all(storage)
+    assert [record["status"] for record in records] == ["done"] * 4
+    (record, *_) = read_records(gather(storage).parent)
+    assert record["validation"] == [[1, 200.0], [2, None], [3, None]]
+    assert any("Diverged: NequIP L=0" in text for text in caveats(results_of([record])))
+
+
+def test_lines_of_another_schema_are_left_alone(study):
+    """Even where they are all that is left of a study."""
+    lines = study.parent / "out" / "results.jsonl"
+    lines.parent.mkdir()
+    lines.write_text('{"schema": "eqplugin.study/0"}\n')
+    result = CliRunner().invoke(app, ["study", str(study)])
+    assert result.exit_code == 1
+    assert "eqplugin.study/0" in result.stderr
+    assert lines.read_text() == '{"schema": "eqplugin.study/0"}\n'
+
+
+def test_the_lines_are_there_before_the_models_are_timed(study, trained, monkeypatch):
+    storage = planned(study)
+    run_all(storage)
+
+    def broken(storage, console):
+        raise EqPluginError("no GPU on the login node")
+
+    monkeypatch.setattr(run, "_time_all", broken)
+    with pytest.raises(EqPluginError, match="login node"):
+        run.run_study(storage, read_study(study), None, Console(quiet=True))
+    assert len(read_records(storage.out)) == 4
+
+
+def test_without_the_gpu_of_the_study_models_are_not_timed_in_turn(study, trained, monkeypatch):
+    storage = planned(study, "train.device=cuda")
+    run_all(storage)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(run, "in_own_process", None)  # would be called
+    console = Console(record=True, quiet=False, file=io.StringIO(), width=200)
+    run._time_all(storage, console)
+    assert "no GPU here" in console.export_text()
+
+
+def test_times_are_matched_against_the_reference_on_the_device(study, monkeypatch):
+    """Made-up step times: a step of degree L at dimension D takes 2^L D."""
+    reference = Variant("nequip", 1, None, None, 64)
+    built = []
+
+    def build(config, variant, species):
+        built.append(variant)
+        return torch.nn.Identity()
+
+    def time_steps(steps, rounds, clock):
+        took = {"reference": 2.0 * 64, "candidate": 2.0 ** built[-1].l_max * built[-1].feature_dim}
+        return {key: np.full(rounds, took[key]) for key in steps}
+
+    monkeypatch.setattr(building, "build", build)
+    monkeypatch.setattr(building, "training_step", lambda *_: None)
+    monkeypatch.setattr(building, "time_steps", time_steps)
+    config = read_study(study).config
+    found = match_by_time(config, reference, [0, 1, 2], ("H",), [], rounds=3)
+    for degree, match in found.items():
+        assert 2**degree * match.feature_dim == pytest.approx(128, rel=config.tolerance.time)
+    assert found[1].feature_dim == 64
+    assert built[0] == reference
+    config.train.device = "cuda"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(EqPluginError, match="plan on a machine that has one"):
+        match_by_time(config, reference, [0], ("H",), [], rounds=3)

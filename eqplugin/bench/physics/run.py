@@ -16,7 +16,9 @@ from eqplugin.bench.physics.scans import Scan, ScanCurve, scan_checks, scan_curv
 from eqplugin.bench.physics.symmetry import Precision, symmetry_checks
 from eqplugin.bench.physics.verdict import Check
 from eqplugin.errors import reason_of
+from eqplugin.md.health import temperature_limit
 from eqplugin.md.nve import run_nve
+from eqplugin.md.settings import MdSettings
 
 __all__ = ["Physics", "dynamics_checks", "examine", "table_of"]
 
@@ -82,7 +84,7 @@ def _failed(name: str, error: Exception, unit: str = "") -> Check:
 
 
 def dynamics_checks(calculator: Calculator, atoms: Atoms, steps: int) -> list[Check]:
-    """Energy drift of NVE at 300 K, and whether it survives."""
+    """Energy drift of NVE at 300 K, and whether it survives: neither fails nor boils."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             log = Path(folder) / "nve.csv"
@@ -91,10 +93,13 @@ def dynamics_checks(calculator: Calculator, atoms: Atoms, steps: int) -> list[Ch
         except Exception as error:
             return [_failed("dynamics survive", error)]
     time = steps * 0.5e-3
+    hottest = temperature_limit(MdSettings(temperature=300.0), max(1, 3 * len(atoms) - 3))
     return [
         Check("dynamics survive", 0.0, 0.0, "", f"NVE, {time:g} ps at 300 K"),
         Check("energy drift", abs(run.drift), None, "meV/atom/ps", "slope of a straight line"),
-        Check("highest temperature", float(run.temperature.max()), None, "K", "started at 300 K"),
+        Check(
+            "highest temperature", float(run.temperature.max()), hottest, "K", "started at 300 K"
+        ),
     ]
 
 

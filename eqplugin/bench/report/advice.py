@@ -150,7 +150,7 @@ def _diverged(results: Results) -> list[str]:
         f"{model.label}, seed {seed}"
         for model in results.models
         for seed, curve in model.curves().items()
-        if len(curve) > 1 and curve[-1][1] > curve[0][1]
+        if len(curve) > 1 and not curve[-1][1] <= curve[0][1]  # NaN is no smaller than anything
     ]
     if not names:
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,8 +76,11 @@ class Model:
         return sorted(jobs, key=lambda times: times[1])[len(jobs) // 2]
 
     def curves(self) -> dict[int, list[list[float]]]:
-        """Seed -> (epoch, validation force MAE in meV/A)."""
-        return {seed: record["validation"] for seed, record in self.records.items()}
+        """Seed -> (epoch, validation force MAE in meV/A); NaN where a training had none."""
+        return {
+            seed: [[epoch, math.nan if mae is None else mae] for epoch, mae in record["validation"]]
+            for seed, record in self.records.items()
+        }
 
     def peak_megabytes(self, what: str) -> float | None:
         """Largest over the seeds."""

@@ -106,12 +106,13 @@ def late_fall(curve: Sequence[float], share: float = 1 / 3) -> float | None:
     """How much of the error the last part of a training still took off, relative.
 
     Args:
-        curve: validation error by epoch.
+        curve: validation error by epoch; what is not finite is left out.
         share: of the epochs that count as the last part.
 
     Returns:
         1 - best of all / best before the last part; None for fewer than three epochs.
     """
+    curve = [error for error in curve if math.isfinite(error)]
     if len(curve) < 3:
         return None
     before = max(1, min(len(curve) - 1, round((1 - share) * len(curve))))

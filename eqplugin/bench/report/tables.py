@@ -99,6 +99,8 @@ class Pair:
 def pairs_along(results: Results, match: str, axis: str, measure: str = "force_mae") -> list[Pair]:
     """All pairs of models that differ in ``l_max`` alone (D aside), or in ``hops`` alone.
 
+    Never resetting, which has no contraction, is a neighbour of every contraction.
+
     The p values are adjusted (Holm) for all pairs of the list that share test and line.
     """
     pairs = []
@@ -107,7 +109,9 @@ def pairs_along(results: Results, match: str, axis: str, measure: str = "force_m
             found = [
                 (a, b, difference)
                 for a, b in combinations(models, 2)
-                if (difference := _difference(a, b, test, measure)) is not None
+                if getattr(a, axis) != getattr(b, axis)
+                and len({a.contraction, b.contraction} - {None}) < 2
+                and (difference := _difference(a, b, test, measure)) is not None
             ]
             adjusted = holm([difference for *_, difference in found])
             pairs += [Pair(test, a, b, d) for (a, b, _), d in zip(found, adjusted, strict=True)]

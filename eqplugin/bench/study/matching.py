@@ -13,6 +13,7 @@ from eqplugin.bench.study.job import Variant
 from eqplugin.bench.study.schema import StudyConfig
 from eqplugin.budget import BudgetError, FeatureBudget, minimum_feature_dim
 from eqplugin.costs import Architecture, match_parameters
+from eqplugin.errors import EqPluginError
 
 __all__ = ["Match", "architecture", "match_by_count", "match_by_time", "search_dimension"]
 
@@ -198,11 +199,22 @@ def match_by_time(
         species: chemical symbols.
         frames: one batch.
         rounds: timed steps of each; the ratio is the median of those of the rounds.
+
+    Raises:
+        EqPluginError: the study trains on a GPU and there is none here: the CPU's times would
+            give other dimensions.
     """
+    import torch
+
+    if config.train.device == "cuda" and not torch.cuda.is_available():
+        raise EqPluginError(
+            "match=time is measured where the study is planned, and train.device=cuda, but torch "
+            "sees no GPU here: plan on a machine that has one (--plan-only), or leave time out."
+        )
     from eqplugin.bench.study.building import build, clock_for, time_steps, training_step
 
     def step(variant: Variant) -> Callable[[], None]:
-        model = build(config, variant, species)
+        model = build(config, variant, species).to(torch.device(config.train.device))
         return training_step(variant.family, model, frames, config.train.r_max)
 
     standard, clock = step(reference), clock_for(config.train.device, config.train.threads)

@@ -26,7 +26,7 @@ from eqplugin.bench.study.plan import (
     matches_to_find,
 )
 from eqplugin.bench.study.progress import watching
-from eqplugin.bench.study.records import LINES, SCHEMA, write_records
+from eqplugin.bench.study.records import LINES, SCHEMA, read_records, write_records
 from eqplugin.bench.study.schema import StudyConfig, register
 from eqplugin.bench.study.speed import models_to_time, time_models
 from eqplugin.bench.study.storage import Storage, read_plan, write_plan
@@ -44,7 +44,9 @@ def prepare(path: Path, overrides: Sequence[str], sweep: bool) -> tuple[Study, F
         EqPluginError: anything that could not end in a report.
     """
     study = read_study(path, overrides, sweep)
-    read_plan(study.out)  # refuses results of another schema
+    read_plan(study.out)  # refuses results of another schema, as do the lines
+    if (study.out / LINES).is_file():
+        read_records(study.out)
     frames = check_frames(study.config)
     return study, frames, expand(study)
 
@@ -104,16 +106,25 @@ def run_study(storage: Storage, study: Study, workers: int | None, console: Cons
         _check_launcher(launcher)
         with watching(storage, pending, console):
             _multirun(study, storage, [job.name for job in pending], launcher)
+    gather(storage)  # whatever becomes of the timing, the lines are there
     _time_all(storage, console)
     return gather(storage)
 
 
 def _time_all(storage: Storage, console: Console) -> None:
     """Time the models in turn, unless these very models have been."""
+    import torch
+
     fingerprints = {name: storage.fingerprint(j) for name, j in models_to_time(storage).items()}
     speed = storage.out / "speed.json"
     known = json.loads(speed.read_text()) if speed.is_file() else {}
     if not fingerprints or known.get("fingerprints") == fingerprints:
+        return
+    if storage.config.train.device == "cuda" and not torch.cuda.is_available():
+        console.print(
+            "no GPU here, so the models are not timed in turn: each has the times of its own job "
+            "until the study is run once more on a machine with one."
+        )
         return
     console.print(f"timing {len(fingerprints)} models in turn ...")
     in_own_process(time_models, storage.out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import signal
 import sys
 import threading
@@ -96,7 +97,7 @@ def _train_and_measure(storage: Storage, job: Job) -> dict[str, Any]:
     return {
         "errors": measured["errors"],
         "parameters": measured["parameters"],
-        "validation": [[epoch + 1, round(1e3 * curve[epoch], 4)] for epoch in sorted(curve)],
+        "validation": [[epoch + 1, _millis(curve[epoch])] for epoch in sorted(curve)],
         "cost": {
             "train_s": round(training.seconds, 1),
             "train_cpu_s": training.cpu_seconds,
@@ -108,6 +109,11 @@ def _train_and_measure(storage: Storage, job: Job) -> dict[str, Any]:
         },
         "model": str(training.model.relative_to(storage.out)),
     }
+
+
+def _millis(value: float) -> float | None:
+    """In thousandths; None for NaN or infinity, which a diverged training leaves."""
+    return round(1e3 * value, 4) if math.isfinite(value) else None
 
 
 def record_of(storage: Storage, job: Job, status: str, **content: Any) -> dict[str, Any]:
