@@ -144,7 +144,10 @@ def plot_curves(results: Results, path: Path) -> None:
             axis.set_title(title.replace(title.split(",")[0], title.split(" ")[0]), fontsize=9)
             axis.set(xlabel="epoch", yscale="log")
             _plain(axis.yaxis)
-            axis.legend(fontsize=7)
+            many = len(axis.get_legend_handles_labels()[1]) > 6
+            axis.legend(fontsize=6 if many else 7, ncols=2 if many else 1, columnspacing=1)
+        low, high = axes[0, 0].get_ylim()
+        axes[0, 0].set_ylim(low, high * (high / low) ** 0.25)  # room above the curves for legends
         axes[0, 0].set_ylabel("validation force MAE (meV/Å)")
         _save(figure, path)
 
