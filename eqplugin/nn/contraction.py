@@ -12,7 +12,14 @@ al., ICLR 2024, section on k-hop invariant GNNs). What the reset keeps depends o
 With C >= d = 2l + 1 channels the Gram matrix of one degree has rank d, so C x d of its entries
 determine it. Instead of all C (C + 1) / 2 entries we take the products of every channel with d
 learned mixtures of the channels ("pivots"): the same C d - d (d - 1) / 2 independent invariants
-from C d numbers. All maps are polynomials without bias, hence smooth, and zero for zero features.
+from C d numbers.
+
+Products of features grow with their square or cube, and a model resets several times: a feature
+of 6 becomes one of 45, of 3500 and of 1e6 after three bispectra, and its gradient overflows
+float32. So all factors of a product but one are divided by sqrt((1 + m) / 2), m the mean square of
+the node's steerable components: nothing changes at unit size, and large features grow as in any
+other layer. m is itself a function of the Gram matrices, so as much is kept. All maps are smooth,
+have no bias, and are zero for zero features.
 """
 
 from __future__ import annotations
@@ -126,6 +133,17 @@ class InvariantContraction(torch.nn.Module):
         """Mix channels: (num_nodes, mul, d) x (mul, n) -> (num_nodes, n, d), unit variance kept."""
         return torch.einsum("zud,ua->zad", block, weight) / block.shape[1] ** 0.5
 
+    def _damping(self, blocks: list[torch.Tensor]) -> torch.Tensor:
+        """1 / sqrt((1 + mean square of a node's steerable components) / 2), (num_nodes, 1, 1)."""
+        squares = [
+            block.square().sum((1, 2), keepdim=True)
+            for block, scalar in zip(blocks, self._is_scalar, strict=True)
+            if not scalar
+        ]
+        sizes = zip(self._muls, self._dims, self._is_scalar, strict=True)
+        number = sum(mul * dim for mul, dim, scalar in sizes if not scalar)
+        return torch.rsqrt(0.5 + sum(squares) / (2 * number))
+
     def invariants(self, x: torch.Tensor) -> torch.Tensor:
         """Invariants before the linear layer.
 
@@ -136,17 +154,18 @@ class InvariantContraction(torch.nn.Module):
             (num_nodes, num_invariants).
         """
         blocks = self._blocks(x)
+        damping = x.new_ones(1) if all(self._is_scalar) else self._damping(blocks)
         out = []
         for i, block in enumerate(blocks):
             if self._is_scalar[i]:
                 out.append(block.squeeze(-1))
             else:
-                pivots = self._mix(block, self.pivots[str(i)])
+                pivots = damping * self._mix(block, self.pivots[str(i)])
                 gram = torch.einsum("zud,zad->zua", block, pivots) / self._dims[i] ** 0.5
                 out.append(gram.flatten(1))
         for n, (i, j, k) in enumerate(self._triples):
-            left = self._mix(blocks[i], self.left[str(i)])
-            right = self._mix(blocks[j], self.right[str(j)])
+            left = damping * self._mix(blocks[i], self.left[str(i)])
+            right = damping * self._mix(blocks[j], self.right[str(j)])
             # w3j has unit norm: without further factors z.x has unit variance per component sum
             z = torch.einsum("zai,zaj,ijk->zak", left, right, getattr(self, f"_cg_{n}"))
             out.append(torch.einsum("zak,zuk->zau", z, blocks[k]).flatten(1))

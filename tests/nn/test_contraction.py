@@ -150,6 +150,30 @@ def test_relative_rotation_of_two_channels_is_seen(kind):
     assert (module(changed) - module(x)).abs().max() > 1e-3
 
 
+# ---- size
+
+
+@pytest.mark.parametrize("kind", POLYNOMIAL)
+def test_large_features_grow_as_in_a_linear_layer(kind):
+    module, x = contraction("4x0e + 5x1o + 6x2e", kind), features("4x0e + 5x1o + 6x2e")
+    small, large = module.invariants(1e3 * x), module.invariants(1e5 * x)
+    assert (large / small - 100).abs().max() < 1e-2
+    assert (small / module.invariants(x)).abs().max() < 2.1e3  # undamped: 1e6 or 1e9
+
+
+def test_several_resets_of_large_features_stay_finite_in_float32():
+    """Undamped, the third power of the third power ... of 6 is infinite."""
+    irreps = o3.Irreps("12x0e + 11x1o + 11x2e")
+    layers = [contraction(irreps, out_features=irreps.dim, seed=n).float() for n in range(4)]
+    x = start = (6 * features(irreps, nodes=20)).float().requires_grad_()
+    for layer in layers:
+        x = layer(x)  # scalars, taken for components of the next: only the size matters
+    (force,) = torch.autograd.grad(x.sum(), start, create_graph=True)
+    gradients = torch.autograd.grad(force.square().sum(), list(layers[0].parameters()))
+    assert x.abs().max() < 1e4
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
 def test_scalars_are_kept_with_their_sign():
     module = contraction("4x0e + 4x1o", "power")
     x = features("4x0e + 4x1o")
