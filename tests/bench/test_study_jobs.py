@@ -242,6 +242,14 @@ def test_a_training_that_ends_in_nan_is_a_line(study, trained, monkeypatch):
     assert any("Diverged: NequIP L=0" in text for text in caveats(results_of([record])))
 
 
+def test_a_training_that_was_nan_from_the_start_has_no_errors(study, trained, monkeypatch):
+    storage = planned(study)
+    monkeypatch.setattr(NequIP, "force_maes", lambda self, folder: {0: float("nan")})
+    record = task.run_job(storage, storage.jobs[0])
+    assert record["status"] == "failed"
+    assert "NaN in all 1 epochs" in record["error"]
+
+
 def test_lines_of_another_schema_are_left_alone(study):
     """Even where they are all that is left of a study."""
     lines = study.parent / "out" / "results.jsonl"

@@ -82,6 +82,12 @@ def _train_and_measure(storage: Storage, job: Job) -> dict[str, Any]:
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger(__name__).info("training %s", job.name)
     training = run_training(run, lambda done, note: None, Event())
+    curve = STACKS[job.variant.family].force_maes(run.folder)
+    if curve and not any(map(math.isfinite, curve.values())):
+        raise EqPluginError(
+            f"the training diverged: its validation error is NaN in all {len(curve)} epochs; lower "
+            f"train.lr or limit the gradient."
+        )
     folder = storage.folder(job)
     command = [Path(sys.executable).name, "-m", "eqplugin.bench.study.measuring"]
     run_logged(
@@ -93,7 +99,6 @@ def _train_and_measure(storage: Storage, job: Job) -> dict[str, Any]:
         threads=storage.config.train.threads,
     )
     measured = json.loads((folder / "measured.json").read_text())
-    curve = STACKS[job.variant.family].force_maes(run.folder)
     return {
         "errors": measured["errors"],
         "parameters": measured["parameters"],
