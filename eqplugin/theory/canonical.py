@@ -129,8 +129,10 @@ def find_frames(
 def _orthonormal(vectors: torch.Tensor, group: str) -> torch.Tensor:
     """Gram-Schmidt on reference vectors (n, 3, 3), one per row."""
     first = torch.nn.functional.normalize(vectors[:, 0], dim=-1)
-    second = vectors[:, 1] - (vectors[:, 1] * first).sum(-1, keepdim=True) * first
-    second = torch.nn.functional.normalize(second, dim=-1)
+    second = vectors[:, 1]
+    for _ in range(2):  # once leaves a remainder where the two are nearly parallel
+        second = second - (second * first).sum(-1, keepdim=True) * first
+        second = torch.nn.functional.normalize(second, dim=-1)
     third = torch.linalg.cross(first, second)
     if group == "O(3)":
         side = (vectors[:, 2] * third).sum(-1, keepdim=True)
