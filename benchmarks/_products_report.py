@@ -8,11 +8,10 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from eqplugin.bench.machine import commit, processor_name
+from eqplugin.bench.machine import commit, gpu_name, processor_name
 from eqplugin.files import whole_file
 from eqplugin.nn.compiled_product_build import compiler
 from eqplugin.style import COLOURS, MARKERS, STYLE
@@ -46,7 +45,7 @@ def provenance(packages=("eqplugin", "nequip", "e3nn", "torch")):
         "hardware": {
             "machine": platform.machine(),
             "processor": processor_name(),
-            "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+            "gpu": gpu_name(),
             "cores": os.cpu_count(),
             "memory GiB": memory and round(memory, 1),
         },

@@ -7,16 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 from eqplugin.bench.compare import KEYS, Comparison
+from eqplugin.bench.comparison_plots import plot_comparison
 from eqplugin.bench.errors import Errors, by_config_type, by_element
-from eqplugin.bench.force_plots import plot_error_distribution, plot_force_parity
 from eqplugin.bench.tables import error_rows, markdown, to_csv
 from eqplugin.files import write_json, write_text
 
 __all__ = ["write_comparison"]
 
 
-def write_comparison(comparison: Comparison, out: Path) -> None:
-    """Write errors.json, errors.csv, errors.md and the plots; each file whole or not at all."""
+def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
+    """Write errors.json, errors.csv, errors.md and the plots; each file whole or not at all.
+
+    Returns:
+        What was written: plots only of labels that some frame has and some model predicts.
+    """
     errors = comparison.errors()
     write_json(
         out / "errors.json",
@@ -33,8 +37,8 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
     write_text(out / "errors.csv", to_csv(KEYS, errors))
     heads, rows = error_rows(errors)
     write_text(out / "errors.md", markdown(KEYS, heads, rows) + "\n")
-    plot_force_parity(comparison, out / "parity.png")
-    plot_error_distribution(comparison, out / "distribution.png")
+    tables = [out / f"errors.{ending}" for ending in ("json", "csv", "md")]
+    return tables + plot_comparison(comparison, out)
 
 
 def _nested(errors: Mapping[tuple[str, ...], Errors]) -> dict:

@@ -6,7 +6,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-__all__ = ["commit", "processor_name"]
+__all__ = ["commit", "gpu_name", "processor_name"]
 
 
 def processor_name() -> str:
@@ -17,6 +17,13 @@ def processor_name() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
+
+
+def gpu_name() -> str | None:
+    """The first GPU that PyTorch sees, as its maker calls it."""
+    import torch  # seconds: not for a command that only wants the commit
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
 
 
 def commit() -> str | None:

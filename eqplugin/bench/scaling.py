@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from eqplugin.bench.machine import processor_name
+from eqplugin.bench.machine import gpu_name, processor_name
 from eqplugin.bench.models import open_model
 from eqplugin.bench.speed import time_force_calls
 from eqplugin.errors import EqPluginError
@@ -151,6 +151,6 @@ def hardware() -> dict[str, str]:
     import torch
 
     found["threads"] = str(torch.get_num_threads())
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
+    if gpu := gpu_name():
+        found["gpu"] = gpu
     return found

@@ -106,5 +106,5 @@ def forces(
     if out is not None:
         from eqplugin.bench.compare_files import write_comparison
 
-        write_comparison(comparison, out)
-        console.print(f"written: {out}/errors.json, .csv, .md, parity.png, distribution.png")
+        written = ", ".join(path.name for path in write_comparison(comparison, out))
+        console.print(f"written to {out}: {written}")

@@ -88,6 +88,11 @@ class InvariantContraction(torch.nn.Module):
         self._muls = [mul for mul, _ in self.irreps_in]
         self._dims = [ir.dim for _, ir in self.irreps_in]
         self._is_scalar = [ir == (0, 1) for _, ir in self.irreps_in]
+        self._steerable_dim = sum(
+            mul * dim
+            for mul, dim, scalar in zip(self._muls, self._dims, self._is_scalar, strict=True)
+            if not scalar
+        )
         self._triples = _triples(self.irreps_in) if contraction == "bispectrum" else []
 
         self.pivots = torch.nn.ParameterDict()
@@ -140,9 +145,7 @@ class InvariantContraction(torch.nn.Module):
             for block, scalar in zip(blocks, self._is_scalar, strict=True)
             if not scalar
         ]
-        sizes = zip(self._muls, self._dims, self._is_scalar, strict=True)
-        number = sum(mul * dim for mul, dim, scalar in sizes if not scalar)
-        return torch.rsqrt(0.5 + sum(squares) / (2 * number))
+        return torch.rsqrt(0.5 + sum(squares) / (2 * self._steerable_dim))
 
     def invariants(self, x: torch.Tensor) -> torch.Tensor:
         """Invariants before the linear layer.
@@ -154,7 +157,7 @@ class InvariantContraction(torch.nn.Module):
             (num_nodes, num_invariants).
         """
         blocks = self._blocks(x)
-        damping = x.new_ones(1) if all(self._is_scalar) else self._damping(blocks)
+        damping = self._damping(blocks) if self._steerable_dim else x.new_ones(1)
         out = []
         for i, block in enumerate(blocks):
             if self._is_scalar[i]:

@@ -65,13 +65,25 @@ def test_the_reference_method_has_no_error(tmp_path):
     assert max(errors["force_max"], errors["energy_rmse"], errors["stress_rmse"]) < 1e-3
     assert errors["force_cosine"] == pytest.approx(1)
     assert set(stored["by_element"]["EMT"]["test_600K"]) == {"Cu", "Au"}
-    for name in ("parity.png", "distribution.png"):
-        assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+    for label in ("forces", "energy", "stress"):
+        for plot in ("parity", "distribution"):
+            name = f"{plot}_{label}.png"
+            assert (tmp_path / "out" / name).read_bytes().startswith(b"\x89PNG")
+            assert name in result.stdout.replace("\n", "")
     rows = list(csv.DictReader((tmp_path / "out/errors.csv").open()))
     assert float(rows[0]["force_mae"]) == errors["force_mae"]
     table = (tmp_path / "out/errors.md").read_text().splitlines()
     assert len({len(line) for line in table}) == 1  # aligned
     assert table[2].startswith("| EMT")
+
+
+def test_what_is_not_labelled_or_not_predicted_has_no_plot(tmp_path):
+    energies = plain(tmp_path / "energies.xyz", labels=("energy",))
+    result = bench(EMT_NAME, energies, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    plots = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert plots == {"parity_energy.png", "distribution_energy.png"}
+    assert "forces" not in result.stdout.rpartition("written to")[2].replace(str(tmp_path), "")
 
 
 def test_ref_keys_and_own_keys(tmp_path):

@@ -17,8 +17,10 @@ from eqplugin.bench.labels import read_labelled
 from eqplugin.calculator import EqCalculator
 from eqplugin.nequip import SteerableModel
 
-ETHANOL = Path(__file__).resolve().parents[2] / "examples/data/ethanol_xtb/test_300K.xyz"
+DATA = Path(__file__).resolve().parents[2] / "examples/data"
+ETHANOL, CUAU = DATA / "ethanol_xtb/test_300K.xyz", DATA / "cuau_emt/test_600K.xyz"
 SPECIES = ["H", "C", "O"]
+METALS = ["Cu", "Au"]
 
 
 @pytest.fixture
@@ -26,6 +28,21 @@ def frames(tmp_path):
     path = tmp_path / "test.xyz"
     write(path, read(ETHANOL, ":6"))
     return path
+
+
+@pytest.fixture
+def crystals(tmp_path):
+    path = tmp_path / "crystals.xyz"
+    write(path, read(CUAU, ":4"))
+    return path
+
+
+def stress_errors(model, frames):
+    """MAE and RMSE over the nine entries of the tensor, as the stacks count, in eV/A^3."""
+    results = evaluate(EqCalculator(model), read_labelled(frames))
+    voigt = np.stack([r.stress[:, 1] - r.stress[:, 0] for r in results])
+    tensor = np.concatenate([voigt, voigt[:, 3:]], axis=1)  # yz, xz, xy stand in it twice
+    return np.abs(tensor).mean(), np.sqrt(np.square(tensor).mean())
 
 
 def errors(model, frames):
@@ -59,7 +76,47 @@ def test_nequip(frames):
         assert value == pytest.approx(1e3 * found, rel=1e-6)
 
 
+def test_stress_as_nequip(crystals):
+    from nequip.data import AtomicDataDict, compute_neighborlist_, from_ase
+    from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
+    from nequip.train import EnergyForceStressMetrics
+    from nequip.utils.global_state import set_global_state
+
+    set_global_state()
+    model = SteerableModel(
+        seed=0, model_dtype="float64", r_max=4.0, type_names=METALS, feature_dim=16, l_max=1,
+        num_layers=2, avg_num_neighbors=12.0,
+    )  # fmt: skip
+    mapper = ChemicalSpeciesToAtomTypeMapper(METALS)
+    data = [compute_neighborlist_(mapper(from_ase(a)), r_max=4.0) for a in read(crystals, ":")]
+    batch = AtomicDataDict.batched_from_list(data)
+    theirs = EnergyForceStressMetrics()(model(dict(batch)), batch, prefix="", suffix="")
+    mae, rmse = stress_errors(model, crystals)
+    for name, value in {"stress_mae": mae, "stress_rmse": rmse}.items():
+        found = next(float(v.detach()) for key, v in theirs.items() if name in key)
+        assert value == pytest.approx(found, rel=1e-6)
+        assert value > 1e-4  # an untrained model: there is an error to agree about
+
+
 def test_mace(frames):
+    model, theirs = evaluated_by_mace(frames, [1, 6, 8], [-10.0, -50.0, -110.0])
+    ours = errors(model, frames)
+    assert ours.force_rmse == pytest.approx(1e3 * theirs["rmse_f"], rel=1e-6)
+    assert ours.force_mae == pytest.approx(1e3 * theirs["mae_f"], rel=1e-6)
+    assert ours.energy_rmse == pytest.approx(1e3 * theirs["rmse_e_per_atom"], rel=1e-6)
+    assert ours.energy_mae == pytest.approx(1e3 * theirs["mae_e_per_atom"], rel=1e-6)
+
+
+def test_stress_as_mace(crystals):
+    model, theirs = evaluated_by_mace(crystals, [29, 79], [0.0, 0.0], stress=True)
+    mae, rmse = stress_errors(model, crystals)
+    assert mae == pytest.approx(theirs["mae_stress"], rel=1e-6)
+    assert rmse == pytest.approx(theirs["rmse_stress"], rel=1e-6)
+    assert mae > 1e-4
+
+
+def evaluated_by_mace(frames, numbers, e0s, stress=False):
+    """An untrained model, and what MACE's own evaluation says of it."""
     from mace import data, modules
     from mace.tools import evaluate as evaluate_with_mace
     from mace.tools import torch_geometric
@@ -75,30 +132,30 @@ def test_mace(frames):
             feature_dim=16, max_L=1, r_max=4.0, num_bessel=4, num_polynomial_cutoff=5, max_ell=2,
             interaction_cls=modules.interaction_classes["RealAgnosticResidualInteractionBlock"],
             interaction_cls_first=modules.interaction_classes["RealAgnosticInteractionBlock"],
-            num_interactions=2, num_elements=3, MLP_irreps=Irreps("4x0e"),
-            atomic_energies=np.array([[-10.0, -50.0, -110.0]]), avg_num_neighbors=6.0,
-            atomic_numbers=[1, 6, 8], correlation=2, gate=torch.nn.functional.silu,
-            atomic_inter_scale=1.0, atomic_inter_shift=0.0, radial_MLP=[8], heads=["Default"],
+            num_interactions=2, num_elements=len(numbers), MLP_irreps=Irreps("4x0e"),
+            atomic_energies=np.array([e0s]), avg_num_neighbors=6.0, atomic_numbers=numbers,
+            correlation=2, gate=torch.nn.functional.silu, atomic_inter_scale=1.0,
+            atomic_inter_shift=0.0, radial_MLP=[8], heads=["Default"],
         )  # fmt: skip
-        table = AtomicNumberTable([1, 6, 8])
+        table = AtomicNumberTable(numbers)
         keys = data.KeySpecification.from_defaults()
-        keys.update(info_keys={"energy": "energy"}, arrays_keys={"forces": "forces"})
+        keys.update(
+            info_keys={"energy": "energy", "stress": "stress"}, arrays_keys={"forces": "forces"}
+        )
         atoms = read(frames, ":")
         for frame in atoms:  # where MACE looks for them
             frame.info["energy"] = frame.get_potential_energy()
             frame.arrays["forces"] = frame.get_forces()
+            if stress:
+                frame.info["stress"] = frame.get_stress()
         configs = [data.config_from_atoms(a, key_specification=keys) for a in atoms]
         loader = torch_geometric.dataloader.DataLoader(
             [data.AtomicData.from_config(c, z_table=table, cutoff=4.0) for c in configs],
             batch_size=3,
         )
         loss = modules.WeightedEnergyForcesLoss(energy_weight=1.0, forces_weight=1.0)
-        output = {"forces": True, "virials": False, "stress": False, "dipoles": False}
+        output = {"forces": True, "virials": False, "stress": stress, "dipoles": False}
         _, theirs = evaluate_with_mace(model, loss, loader, output, torch.device("cpu"))
     finally:
         torch.set_default_dtype(before)
-    ours = errors(model, frames)
-    assert ours.force_rmse == pytest.approx(1e3 * theirs["rmse_f"], rel=1e-6)
-    assert ours.force_mae == pytest.approx(1e3 * theirs["mae_f"], rel=1e-6)
-    assert ours.energy_rmse == pytest.approx(1e3 * theirs["rmse_e_per_atom"], rel=1e-6)
-    assert ours.energy_mae == pytest.approx(1e3 * theirs["mae_e_per_atom"], rel=1e-6)
+    return model, theirs

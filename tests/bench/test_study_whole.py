@@ -82,6 +82,35 @@ def test_quickstart_survives_a_killed_job_and_a_rerun(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_quickstart_as_it_is_configured(tmp_path):
+    """Its own arms, every one, with fewer steps: what the README's three commands do."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    out = tmp_path / "out"
+    command = [str(Path(sys.executable).parent / "eqplugin"), "study"]
+    command += [str(ROOT / "configs/study/quickstart.yaml"), f"out={out}", "--workers", "2"]
+    command += ["budgets.reduced.steps=10", "data.train_frames=50", "speed_repeats=2"]
+    command += ["budgets.reduced.test_frames=5"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = read_records(out)
+    jobs = [line for line in lines if line["kind"] == "job"]
+    assert {job["status"] for job in jobs} == {"done"}
+    assert {arm for job in jobs for arm in job["arms"]} == {
+        "degrees", "hops", "parameters", "mace"
+    }  # fmt: skip
+    assert {job["seed"] for job in jobs} == {1, 2}
+    assert any(line["kind"] == "speed" for line in lines)
+
+    result = CliRunner().invoke(app, ["report", str(out)])
+    assert result.exit_code == 0, result.output
+    report = (out / "report/report.md").read_text()
+    for heading in ("degrees", "hops", "parameters", "mace"):
+        assert heading in report.lower()
+    for plot in ("degrees", "pareto", "curves"):
+        assert list((out / "report").rglob(f"*{plot}*.png")), plot
+
+
+@pytest.mark.slow
 def test_jobs_through_submitit(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     out = tmp_path / "out"

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from eqplugin.bench.machine import commit, processor_name
+from eqplugin.bench.machine import commit, gpu_name, processor_name
 from eqplugin.errors import EqPluginError
 from eqplugin.files import write_text
 
@@ -24,8 +24,6 @@ _PACKAGES = ("eqplugin", "nequip", "mace-torch", "e3nn", "torch", "ase", "numpy"
 
 def surroundings() -> dict[str, Any]:
     """Versions, hardware, commit and time of a measurement."""
-    import torch
-
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -38,7 +36,7 @@ def surroundings() -> dict[str, Any]:
             "processor": processor_name(),
             "cores": os.cpu_count(),
             "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "gpu": gpu_name(),
             "system": f"{platform.system()} {platform.machine()}",
         },
         "commit": commit(),
