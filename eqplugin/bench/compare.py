@@ -17,6 +17,7 @@ __all__ = ["KEYS", "Comparison", "compare_forces", "shared_frames"]
 
 KEYS = ("model", "data")
 _LEAKS = ("overlap", "same_trajectory")  # codes of eqplugin.data
+_UNREAD = ("missing_file", "unreadable", "empty")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,13 @@ def compare_forces(
 
 
 def shared_frames(train: Sequence[str], tests: Sequence[str]) -> list[str]:
-    """Sentences about test files that share frames with the training files, or with each other."""
+    """Sentences about test files that share frames with the training files, or with each other.
+
+    Raises:
+        EqPluginError: a training file cannot be read, so that nothing can be said.
+    """
     report = check_files([*train, *tests], required=())
+    unread = [e for e in report.errors if e.code in _UNREAD and str(e.file) in map(str, train)]
+    if unread:
+        raise EqPluginError(f"--train: {unread[0].message}")
     return [problem.message for problem in report.problems if problem.code in _LEAKS]

@@ -24,13 +24,14 @@ class Errors:
         energy_max: the largest error of a frame, per atom, meV.
         relative_energy_mae: per atom, meV, after the mean error of the frames of one composition
             is taken out: what remains matters to dynamics, the rest only to formation energies.
+            Over compositions of two frames or more: of one frame alone nothing would remain.
         force_mae: over components, meV/A.
         force_rmse: over components, meV/A.
         force_max: the largest error of a component, meV/A.
         force_cosine: mean cosine between predicted and reference force on an atom.
         force_rms: of the reference, meV/A: what an error has to be compared with.
-        stress_mae: over the six components, meV/A^3.
-        stress_rmse: over the six components, meV/A^3.
+        stress_mae: over the nine entries of the tensor, as NequIP and MACE count, meV/A^3.
+        stress_rmse: over the nine entries, meV/A^3.
         stress_max: the largest error of a component, meV/A^3.
     """
 
@@ -97,15 +98,17 @@ def _energy_errors(results: Sequence[FrameResult]) -> dict[str, float]:
         return {}
     error = np.array([(r.energy[1] - r.energy[0]) / len(r.numbers) for r in labelled])
     compositions = [tuple(np.sort(r.numbers).tolist()) for r in labelled]
-    relative = error.copy()
+    relative = np.full(len(error), np.nan)
     for composition in set(compositions):
         same = np.array([c == composition for c in compositions])
-        relative[same] -= error[same].mean()
+        if same.sum() > 1:
+            relative[same] = error[same] - error[same].mean()
+    comparable = relative[np.isfinite(relative)]
     return {
         "energy_mae": 1e3 * float(np.abs(error).mean()),
         "energy_rmse": 1e3 * _rms(error),
         "energy_max": 1e3 * float(np.abs(error).max()),
-        "relative_energy_mae": 1e3 * float(np.abs(relative).mean()),
+        "relative_energy_mae": 1e3 * float(np.abs(comparable).mean()) if len(comparable) else None,
     }
 
 
@@ -136,7 +139,8 @@ def _stress_errors(results: Sequence[FrameResult]) -> dict[str, float]:
     pairs = _stacked((r.stress for r in results if r.stress is not None), (2,))
     if not len(pairs):
         return {}
-    error = pairs[:, 1] - pairs[:, 0]
+    voigt = np.diff(pairs.reshape(-1, 6, 2))[..., 0]
+    error = np.concatenate([voigt, voigt[:, 3:]], axis=1)  # yz, xz, xy stand twice in the tensor
     return {
         "stress_mae": 1e3 * float(np.abs(error).mean()),
         "stress_rmse": 1e3 * _rms(error),

@@ -14,12 +14,17 @@ from eqplugin.errors import EqPluginError
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["integer_range", "print_error", "read_structure", "user_errors"]
+__all__ = ["integer_range", "print_error", "print_warning", "read_structure", "user_errors"]
 
 
 def print_error(sentence: str) -> None:
     """Print one sentence on stderr the way all commands do."""
     typer.echo(f"eqplugin: error: {sentence}", err=True)
+
+
+def print_warning(sentence: str) -> None:
+    """Print one sentence on stderr; the command goes on."""
+    typer.echo(f"eqplugin: warning: {sentence}", err=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from eqplugin.cli._common import print_error, user_errors
+from eqplugin.cli._common import print_warning, user_errors
 from eqplugin.errors import EqPluginError
 
 __all__ = ["forces"]
@@ -86,7 +86,7 @@ def forces(
         for label, file in zip(file_labels, files, strict=True)
     }
     for sentence in shared_frames(train or [], files):
-        print_error(f"warning: {sentence}")
+        print_warning(sentence)
     with _progress(len(models) * sum(map(len, frames.values()))) as advance:
         calculators = {
             label: open_model(model, device, dtype)

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from eqplugin.cli._common import user_errors
+from eqplugin.cli._common import print_warning, user_errors
 from eqplugin.errors import EqPluginError
 
 __all__ = ["STUDY_SETTINGS", "study"]
@@ -61,7 +61,7 @@ def study(
     console = Console()
     chosen, frames, wishes = prepare(config, context.args, multirun)
     for warning in frames.warnings:
-        typer.echo(f"eqplugin: warning: {warning}", err=True)
+        print_warning(warning)
     if dry_run:
         print_estimate(chosen, frames, wishes, console)
         return
@@ -86,4 +86,4 @@ def _tell_failures(records: list[dict]) -> None:
     )
     if not any(record["status"] == "done" for record in jobs):
         raise EqPluginError(sentence)
-    typer.echo(f"eqplugin: warning: {sentence}", err=True)
+    print_warning(sentence)

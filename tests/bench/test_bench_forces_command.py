@@ -169,6 +169,7 @@ def test_shared_frames_are_reported(tmp_path):
     result = bench(EMT_NAME, test, "--train", train)
     assert result.exit_code == 0
     assert "share 1 frames" in " ".join(result.stderr.split())
+    assert result.stderr.startswith("eqplugin: warning: ")
     result = bench(EMT_NAME, plain(tmp_path / "other.xyz", seeds=(3,)), "--train", train)
     assert "share" not in result.stderr
 
@@ -186,6 +187,7 @@ def test_shared_frames_are_reported(tmp_path):
         (["ase.calculators.emt:Nothing", "a.xyz"], "ase.calculators.emt:Nothing"),
         (["no_such_module:EMT", "a.xyz"], "no_such_module"),
         (["builtins:dict", "a.xyz"], "does not return an ASE calculator"),
+        ([EMT_NAME, "a.xyz", "--train", "typo.xyz"], "--train: typo.xyz"),
     ],
 )
 def test_mistakes_are_one_sentence(arguments, culprit, tmp_path, monkeypatch):

@@ -32,8 +32,9 @@ def test_energies_are_per_atom_and_relative_within_a_composition():
     assert errors.energy_mae == pytest.approx((10 + 20 + 50) / 3)
     assert errors.energy_rmse == pytest.approx(np.sqrt((100 + 400 + 2500) / 3))
     assert errors.energy_max == pytest.approx(50)
-    # about the mean of each composition: -5, +5 and 0
-    assert errors.relative_energy_mae == pytest.approx(10 / 3)
+    # about the mean of H2: -5 and +5; of one CO alone nothing would remain, so it does not count
+    assert errors.relative_energy_mae == pytest.approx(5)
+    assert errors_of(results[1:]).relative_energy_mae is None
 
 
 def test_composition_does_not_depend_on_the_order_of_atoms():
@@ -69,6 +70,14 @@ def test_what_is_not_labelled_is_none():
     assert errors.stress_mae == pytest.approx(1.0)
     assert errors.stress_max == pytest.approx(1.0)
     assert errors_of([frame([1], energy=(0, 0))]).stress_rmse is None
+
+
+def test_shear_stands_twice_in_the_stress_tensor():
+    """xx, yy, zz off by 1 meV/A^3 and yz, xz, xy by 4: nine entries of 3 ones and 6 fours."""
+    errors = errors_of([frame([1], stress=(0.0, [1e-3, 1e-3, 1e-3, 4e-3, 4e-3, 4e-3]))])
+    assert errors.stress_mae == pytest.approx((3 * 1 + 6 * 4) / 9)
+    assert errors.stress_rmse == pytest.approx(np.sqrt((3 * 1 + 6 * 16) / 9))
+    assert errors.stress_max == pytest.approx(4)
 
 
 def test_groups():

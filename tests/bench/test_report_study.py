@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from eqplugin.bench.report.advice import caveats, findings, recommendation
 from eqplugin.bench.report.models import results_of
 from eqplugin.bench.report.tables import accuracy_table, pairs_along, pairs_table
+from eqplugin.bench.report.write import write_report
 from eqplugin.cli import app
 
 NOISE = ((0.0, 0.1, -0.1), (0.2, 0.0, 0.1), (0.1, -0.2, 0.0))
@@ -60,8 +61,7 @@ def test_pairs_are_compared_within_their_rule():
     lines = degrees([60.0, 50.0], NOISE)
     lines += degrees([55.0], NOISE, feature_dim=30, match="parameters")
     lines = [
-        {**x, "arms": {"a": "dimension", "b": "parameters"}} if x["l_max"] == 1 else x
-        for x in lines
+        {**x, "arms": {"a": ["dimension", "parameters"]}} if x["l_max"] == 1 else x for x in lines
     ]
     results = results_of(lines)
     (pair,) = (p for p in pairs_along(results, "dimension", "l_max") if p.test == "300K")
@@ -69,6 +69,68 @@ def test_pairs_are_compared_within_their_rule():
     (pair,) = (p for p in pairs_along(results, "parameters", "l_max") if p.test == "300K")
     assert (pair.first.feature_dim, pair.difference.mean) == (30, pytest.approx(-4.9))
     assert pairs_along(results, "time", "l_max") == []
+
+
+def test_lines_of_before_have_one_rule_an_arm():
+    results = results_of(degrees([60.0, 50.0], NOISE, arms={"a": "dimension", "b": "time"}))
+    assert [model.matches for model in results.models] == [("dimension", "time")] * 2
+
+
+def test_p_values_are_adjusted_for_all_pairs_of_a_test():
+    """A second stack with one pair more makes every p of the first larger."""
+    alone = results_of(degrees([60.0, 50.0], NOISE))
+    both = results_of(degrees([60.0, 50.0], NOISE) + degrees([60.0, 50.0], NOISE, family="mace"))
+    (p,) = (x.difference.p for x in pairs_along(alone, "dimension", "l_max") if x.test == "300K")
+    pooled = [x.difference.p for x in pairs_along(both, "dimension", "l_max") if x.test == "300K"]
+    assert pooled == pytest.approx([2 * p, 2 * p])
+
+
+REFERENCE = {"family": "nequip", "reference_l_max": 1, "feature_dim": 64}
+
+
+def timed(ratio):
+    """L = 0, matched by time to L = 1, whose step takes 100 ms."""
+    config = {**REFERENCE, "tolerance": {"time": 0.1}}
+    lines = degrees([0, 50.0], NOISE, match="time", config=config)[3:]
+    return lines + degrees(
+        [60.0], NOISE, match="time", feature_dim=90, step_ms=100.0 * ratio, config=config
+    )
+
+
+def test_what_is_matched_is_shown_beside_the_reference():
+    results = results_of(timed(0.8))
+    assert results.reference.label == "NequIP L=1, D=64"
+    assert results.ratios("time") == {"NequIP L=0, D=90": 0.8, "NequIP L=1, D=64": 1.0}
+    assert results.ratios("dimension") == {}
+    table = accuracy_table(results.models, results.tests, results.ratios("time"))
+    assert "0.80" in table.rows[0]
+    assert "1.00" in table.rows[1]
+
+
+def test_models_that_are_not_as_fast_as_they_should_be_are_named():
+    (sentence,) = (s for s in caveats(results_of(timed(0.8))) if "not at equal time" in s)
+    assert "NequIP L=0, D=90: 0.80" in sentence
+    assert "L=1" not in sentence.replace("the reference", "")
+    assert not any("not at equal time" in s for s in caveats(results_of(timed(0.95))))
+
+
+def test_several_versions_of_the_code_are_a_caveat(tmp_path):
+    lines = degrees([60.0, 50.0], NOISE)
+    assert not any("versions of this project" in s for s in caveats(results_of(lines)))
+    lines[0]["commit"] = "def-dirty"
+    (sentence,) = (s for s in caveats(results_of(lines)) if "versions of this project" in s)
+    assert "2 versions" in sentence
+    assert "1 of them with uncommitted changes" in sentence
+    write_report(write_lines(tmp_path, lines), tmp_path / "out")
+    text = (tmp_path / "out/report.md").read_text()
+    assert "def-dirty (1 jobs)" in text
+    assert "abc (5 jobs)" in text
+
+
+def test_without_force_errors_there_is_no_recommendation(tmp_path):
+    lines = [{**x, "errors": {"300K": {"energy_mae": 1.0}}} for x in degrees([60.0, 50.0], NOISE)]
+    write_report(write_lines(tmp_path, lines), tmp_path / "out")
+    assert "no model has a force error on 300K" in (tmp_path / "out/report.md").read_text()
 
 
 def test_hops_are_compared_at_one_contraction():

@@ -112,6 +112,9 @@ def test_equal_jobs_of_several_arms_are_trained_once(study):
     assert [job.name for job in jobs] == [
         "nequip-L0-D11-s1", "nequip-L0-D16-s1", "nequip-L1-D16-s1",
     ]  # fmt: skip
+    # the reference is compared under both rules
+    assert jobs[-1].arms == {"sweep": ["parameters", "dimension"]}
+    assert jobs[0].arms == {"sweep": ["parameters"]}
 
 
 def test_what_no_dimension_matches_is_a_job_that_says_so(study):
@@ -147,12 +150,29 @@ def test_what_no_dimension_matches_is_a_job_that_says_so(study):
         (["data.val_frames=13"], "take 13 of them"),
         (["~data.test.hot"], "nothing to test on"),
         (["data.stress=true"], "stress"),
+        (["data.test_frames=0"], "data.test_frames=0"),
+        (["data.test_frames=-1"], "data.test_frames=-1"),
+        (["data.val_frames=-1"], "data.val_frames=-1"),
+        (["data.train_frames=0"], "data.train_frames=0"),
+        (["train.lr=0"], "train.lr=0"),
+        (["train.r_max=-5"], "train.r_max=-5"),
+        (["tolerance.time=0"], "tolerance.time=0"),
+        (["reference_family=gap"], "reference_family=gap"),
+        (["+data.test.val=OTHER"], "'val' cannot be the label of a test set"),
+        (["+data.test.train=OTHER"], "'train' cannot be the label of a test set"),
+        (["+data.test.e0s=OTHER"], "'e0s' cannot be the label of a test set"),
+        (["+data.test={a/b: OTHER}"], "'a/b' cannot be the label of a test set"),
+        (["data.test.hot=ENERGIES"], "energies.xyz"),
+        (["data.test.hot=OTHER"], "forces"),
         (["+data.key_mapping.dft_energy=energy", "data.train=OTHER"], "forces"),
     ],
 )
 def test_mistakes_are_one_sentence(study, overrides, words):
     molecules(study.parent / "other.xyz", 13, key="dft_energy")
-    overrides = [text.replace("OTHER", f"{study.parent}/other.xyz") for text in overrides]
+    molecules(study.parent / "energies.xyz", 4, forces=False)
+    for name in ("other", "energies"):
+        path = f"{study.parent}/{name}.xyz"
+        overrides = [text.replace(name.upper(), path) for text in overrides]
     result = CliRunner().invoke(app, ["study", str(study), *overrides, "--dry-run"])
     assert result.exit_code == 1, result.output
     assert result.exception is None or isinstance(result.exception, SystemExit)

@@ -81,7 +81,7 @@ def test_every_job_is_one_line(study, trained):
     assert (record["steps"], record["epochs"], record["frames"]["train"]) == (10, 2, 10)
     assert record["versions"]["torch"]
     assert record["cost"]["train_s"] == 12.0
-    assert record["arms"] == {"degrees": "dimension"}
+    assert record["arms"] == {"degrees": ["dimension"]}
     assert len(read_records(storage.out)) == 4
 
 
@@ -301,12 +301,19 @@ def test_times_are_matched_against_the_reference_on_the_device(study, monkeypatc
     monkeypatch.setattr(building, "training_step", lambda *_: None)
     monkeypatch.setattr(building, "time_steps", time_steps)
     config = read_study(study).config
-    found = match_by_time(config, reference, [0, 1, 2], ("H",), [], rounds=3)
+    wanted = [Variant("nequip", degree, None, None, 0) for degree in (0, 1, 2)]
+    found = match_by_time(config, reference, wanted, ("H",), [], rounds=3)
     for degree, match in found.items():
         assert 2**degree * match.feature_dim == pytest.approx(128, rel=config.tolerance.time)
     assert found[1].feature_dim == 64
     assert built[0] == reference
+    # other stacks and hops are matched to the same model, and searched for at its degree too
+    (mace,) = match_by_time(
+        config, reference, [Variant("mace", 1, None, None, 0)], ("H",), [], rounds=3
+    ).values()
+    assert built[-1].family == "mace"
+    assert 2 * mace.feature_dim == pytest.approx(128, rel=config.tolerance.time)
     config.train.device = "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EqPluginError, match="plan on a machine that has one"):
-        match_by_time(config, reference, [0], ("H",), [], rounds=3)
+        match_by_time(config, reference, wanted[:1], ("H",), [], rounds=3)

@@ -30,7 +30,8 @@ def test_counted_parameters_are_those_of_the_built_model(config):
 
 def test_equal_parameters_within_the_tolerance(config):
     reference = Variant("nequip", 1, None, None, 64)
-    found = match_by_count(config, reference, [0, 1, 2], SPECIES)
+    wanted = [Variant("nequip", degree, None, None, 0) for degree in (0, 1, 2)]
+    found = match_by_count(config, reference, wanted, SPECIES)
     arch = architecture(config, reference, len(SPECIES))
     totals = [count_costs(FeatureBudget(m.feature_dim, d), arch).total for d, m in found.items()]
     assert found[1].feature_dim == 64
@@ -38,6 +39,25 @@ def test_equal_parameters_within_the_tolerance(config):
     # at equal dimension they are far from equal
     equal = [count_costs(FeatureBudget(64, degree), arch).total for degree in found]
     assert max(equal) / min(equal) > 1.5
+
+
+@pytest.mark.parametrize(
+    "family, hops, contraction",
+    [("nequip", 1, "bispectrum"), ("nequip", 2, "power"), ("mace", None, None)],
+)
+def test_every_stack_and_hop_has_the_parameters_of_one_reference(config, family, hops, contraction):
+    """So that hops, or NequIP and MACE, can be compared at equal parameters."""
+    reference = Variant("nequip", 1, None, None, 64)
+    target = count_parameters(build(config, reference, SPECIES))
+    (match,) = match_by_count(
+        config, reference, [Variant(family, 1, hops, contraction, 0)], SPECIES
+    ).values()
+    built = build(config, Variant(family, 1, hops, contraction, match.feature_dim), SPECIES)
+    tolerance = config.tolerance.parameters
+    assert count_parameters(built) == pytest.approx(target, rel=tolerance)
+    # at the reference's own dimension it would not
+    same = build(config, Variant(family, 1, hops, contraction, 64), SPECIES)
+    assert count_parameters(same) != pytest.approx(target, rel=tolerance)
 
 
 # counted on models that `nequip-train` and `eqplugin mace-train` wrote for these variants

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from eqplugin.bench.report.models import Model, Results
@@ -135,7 +136,9 @@ def caveats(results: Results) -> list[str]:
             "NequIP and MACE differ in more than L and D (layers, product basis, schedule, loss "
             "weights), so compare within a stack first."
         )
+    lines += _mismatched(results)
     lines += _machine(results)
+    lines += _versions(results)
     return lines
 
 
@@ -182,6 +185,35 @@ def _convergence(results: Results) -> list[str]:
         f"The validation error falls by less than {FALLING:.0%} in the last third of {steps} "
         f"steps, but a schedule that lowers the learning rate flattens any curve: only a larger "
         f"budget shows whether it would go on falling."
+    ]
+
+
+def _mismatched(results: Results) -> list[str]:
+    """Times are matched when a study is planned; measured again, trained models may differ."""
+    tolerance = results.any.get("config", {}).get("tolerance", {}).get("time", math.inf)
+    far = {
+        label: ratio
+        for label, ratio in results.ratios("time").items()
+        if abs(ratio - 1) > tolerance
+    }
+    if not far:
+        return []
+    named = ", ".join(f"{label}: {ratio:.2f}" for label, ratio in far.items())
+    return [
+        f"Timed in turn after training, {len(far)} of the models matched by time are further than "
+        f"{tolerance:.0%} from the reference's training step ({named} of it): what they gain or "
+        f"lose is not at equal time."
+    ]
+
+
+def _versions(results: Results) -> list[str]:
+    edited = sum(n for name, n in results.commits.items() if name.endswith("-dirty"))
+    if len(results.commits) < 2 and not edited:
+        return []
+    uncommitted = f", {edited} of them with uncommitted changes" if edited else ""
+    return [
+        f"The jobs were run with {len(results.commits)} versions of this project's code (below)"
+        f"{uncommitted}: finished jobs are reused when a study is run again."
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,6 +115,7 @@ class Results:
         unattainable: lines of models that no feature dimension gives.
         tests: labels of the test sets; the first decides.
         any: one line, for what all share.
+        commits: of the finished jobs' lines -> their number.
         speed: the line of the common timing.
     """
 
@@ -122,7 +124,32 @@ class Results:
     unattainable: list[dict[str, Any]]
     tests: list[str]
     any: dict[str, Any]
+    commits: dict[str, int]
     speed: dict[str, Any] | None
+
+    @property
+    def reference(self) -> Model | None:
+        """The model that others are matched to; None where it was not trained."""
+        config = self.any.get("config", {})
+        wanted = (
+            config.get("reference_family") or config.get("family"),
+            config.get("reference_l_max"), None, None, config.get("feature_dim"),
+        )  # fmt: skip
+        for model in self.models:
+            if (*_variant(model), model.feature_dim) == wanted:
+                return model
+        return None
+
+    def ratios(self, match: str) -> dict[str, float]:
+        """Label -> parameters, or time per training step, over the reference's."""
+        reference = self.reference
+        if reference is None or match == "dimension":
+            return {}
+
+        def quantity(model: Model) -> float:
+            return model.parameters if match == "parameters" else model.time("step_ms")[1]
+
+        return {m.label: quantity(m) / quantity(reference) for m in self.under(match)}
 
     def under(self, match: str) -> list[Model]:
         """The models that are compared under a rule."""
@@ -147,8 +174,19 @@ def results_of(records: Sequence[dict[str, Any]]) -> Results:
         [record for record in jobs if record["status"] == "unattainable"],
         tests,
         jobs[0] if jobs else {},
+        dict(Counter(str(r.get("commit")) for r in jobs if r["status"] == "done")),
         speed,
     )
+
+
+def _variant(model: Model) -> tuple:
+    return model.family, model.l_max, model.hops, model.contraction
+
+
+def _rules(record: dict[str, Any]) -> list[str]:
+    """Under which a job is compared; an arm had one rule, not a list, in lines of before."""
+    arms = record["arms"].values()
+    return [rule for arm in arms for rule in ([arm] if isinstance(arm, str) else arm)]
 
 
 def _key(record: dict[str, Any]) -> tuple:
@@ -156,7 +194,7 @@ def _key(record: dict[str, Any]) -> tuple:
 
 
 def _model(key: tuple, by_seed: dict[int, dict[str, Any]], speed: dict[str, Any] | None) -> Model:
-    matches = {match for record in by_seed.values() for match in record["arms"].values()}
+    matches = {rule for record in by_seed.values() for rule in _rules(record)}
     name = next(iter(by_seed.values()))["job"].rpartition("-s")[0]
     timing = (speed or {}).get("models", {}).get(name)
     ordered = tuple(match for match in MATCHES if match in matches)

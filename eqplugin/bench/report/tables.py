@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -20,8 +20,16 @@ _MEASURES = (
 )
 
 
-def accuracy_table(models: Sequence[Model], tests: Sequence[str]) -> Table:
-    """Mean and spread over seeds of every measure of every test."""
+def accuracy_table(
+    models: Sequence[Model], tests: Sequence[str], ratios: Mapping[str, float] | None = None
+) -> Table:
+    """Mean and spread over seeds of every measure of every test.
+
+    Args:
+        models: a row each.
+        tests: labels of the test sets.
+        ratios: label of a model -> its matched quantity over the reference's, for a column.
+    """
     columns = [
         (test, measure, f"{test} {head}")
         for test in tests
@@ -33,12 +41,19 @@ def accuracy_table(models: Sequence[Model], tests: Sequence[str]) -> Table:
             label_of(model),
             str(model.feature_dim),
             f"{model.parameters:,}",
+            *([] if ratios is None else [_ratio(ratios.get(model.label))]),
             *(_spread(model, test, measure) for test, measure, _ in columns),
             str(len(model.records)),
         ]
         for model in models
     ]
-    return Table(("model",), ("D", "parameters", *(head for *_, head in columns), "seeds"), rows)
+    matched = [] if ratios is None else ["of the\nreference's"]
+    heads = ("D", "parameters", *matched, *(head for *_, head in columns), "seeds")
+    return Table(("model",), heads, rows)
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _spread(model: Model, test: str, measure: str) -> str:
@@ -101,20 +116,20 @@ def pairs_along(results: Results, match: str, axis: str, measure: str = "force_m
 
     Never resetting, which has no contraction, is a neighbour of every contraction.
 
-    The p values are adjusted (Holm) for all pairs of the list that share test and line.
+    The p values are adjusted (Holm) for all pairs of a test, whatever their stack.
     """
     pairs = []
     for test in results.tests:
-        for models in _lines(results.under(match), axis):
-            found = [
-                (a, b, difference)
-                for a, b in combinations(models, 2)
-                if getattr(a, axis) != getattr(b, axis)
-                and len({a.contraction, b.contraction} - {None}) < 2
-                and (difference := _difference(a, b, test, measure)) is not None
-            ]
-            adjusted = holm([difference for *_, difference in found])
-            pairs += [Pair(test, a, b, d) for (a, b, _), d in zip(found, adjusted, strict=True)]
+        found = [
+            (a, b, difference)
+            for models in _lines(results.under(match), axis)
+            for a, b in combinations(models, 2)
+            if getattr(a, axis) != getattr(b, axis)
+            and len({a.contraction, b.contraction} - {None}) < 2
+            and (difference := _difference(a, b, test, measure)) is not None
+        ]
+        adjusted = holm([difference for *_, difference in found])
+        pairs += [Pair(test, a, b, d) for (a, b, _), d in zip(found, adjusted, strict=True)]
     return pairs
 
 

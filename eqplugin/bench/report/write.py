@@ -74,7 +74,7 @@ def report_blocks(results: Results, out: Path, published: Published | None = Non
         if models := results.under(match):
             blocks += [
                 Heading(3, f"Equal {match}: {rule}"),
-                accuracy_table(models, results.tests),
+                accuracy_table(models, results.tests, results.ratios(match) or None),
             ]
     blocks.append(Text("Mean ± standard deviation over the seeds; ‘-’: not labelled."))
     blocks += _image(plot_degrees, results, out / "degrees.png", "force error against L")
@@ -89,7 +89,7 @@ def report_blocks(results: Results, out: Path, published: Published | None = Non
     ]
     if published is not None:
         blocks += published_blocks(results, published)
-    return [*blocks, *_failures(results), Heading(2, "Made with"), Text(_made_with(shared))]
+    return [*blocks, *_failures(results), Heading(2, "Made with"), Text(_made_with(results))]
 
 
 def _summary(results: Results) -> str:
@@ -104,7 +104,12 @@ def _summary(results: Results) -> str:
 
 
 def _advice(results: Results) -> list[Block]:
-    first, *reasons = recommendation(results)
+    found = recommendation(results)
+    if not found:
+        return [
+            Text(f"None: no model has a force error on {results.tests[0]}, the test that decides.")
+        ]
+    first, *reasons = found
     return [
         Text(first),
         Bullets([*reasons, *findings(results)]),
@@ -167,8 +172,10 @@ def _failures(results: Results) -> list[Block]:
     return [Heading(2, "Jobs without a result"), table]
 
 
-def _made_with(shared: dict[str, Any]) -> str:
+def _made_with(results: Results) -> str:
+    shared = results.any
     versions = ", ".join(f"{name} {number}" for name, number in shared["versions"].items())
     hardware = shared["hardware"]
     device = hardware["gpu"] or f"{hardware['processor']}, {hardware['cores']} cores"
-    return f"{versions}; {device}; commit {shared['commit']}; {shared['time']}."
+    commits = ", ".join(f"{name} ({jobs} jobs)" for name, jobs in results.commits.items())
+    return f"{versions}; {device}; commit {commits}; {shared['time']}."

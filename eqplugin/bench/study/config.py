@@ -148,6 +148,10 @@ def _axes(arm: Arm, config: StudyConfig) -> dict[str, list[Any]]:
 
 
 def _check_values(config: StudyConfig, arms: dict[str, dict[str, list[Any]]]) -> None:
+    if config.reference_family not in (None, *FAMILIES):
+        raise EqPluginError(
+            f"reference_family={config.reference_family} is not one of {', '.join(FAMILIES)}."
+        )
     allowed = {
         "family": FAMILIES,
         "match": MATCHES,
@@ -167,15 +171,39 @@ def _check_values(config: StudyConfig, arms: dict[str, dict[str, list[Any]]]) ->
                     raise EqPluginError(f"arm {arm}: hops={value}: give an integer >= 1, or null.")
     if config.mace.modifiers:
         raise EqPluginError("mace.modifiers: modifiers are NequIP's; leave them out for MACE.")
-    for name, value in (
-        ("feature_dim", config.feature_dim),
-        ("train.steps", config.train.steps),
-        ("train.batch_size", config.train.batch_size),
-        ("train.threads", config.train.threads),
-        ("speed_repeats", config.speed_repeats),
-    ):
-        if value < 1:
+    _check_numbers(config)
+    for label in config.data.test:
+        if label in ("train", "val", "e0s") or label != Path(label).name:
+            raise EqPluginError(
+                f"data.test: {label!r} cannot be the label of a test set, because files are named "
+                f"after it: choose another, such as 300K."
+            )
+
+
+def _check_numbers(config: StudyConfig) -> None:
+    data, train = config.data, config.train
+    counts = {
+        "feature_dim": config.feature_dim,
+        "train.steps": train.steps,
+        "train.batch_size": train.batch_size,
+        "train.threads": train.threads,
+        "speed_repeats": config.speed_repeats,
+        "data.train_frames": data.train_frames,
+        "data.val_frames": data.val_frames,
+        "data.test_frames": data.test_frames,
+    }
+    for name, value in counts.items():
+        if value is not None and value < 1:
             raise EqPluginError(f"{name}={value} is not possible: give an integer >= 1.")
+    amounts = {
+        "train.lr": train.lr,
+        "train.r_max": train.r_max,
+        "tolerance.parameters": config.tolerance.parameters,
+        "tolerance.time": config.tolerance.time,
+    }
+    for name, value in amounts.items():
+        if not 0 < value < float("inf"):
+            raise EqPluginError(f"{name}={value} is not possible: give a number above 0.")
 
 
 def _count(value: object, least: int) -> bool:

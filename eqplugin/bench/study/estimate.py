@@ -15,6 +15,7 @@ from eqplugin.bench.study.commands import epochs_of
 from eqplugin.bench.study.config import Study
 from eqplugin.bench.study.frames import Frames
 from eqplugin.bench.study.job import Job, Variant
+from eqplugin.bench.study.matching import reference_of
 from eqplugin.bench.study.plan import (
     Wish,
     batch_of,
@@ -93,16 +94,14 @@ def print_estimate(study: Study, frames: Frames, wishes: Sequence[Wish], console
         if group[0] == "time":
             # the search takes minutes; by its purpose the time is that of the reference
             by_time += [
-                wish
-                for wish in wishes
-                if wish.group() == group and wish.l_max != config.reference_l_max
+                wish for wish in wishes if wish.group() == group and not _is_reference(config, wish)
             ]
         else:
             matches[group] = in_own_process(find_match, config, group, degrees, frames)
     jobs = jobs_of(config, wishes, matches)
     known = Counter(job.variant for job in jobs if job.variant is not None)
-    references = [_reference(config, wish) for wish in by_time]
-    variants = list(dict.fromkeys([*known, *references]))
+    reference = reference_of(config)
+    variants = list(dict.fromkeys([*known, *([reference] if by_time else [])]))
     console.print(f"building and timing {len(variants)} models ...")
     costs = dict(zip(variants, in_own_process(estimate, config, variants, frames), strict=True))
     seconds = {variant: job_seconds(config, cost, frames) for variant, cost in costs.items()}
@@ -118,9 +117,7 @@ def print_estimate(study: Study, frames: Frames, wishes: Sequence[Wish], console
             variant.name, str(variant.feature_dim), f"{cost.parameters:,}", f"{cost.step_ms:.0f}",
             str(seeds), f"{each / 60:.1f}", f"{seeds * each / 3600:.2f}",
         )  # fmt: skip
-    for (name, reference), seeds in Counter(
-        zip(map(_open_name, by_time), references, strict=True)
-    ).items():
+    for name, seeds in Counter(map(_open_name, by_time)).items():
         total += seeds * seconds[reference]
         table.add_row(
             name, "?", "?", f"~{costs[reference].step_ms:.0f}", str(seeds),
@@ -150,9 +147,9 @@ def _print_notes(
     )
 
 
-def _reference(config: StudyConfig, wish: Wish) -> Variant:
-    degree = 0 if (wish.family, wish.hops) == ("mace", 1) else config.reference_l_max
-    return Variant(wish.family, degree, wish.hops, wish.contraction, config.feature_dim)
+def _is_reference(config: StudyConfig, wish: Wish) -> bool:
+    variant = Variant(wish.family, wish.l_max, wish.hops, wish.contraction, config.feature_dim)
+    return variant == reference_of(config)
 
 
 def _open_name(wish: Wish) -> str:

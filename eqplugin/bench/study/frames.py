@@ -89,9 +89,11 @@ def _check_files(data: Data) -> list[str]:
     species = sorted({symbol for file in report.files for symbol in file.species})
     if not data.test:
         return [p.message for p in report.problems if p.code in _LEAKS]
+    # the forces of the tests decide; other labels may be absent
     report = check_files(
-        [*training, *data.test.values()], required=(), species=species, key_mapping=mapping
-    )
+        [*training, *data.test.values()], required=("forces",), species=species,
+        key_mapping=mapping,
+    )  # fmt: skip
     errors = [e for e in report.errors if not e.code.startswith("conflict_")]
     if errors:
         raise EqPluginError(errors[0].message)

@@ -47,14 +47,14 @@ class Job:
     Attributes:
         variant: what is trained; None where no feature dimension meets the match.
         seed: of weights and data order.
-        arms: arm -> what is held equal in it.
+        arms: arm -> the rules under which it compares the job.
         unattainable: why there is no such model; None where there is.
         wanted: the axes as asked for, for the row of an unattainable job.
     """
 
     variant: Variant | None
     seed: int
-    arms: dict[str, str] = field(hash=False)
+    arms: dict[str, list[str]] = field(hash=False)
     unattainable: str | None = None
     wanted: dict[str, Any] | None = field(default=None, hash=False)
 

@@ -12,10 +12,17 @@ from ase import Atoms
 from eqplugin.bench.study.job import Variant
 from eqplugin.bench.study.schema import StudyConfig
 from eqplugin.budget import BudgetError, FeatureBudget, minimum_feature_dim
-from eqplugin.costs import Architecture, match_parameters
+from eqplugin.costs import Architecture, count_costs, match_parameters
 from eqplugin.errors import EqPluginError
 
-__all__ = ["Match", "architecture", "match_by_count", "match_by_time", "search_dimension"]
+__all__ = [
+    "Match",
+    "architecture",
+    "match_by_count",
+    "match_by_time",
+    "reference_of",
+    "search_dimension",
+]
 
 _MOST = 12  # values looked at per degree
 _WIDEST = 32  # feature dimensions up to so many times the reference
@@ -34,6 +41,12 @@ class Match:
     feature_dim: int | None
     ratio: float
     reason: str | None = None
+
+
+def reference_of(config: StudyConfig) -> Variant:
+    """The model whose parameters or time all others are to have; it never resets."""
+    family = config.reference_family or config.family
+    return Variant(family, config.reference_l_max, None, None, config.feature_dim)
 
 
 def search_dimension(
@@ -123,31 +136,57 @@ def architecture(config: StudyConfig, variant: Variant, num_types: int) -> Archi
 
 
 def match_by_count(
-    config: StudyConfig, reference: Variant, degrees: Sequence[int], species: tuple[str, ...]
+    config: StudyConfig,
+    reference: Variant,
+    wanted: Sequence[Variant],
+    species: tuple[str, ...],
 ) -> dict[int, Match]:
-    """Match the numbers of parameters: counted for NequIP, of built models for MACE."""
+    """Match the numbers of parameters: counted for NequIP, of built models for MACE.
+
+    Args:
+        config: of the study.
+        reference: the model whose number is to be met.
+        wanted: variants that differ in degree alone, with any feature dimension.
+        species: chemical symbols.
+
+    Returns:
+        Degree -> what was found.
+    """
     tolerance = config.tolerance.parameters
-    if reference.family == "nequip":
+    if reference.family == "nequip" and all(_alike(reference, variant) for variant in wanted):
+        degrees = [variant.l_max for variant in wanted]
         return _match_nequip(config, reference, degrees, len(species), tolerance)
-    from eqplugin.bench.study.building import build, count_parameters
-
-    def count(variant: Variant) -> int:
-        return count_parameters(build(config, variant, species))
-
-    target = count(reference)
+    target = _count(config, reference, species)
     found = {}
-    for degree in degrees:
-        if degree == reference.l_max:
-            found[degree] = Match(reference.feature_dim, 1.0)
-            continue
+    for variant in wanted:
 
-        def ratio(dim: int, degree: int = degree) -> float:
-            return count(replace(reference, l_max=degree, feature_dim=dim)) / target
+        def ratio(dim: int, variant: Variant = variant) -> float:
+            return _count(config, replace(variant, feature_dim=dim), species) / target
 
-        found[degree] = search_dimension(
-            ratio, degree, reference.feature_dim, tolerance, "parameters"
+        found[variant.l_max] = _found(reference, variant) or search_dimension(
+            ratio, variant.l_max, reference.feature_dim, tolerance, "parameters"
         )
     return found
+
+
+def _count(config: StudyConfig, variant: Variant, species: tuple[str, ...]) -> int:
+    if variant.family == "nequip":
+        arch = architecture(config, variant, len(species))
+        return count_costs(FeatureBudget(variant.feature_dim, variant.l_max), arch).total
+    from eqplugin.bench.study.building import build, count_parameters
+
+    return count_parameters(build(config, variant, species))
+
+
+def _alike(one: Variant, other: Variant) -> bool:
+    """Do they differ in degree and feature dimension alone?"""
+    return replace(one, l_max=0, feature_dim=0) == replace(other, l_max=0, feature_dim=0)
+
+
+def _found(reference: Variant, variant: Variant) -> Match | None:
+    """The reference itself needs no search."""
+    itself = _alike(reference, variant) and variant.l_max == reference.l_max
+    return Match(reference.feature_dim, 1.0) if itself else None
 
 
 def _match_nequip(
@@ -185,7 +224,7 @@ def _alone(
 def match_by_time(
     config: StudyConfig,
     reference: Variant,
-    degrees: Sequence[int],
+    wanted: Sequence[Variant],
     species: tuple[str, ...],
     frames: Sequence[Atoms],
     rounds: int,
@@ -195,10 +234,13 @@ def match_by_time(
     Args:
         config: of the study.
         reference: the model whose time is to be met.
-        degrees: highest degrees to match.
+        wanted: variants that differ in degree alone, with any feature dimension.
         species: chemical symbols.
         frames: one batch.
         rounds: timed steps of each; the ratio is the median of those of the rounds.
+
+    Returns:
+        Degree -> what was found.
 
     Raises:
         EqPluginError: the study trains on a GPU and there is none here: the CPU's times would
@@ -219,17 +261,15 @@ def match_by_time(
 
     standard, clock = step(reference), clock_for(config.train.device, config.train.threads)
     found = {}
-    for degree in degrees:
-        if degree == reference.l_max:
-            found[degree] = Match(reference.feature_dim, 1.0)
-            continue
+    for variant in wanted:
 
-        def ratio(dim: int, degree: int = degree) -> float:
-            candidate = step(replace(reference, l_max=degree, feature_dim=dim))
+        def ratio(dim: int, variant: Variant = variant) -> float:
+            candidate = step(replace(variant, feature_dim=dim))
             times = time_steps({"reference": standard, "candidate": candidate}, rounds, clock=clock)
             return float(np.median(times["candidate"] / times["reference"]))
 
-        found[degree] = search_dimension(
-            ratio, degree, reference.feature_dim, config.tolerance.time, "time per training step"
-        )
+        found[variant.l_max] = _found(reference, variant) or search_dimension(
+            ratio, variant.l_max, reference.feature_dim, config.tolerance.time,
+            "time per training step",
+        )  # fmt: skip
     return found

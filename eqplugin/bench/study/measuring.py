@@ -22,7 +22,12 @@ from eqplugin.bench.forces import evaluate
 from eqplugin.bench.labels import LabelledFrame, read_labelled
 from eqplugin.bench.speed import time_force_calls
 from eqplugin.bench.stacks import STACKS
-from eqplugin.bench.study.building import count_parameters, time_steps, training_step
+from eqplugin.bench.study.building import (
+    clock_for,
+    count_parameters,
+    time_steps,
+    training_step,
+)
 from eqplugin.bench.study.schema import StudyConfig
 from eqplugin.calculator import EqCalculator
 from eqplugin.files import write_json
@@ -58,6 +63,8 @@ def measure(
         ``errors`` by test, ``parameters``, ``force_ms`` and ``step_ms`` (10, 50, 90 %) and
         ``peak_bytes`` of inference.
     """
+    import torch
+
     calculator = EqCalculator(str(model), device=device, modifiers=modifiers)
     errors = {}
     for label, file in tests.items():
@@ -67,11 +74,12 @@ def measure(
     peak = _peak_bytes(device)
     trained = loaded(family, model, device, modifiers)
     steps = {"model": training_step(family, trained, atoms_of(frames), r_max)}
+    clock = clock_for(device, torch.get_num_threads())  # other jobs may be running beside
     return {
         "errors": errors,
         "parameters": count_parameters(trained),
         "force_ms": quantiles(times),
-        "step_ms": quantiles(time_steps(steps, repeats)["model"]),
+        "step_ms": quantiles(time_steps(steps, repeats, clock=clock)["model"]),
         "peak_bytes": peak,
     }
 

@@ -14,7 +14,7 @@ from ase import Atoms
 from eqplugin.bench.study.config import Study
 from eqplugin.bench.study.frames import Frames
 from eqplugin.bench.study.job import Job, Variant
-from eqplugin.bench.study.matching import Match, match_by_count, match_by_time
+from eqplugin.bench.study.matching import Match, match_by_count, match_by_time, reference_of
 from eqplugin.bench.study.schema import StudyConfig
 from eqplugin.budget import FeatureBudget
 from eqplugin.errors import EqPluginError
@@ -71,9 +71,10 @@ def expand(study: Study) -> list[Wish]:
                 _check_budget(study.config, wish)
             _check_layers(study.config, wish)
             wishes[wish] = None
-    for group in matches_to_find(list(wishes)):
+    for match, *_ in matches_to_find(list(wishes)):
+        reference = reference_of(study.config)
         _check_budget(
-            study.config, Wish("", *group[:2], study.config.reference_l_max, *group[2:], 0)
+            study.config, Wish("", match, reference.family, reference.l_max, None, None, 0)
         )
     in_use = {wish.family for wish in wishes}
     if "nequip" in in_use and study.config.nequip.modifiers:
@@ -145,14 +146,14 @@ def find_match(
 ) -> dict[int, Match]:
     """Feature dimensions of one group; measured times are best taken in a process of their own."""
     match, family, hops, contraction = group
-    degree = 0 if (family, hops) == ("mace", 1) else config.reference_l_max
-    reference = Variant(family, degree, hops, contraction, config.feature_dim)
+    reference = reference_of(config)
+    wanted = [Variant(family, degree, hops, contraction, 0) for degree in degrees]
     if match == "parameters":
-        return match_by_count(config, reference, degrees, frames.species)
+        return match_by_count(config, reference, wanted, frames.species)
     _one_thread(config.train.threads)
     batch = batch_of(frames, config)
     return match_by_time(
-        config, reference, degrees, frames.species, batch, max(5, config.speed_repeats // 2)
+        config, reference, wanted, frames.species, batch, max(5, config.speed_repeats // 2)
     )
 
 
@@ -195,7 +196,9 @@ def jobs_of(
                 wish.family, wish.l_max, wish.hops, wish.contraction, match.feature_dim
             )
             key = (variant, wish.seed)
-        arms = {**(jobs[key].arms if key in jobs else {}), wish.arm: wish.match}
+        arms = dict(jobs[key].arms) if key in jobs else {}
+        rules = arms.get(wish.arm, [])
+        arms[wish.arm] = rules if wish.match in rules else [*rules, wish.match]
         jobs[key] = Job(variant, wish.seed, arms, match.reason, wanted)
     return list(jobs.values())
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from eqplugin.bench.study.config import Study, read_study
 from eqplugin.bench.study.frames import Frames, check_frames
-from eqplugin.bench.study.matching import Match
+from eqplugin.bench.study.matching import Match, reference_of
 from eqplugin.bench.study.plan import (
     Wish,
     expand,
@@ -77,11 +77,11 @@ def plan_study(study: Study, frames: Frames, wishes: Sequence[Wish], console: Co
 
 def _match_key(config: StudyConfig, group: tuple, degree: int) -> str:
     """Everything that a measured match depends on but the machine."""
-    family = asdict(getattr(config, group[1]))
-    reference = (config.feature_dim, config.reference_l_max, config.reset_width)
+    reference = reference_of(config)
+    families = [asdict(getattr(config, family)) for family in (group[1], reference.family)]
     return json.dumps(
-        [group, degree, reference, family, asdict(config.train) | {"steps": None},
-         config.tolerance.time]
+        [group, degree, asdict(reference), config.reset_width, families,
+         asdict(config.train) | {"steps": None}, config.tolerance.time]
     )  # fmt: skip
 
 

@@ -92,7 +92,8 @@ class StudyConfig:
     seed: int = 1
     # --- what is held fixed
     feature_dim: int = MISSING  # D, of every model matched by dimension and of the reference
-    reference_l_max: int = 1  # the degree whose parameters or time the others are matched to
+    reference_l_max: int = 1  # degree of the model whose parameters or time all others are to have
+    reference_family: str | None = None  # its stack; null: `family` above. It never resets
     reset_width: int | None = None  # scalars a reset keeps; null: those of D
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
