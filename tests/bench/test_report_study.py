@@ -85,6 +85,13 @@ def test_p_values_are_adjusted_for_all_pairs_of_a_test():
     assert pooled == pytest.approx([2 * p, 2 * p])
 
 
+def test_no_p_value_is_nothing():
+    noise = ((0.0, 0.1, -0.1), (1e-4, 0.1, -0.1))
+    (row, _) = pairs_table(pairs_along(results_of(degrees([60.0, 50.0], noise)), "dimension",
+                                       "l_max")).rows  # fmt: skip
+    assert "< 0.001" in row
+
+
 REFERENCE = {"family": "nequip", "reference_l_max": 1, "feature_dim": 64}
 
 
@@ -109,7 +116,7 @@ def test_what_is_matched_is_shown_beside_the_reference():
 
 def test_models_that_are_not_as_fast_as_they_should_be_are_named():
     (sentence,) = (s for s in caveats(results_of(timed(0.8))) if "not at equal time" in s)
-    assert "NequIP L=0, D=90: 0.80" in sentence
+    assert "NequIP L=0, D=90: 0.80 of it" in sentence
     assert "L=1" not in sentence.replace("the reference", "")
     assert not any("not at equal time" in s for s in caveats(results_of(timed(0.95))))
 

@@ -200,9 +200,9 @@ def _mismatched(results: Results) -> list[str]:
         return []
     named = ", ".join(f"{label}: {ratio:.2f}" for label, ratio in far.items())
     return [
-        f"Timed in turn after training, {len(far)} of the models matched by time are further than "
-        f"{tolerance:.0%} from the reference's training step ({named} of it): what they gain or "
-        f"lose is not at equal time."
+        f"Matched by time when the study was planned, but more than {tolerance:.0%} off the "
+        f"reference's training step when all models were timed in turn: {named} of it. What these "
+        f"gain or lose is not at equal time."
     ]
 
 

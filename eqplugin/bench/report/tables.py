@@ -47,7 +47,7 @@ def accuracy_table(
         ]
         for model in models
     ]
-    matched = [] if ratios is None else ["of the\nreference's"]
+    matched = [] if ratios is None else ["of reference"]
     heads = ("D", "parameters", *matched, *(head for *_, head in columns), "seeds")
     return Table(("model",), heads, rows)
 
@@ -157,13 +157,19 @@ def pairs_table(pairs: Sequence[Pair]) -> Table:
             f"{pair.difference.mean:+.1f}",
             _interval(pair.difference),
             "-" if pair.difference.effect is None else f"{pair.difference.effect:+.1f}",
-            "-" if pair.difference.p is None else f"{pair.difference.p:.3f}",
+            _p_value(pair.difference.p),
             str(pair.difference.n),
         ]
         for pair in pairs
     ]
     heads = ("second - first\nmeV/Å", "95 % interval", "effect\nd_z", "p\nHolm", "seeds")
     return Table(("test", "first", "second"), heads, rows)
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
 
 
 def _interval(difference: Difference) -> str:
