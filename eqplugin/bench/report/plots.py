@@ -143,6 +143,7 @@ def plot_curves(results: Results, path: Path) -> None:
             title = label_of(next(m for m in results.models if m.line == line))
             axis.set_title(title.replace(title.split(",")[0], title.split(" ")[0]), fontsize=9)
             axis.set(xlabel="epoch", yscale="log")
+            axis.xaxis.get_major_locator().set_params(integer=True)
             _plain(axis.yaxis)
             many = len(axis.get_legend_handles_labels()[1]) > 6
             axis.legend(fontsize=6 if many else 7, ncols=2 if many else 1, columnspacing=1)
