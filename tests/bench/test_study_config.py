@@ -1,6 +1,7 @@
 """A study's config: what it expands to, and what is refused in one sentence before any training."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 from typer.testing import CliRunner
 
+from eqplugin.bench.study import plan
 from eqplugin.bench.study.config import read_study
 from eqplugin.bench.study.frames import check_frames, write_frames
 from eqplugin.bench.study.matching import Match
-from eqplugin.bench.study.plan import expand, jobs_of, matches_to_find
+from eqplugin.bench.study.plan import expand, find_match, jobs_of, matches_to_find
 from eqplugin.cli import app
 from eqplugin.errors import EqPluginError
 
@@ -124,6 +126,15 @@ def test_what_no_dimension_matches_is_a_job_that_says_so(study):
     (job,) = jobs_of(config.config, found, {group: {4: Match(None, 3.0, "too slow")}})
     assert (job.variant, job.unattainable, job.wanted["l_max"]) == (None, "too slow", 4)
     assert type(job).from_dict(job.to_dict()) == job
+
+
+def test_what_cannot_be_matched_is_named(study, monkeypatch):
+    found = {2: Match(16, 1.0), 4: Match(None, 3.0, "too slow")}
+    monkeypatch.setattr(plan, "match_by_count", lambda *_: found)
+    frames = SimpleNamespace(species=("H", "O"))
+    group = ("parameters", "nequip", 2, "bispectrum")
+    named = find_match(read_study(study).config, group, [2, 4], frames)
+    assert named == {2: found[2], 4: Match(None, 3.0, "nequip 2-hop bispectrum: too slow")}
 
 
 @pytest.mark.parametrize(

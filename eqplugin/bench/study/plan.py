@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -27,6 +27,7 @@ __all__ = [
     "in_own_process",
     "jobs_of",
     "matches_to_find",
+    "name_of",
 ]
 
 
@@ -149,12 +150,22 @@ def find_match(
     reference = reference_of(config)
     wanted = [Variant(family, degree, hops, contraction, 0) for degree in degrees]
     if match == "parameters":
-        return match_by_count(config, reference, wanted, frames.species)
-    _one_thread(config.train.threads)
-    batch = batch_of(frames, config)
-    return match_by_time(
-        config, reference, wanted, frames.species, batch, max(5, config.speed_repeats // 2)
-    )
+        found = match_by_count(config, reference, wanted, frames.species)
+    else:
+        _one_thread(config.train.threads)
+        batch, rounds = batch_of(frames, config), max(5, config.speed_repeats // 2)
+        found = match_by_time(config, reference, wanted, frames.species, batch, rounds)
+    return {degree: _for(name_of(group), match) for degree, match in found.items()}
+
+
+def name_of(group: tuple) -> str:
+    """What is matched together, in words: ``nequip 2-hop bispectrum``."""
+    _, family, hops, contraction = group
+    return " ".join([family, *([f"{hops}-hop"] if hops else []), *filter(None, [contraction])])
+
+
+def _for(name: str, match: Match) -> Match:
+    return match if match.reason is None else replace(match, reason=f"{name}: {match.reason}")
 
 
 def batch_of(frames: Frames, config: StudyConfig) -> list[Atoms]:

@@ -24,6 +24,7 @@ from eqplugin.bench.study.plan import (
     in_own_process,
     jobs_of,
     matches_to_find,
+    name_of,
 )
 from eqplugin.bench.study.progress import watching
 from eqplugin.bench.study.records import LINES, SCHEMA, read_records, write_records
@@ -60,7 +61,7 @@ def plan_study(study: Study, frames: Frames, wishes: Sequence[Wish], console: Co
         known = {degree: stored.get(_match_key(config, group, degree)) for degree in degrees}
         if None in known.values():
             wanted = ", ".join(map(str, degrees))
-            console.print(f"matching {group[1]} by {group[0]} at l_max {wanted} ...")
+            console.print(f"matching {name_of(group)} by {group[0]} at l_max {wanted} ...")
             new = [degree for degree in degrees if known[degree] is None or group[0] != "time"]
             found = in_own_process(find_match, config, group, new, frames)
             known |= {degree: asdict(match) for degree, match in found.items()}
