@@ -13,6 +13,7 @@ from eqplugin.bench.report.statistics import Spread, spread
 __all__ = ["Model", "Results", "label_of", "results_of"]
 
 MATCHES = ("dimension", "parameters", "time")
+_KEY = ("family", "l_max", "hops", "contraction", "feature_dim")  # what tells models apart
 _FAMILY = {"nequip": "NequIP", "mace": "MACE"}
 
 
@@ -136,7 +137,7 @@ class Results:
             config.get("reference_l_max"), None, None, config.get("feature_dim"),
         )  # fmt: skip
         for model in self.models:
-            if (*_variant(model), model.feature_dim) == wanted:
+            if tuple(getattr(model, name) for name in _KEY) == wanted:
                 return model
         return None
 
@@ -179,10 +180,6 @@ def results_of(records: Sequence[dict[str, Any]]) -> Results:
     )
 
 
-def _variant(model: Model) -> tuple:
-    return model.family, model.l_max, model.hops, model.contraction
-
-
 def _rules(record: dict[str, Any]) -> list[str]:
     """Under which a job is compared; an arm had one rule, not a list, in lines of before."""
     arms = record["arms"].values()
@@ -190,7 +187,7 @@ def _rules(record: dict[str, Any]) -> list[str]:
 
 
 def _key(record: dict[str, Any]) -> tuple:
-    return tuple(record[k] for k in ("family", "l_max", "hops", "contraction", "feature_dim"))
+    return tuple(record[name] for name in _KEY)
 
 
 def _model(key: tuple, by_seed: dict[int, dict[str, Any]], speed: dict[str, Any] | None) -> Model:
