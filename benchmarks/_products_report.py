@@ -6,7 +6,6 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -14,10 +13,7 @@ from rich.table import Table
 from eqplugin.bench.machine import commit, gpu_name, processor_name
 from eqplugin.files import whole_file
 from eqplugin.nn.compiled_product_build import compiler
-from eqplugin.style import COLOURS, MARKERS, STYLE
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+from eqplugin.style import COLOURS, MARKERS, STYLE, plt, save_figure
 
 ROOT = Path(__file__).resolve().parents[1]
 STOCK = "stock"
@@ -153,9 +149,7 @@ def plot(cases, names, path, title):
             handles.values(), labels, loc="outside lower center", ncols=min(len(labels), 4)
         )
         figure.suptitle(title, fontsize=10)
-        with whole_file(path) as partial:
-            figure.savefig(partial)
-        plt.close(figure)
+        save_figure(figure, path)
 
 
 def _panel(axis, cases, names, kind, dim):

@@ -10,8 +10,7 @@ import numpy as np
 
 from eqplugin.bench.compare import Comparison
 from eqplugin.bench.forces import FrameResult
-from eqplugin.bench.plots import _save, plt
-from eqplugin.style import COLOURS, STYLE
+from eqplugin.style import COLOURS, STYLE, plt, save_figure
 
 __all__ = ["QUANTITIES", "Quantity", "plot_comparison"]
 
@@ -90,7 +89,7 @@ def _parity(pairs: _Pairs, models: Sequence[str], quantity: Quantity, path: Path
             row[0].set_ylabel(f"predicted {quantity.name} ({quantity.unit})")
         for axis in axes[-1]:
             axis.set_xlabel(f"reference {quantity.name} ({quantity.unit})")
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def _panel(axis: plt.Axes, values: np.ndarray, quantity: Quantity) -> str:
@@ -120,7 +119,7 @@ def _distribution(pairs: _Pairs, models: Sequence[str], quantity: Quantity, path
             axis.set_title(file, fontsize=9)
         axes[0, 0].set_ylabel(f"share of {quantity.counted} with error > x")
         axes[0, 0].legend(loc="lower left")
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def _tail(axis: plt.Axes, values: dict[str, np.ndarray]) -> None:

@@ -5,24 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 
 from eqplugin.bench.forces import Predictions
-from eqplugin.files import whole_file
 from eqplugin.md.nve import NveRun
-from eqplugin.style import COLOURS, MARKERS, STYLE
-
-mpl.use("Agg")  # files only: works without a display
-from matplotlib import pyplot as plt
+from eqplugin.style import COLOURS, MARKERS, STYLE, plt, save_figure
 
 __all__ = ["plot_energy_drift", "plot_errors", "plot_parity"]
-
-
-def _save(figure: plt.Figure, path: Path) -> None:
-    with whole_file(path) as partial:
-        figure.savefig(partial, bbox_inches="tight")
-    plt.close(figure)
 
 
 def plot_errors(
@@ -68,7 +57,7 @@ def plot_errors(
         right.set_xlim(left=0)
         right.set_ylim(0, 1.25 * max(values[0] for values in force_mae.values()))
         figure.suptitle(title, fontsize=10)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def plot_parity(
@@ -105,7 +94,7 @@ def plot_parity(
         axes[0, 0].set_ylabel("predicted force (eV/Å)")
         axes[0, 0].legend(markerscale=5, handletextpad=0.1)
         figure.suptitle(title, fontsize=10)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def plot_energy_drift(runs: Mapping[str, NveRun], path: Path, title: str) -> None:
@@ -124,4 +113,4 @@ def plot_energy_drift(runs: Mapping[str, NveRun], path: Path, title: str) -> Non
         upper.set_ylim(low, high + 0.45 * (high - low))  # room for the legend
         lower.set(xlabel="time (ps)", ylabel="temperature (K)")
         figure.suptitle(title, fontsize=10)
-        _save(figure, path)
+        save_figure(figure, path)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from eqplugin.bench.plots import _save, plt
 from eqplugin.bench.scaling import Timing
-from eqplugin.style import COLOURS, MARKERS, STYLE
+from eqplugin.style import COLOURS, MARKERS, STYLE, plt, save_figure
 
 __all__ = ["plot_scaling"]
 
@@ -42,4 +41,4 @@ def plot_scaling(
         axes[0, 0].legend()
         if peaks:
             axes[0, 1].set(xscale="log", yscale="log", xlabel="atoms", ylabel="peak memory (MiB)")
-        _save(figure, path)
+        save_figure(figure, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from ase import Atoms
@@ -13,14 +12,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import chi2
 
-from eqplugin.files import whole_file
 from eqplugin.md.observables import read_log
 from eqplugin.md.settings import MdSettings
 from eqplugin.md.structure import bond_lengths, last_frames, radial_distribution
-from eqplugin.style import COLOURS, STYLE
-
-mpl.use("Agg")  # files only: works without a display
-from matplotlib import pyplot as plt
+from eqplugin.style import COLOURS, STYLE, plt, save_figure
 
 __all__ = ["drift", "plot_run"]
 
@@ -64,9 +59,7 @@ def plot_run(
             axis.set_xlabel("time (ps)")
             axis.set_xlim(0, max(table["time_ps"].iloc[-1], 1e-9))
         figure.suptitle(title, fontsize=10)
-        with whole_file(path) as unfinished:
-            figure.savefig(unfinished, bbox_inches="tight")
-        plt.close(figure)
+        save_figure(figure, path)
 
 
 def _running(values: NDArray) -> NDArray:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from rich.box import SIMPLE_HEAD
@@ -16,10 +15,7 @@ from rich.table import Table
 from eqplugin import files
 from eqplugin.bench.expressivity.run import Result
 from eqplugin.bench.expressivity.subject import Subject
-from eqplugin.style import STYLE
-
-mpl.use("Agg")  # files only: works without a display
-from matplotlib import pyplot as plt
+from eqplugin.style import STYLE, plt, save_figure
 
 __all__ = ["plot_heat_map", "results_table", "write_json"]
 
@@ -171,11 +167,7 @@ def plot_heat_map(
         figure.suptitle(title, fontsize=9)
         figure.supxlabel("● theory: separates    ✕ disagreement    grey band: thresholds",
                          fontsize=6.5)  # fmt: skip
-        try:
-            with files.whole_file(path) as partial:
-                figure.savefig(partial, bbox_inches="tight")
-        finally:
-            plt.close(figure)
+        save_figure(figure, path)
 
 
 def _wrapped(name: str) -> str:

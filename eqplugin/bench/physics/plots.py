@@ -7,8 +7,7 @@ from pathlib import Path
 
 from eqplugin.bench.physics.pairs import PairCurve
 from eqplugin.bench.physics.scans import COORDINATE, ScanCurve
-from eqplugin.bench.plots import _save, plt
-from eqplugin.style import COLOURS, STYLE
+from eqplugin.style import COLOURS, STYLE, plt, save_figure
 
 __all__ = ["plot_pairs", "plot_scans"]
 
@@ -49,7 +48,7 @@ def plot_pairs(curves: Mapping[str, Sequence[PairCurve]], path: Path) -> None:
             axis.set_xlabel("distance (Å)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def plot_scans(curves: Mapping[str, Sequence[ScanCurve]], path: Path) -> None:
@@ -83,4 +82,4 @@ def plot_scans(curves: Mapping[str, Sequence[ScanCurve]], path: Path) -> None:
         axes[0, 0].set_ylabel("relative energy (meV)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)))
-        _save(figure, path)
+        save_figure(figure, path)

@@ -9,9 +9,8 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullLocator
 
-from eqplugin.bench.plots import _save, plt
 from eqplugin.bench.report.models import Model, Results, label_of
-from eqplugin.style import COLOURS, MARKERS, STYLE
+from eqplugin.style import COLOURS, MARKERS, STYLE, plt, save_figure
 
 __all__ = ["plot_curves", "plot_degrees", "plot_pareto"]
 
@@ -39,7 +38,7 @@ def plot_pareto(results: Results, test: str, path: Path) -> None:
             *_unique(axes[0]), loc="outside right center", fontsize=8, title_fontsize=8,
             title="mean ± sd over seeds;\nnumbers: D",
         )  # fmt: skip
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def _point(axis: plt.Axes, model: Model, times: list[float], test: str) -> None:
@@ -106,7 +105,7 @@ def plot_degrees(results: Results, test: str, path: Path) -> None:
         pairs = [_unique(axis) for axis in axes[0]]
         found = {l: h for handles, labels in pairs for l, h in zip(labels, handles, strict=True)}  # noqa: E741
         figure.legend(list(found.values()), list(found), loc="outside right upper", fontsize=8)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def _line(axis: plt.Axes, models: Sequence[Model], test: str, number: int) -> None:
@@ -150,7 +149,7 @@ def plot_curves(results: Results, path: Path) -> None:
         low, high = axes[0, 0].get_ylim()
         axes[0, 0].set_ylim(low, high * (high / low) ** 0.25)  # room above the curves for legends
         axes[0, 0].set_ylabel("validation force MAE (meV/Å)")
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def _curve(axis: plt.Axes, model: Model) -> None:
