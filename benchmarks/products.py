@@ -10,6 +10,7 @@ is timed on one and on several threads as well, always by wall clock.
     python benchmarks/products.py --out some.json --cases 512:0,1,2,3,4,5,6 256:1,3,6 # 25 minutes
     python benchmarks/products.py --cases 64:1 --repeats 3 --out /tmp/products.json   # a try
     python benchmarks/products.py --out gpu.json --device cuda   # beside the GPU's own kernels
+    python benchmarks/products.py --structures H2O --frames 1    # where there is least to gain
 
 Finished cases are kept in the JSON file and not measured again: start it once more to go on, or to
 add cases. A file from other options or another commit is refused, not overwritten.
@@ -30,6 +31,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from _products_report import KINDS, MEMORY, ROOT, STOCK, plot, print_tables, provenance, save
+from ase.build import molecule
+from ase.collections import g2
 from ase.io import read
 from nequip.data import AtomicDataDict, from_ase
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborListTransform
@@ -73,7 +76,8 @@ PRODUCT, MODEL = "compiled", "compiled + folded"
 
 
 def batch(path, num_frames):
-    frames = read(path, f":{num_frames}")
+    # a name that is no file: a molecule of ASE's collection
+    frames = read(path, f":{num_frames}") if path.exists() else [molecule(str(path))]
     types = sorted({symbol for frame in frames for symbol in frame.symbols})
     mapper = ChemicalSpeciesToAtomTypeMapper(types, {t: t for t in types})
     neighbours = NeighborListTransform(r_max=R_MAX)
@@ -276,35 +280,29 @@ def parse():
         help="cuda: beside the kernels of OpenEquivariance and cuEquivariance")  # fmt: skip
     add("--layers", type=int, default=4, help="convolutions")
     default = ACAC if ACAC.exists() else ETHANOL
-    add("--structures", type=Path, default=default, help=f"file of frames (default: {default})")
+    add("--structures", type=Path, default=default,
+        help=f"frames, or a molecule that ASE knows, as H2O (default: {default})")  # fmt: skip
     add("--frames", type=int, default=5, help="frames in the batch")
     add("--out", type=Path, default=ROOT / "benchmarks" / "results" / "products.json",
         help="results; the plot gets the same name")  # fmt: skip
     return parser.parse_args()
 
 
-def main():
-    options = parse()
-    console = Console(width=130)
-    torch.set_default_dtype(torch.float64)
+def settings_of(options):
+    """What a record may not mix."""
     _, data = batch(options.structures, options.frames)
-    settings = {
+    kept = ("frames", "layers", "threads", "repeats", "seconds", "scaling", "clock", "device")
+    return {
         "structures": options.structures.name,
-        "frames": options.frames,
         "atoms": data["pos"].shape[0],
         "edges": data["edge_index"].shape[1],
-        "layers": options.layers,
-        "threads": options.threads,
-        "repeats": options.repeats,
-        "seconds": options.seconds,
-        "scaling": options.scaling,
-        "clock": options.clock,
-        "device": options.device,
         "dtype": "float32",
-    }
-    record = {"options": settings, **provenance(), "cases": []}
-    if options.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("--device cuda: torch sees no GPU here.")
+    } | {name: getattr(options, name) for name in kept}
+
+
+def opened(options):
+    """The record of --out to go on with, or a new one."""
+    record = {"options": settings_of(options), **provenance(), "cases": []}
     if options.out.exists():
         before = json.loads(options.out.read_text())
         other = [key for key in record if key != "cases" and before.get(key) != record[key]]
@@ -312,11 +310,11 @@ def main():
             sys.exit(f"{options.out} was measured with other {' and '.join(other)}: name another "
                      "--out, or move it away.")  # fmt: skip
         record["cases"] = before["cases"]
-    done = {(case["dim"], case["degree"]) for case in record["cases"]}
-    wanted = [(d, degree) for d in options.dims for degree in options.degrees]
-    if options.cases:
-        wanted = [case for cases in options.cases for case in cases]
-    todo = [case for case in wanted if case not in done]
+    return record
+
+
+def measure_all(todo, options, record, console):
+    """Each case in a process of its own, saved as soon as it is there."""
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TimeRemainingColumn(), console=console,
@@ -330,11 +328,27 @@ def main():
             bar.advance(task)
             record["cases"].append({"dim": dim, "degree": degree, **found})
             save(record, options.out)
+
+
+def main():
+    options = parse()
+    if not options.structures.exists() and str(options.structures) not in g2.names:
+        sys.exit(f"--structures {options.structures}: neither a file nor a molecule of ASE's.")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("--device cuda: torch sees no GPU here.")
+    console = Console(width=130)
+    torch.set_default_dtype(torch.float64)
+    record = opened(options)
+    done = {(case["dim"], case["degree"]) for case in record["cases"]}
+    wanted = [(d, degree) for d in options.dims for degree in options.degrees]
+    if options.cases:
+        wanted = [case for cases in options.cases for case in cases]
+    measure_all([case for case in wanted if case not in done], options, record, console)
     print_tables(record["cases"], console)
     image = options.out.with_suffix(".png")
     title = (
-        f"{settings['atoms']} atoms, {settings['edges']} edges, {options.layers} layers, float32, "
-        f"{options.threads} thread(s), "
+        f"{record['options']['atoms']} atoms, {record['options']['edges']} edges, "
+        f"{options.layers} layers, float32, {options.threads} thread(s), "
         f"{record['hardware']['gpu'] or record['hardware']['processor']}"
     )
     plot(record["cases"], VARIANTS, image, title)

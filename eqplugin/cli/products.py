@@ -24,8 +24,9 @@ def products(
 
     OUT is for CPUs and for machines with eqplugin and a C++ compiler (half a minute, once): convert
     it `--back` before handing it on, and before MACE's own converters for a GPU (cuEquivariance,
-    OpenEquivariance); `mace-export` writes the plain form by itself. NequIP models need no file of
-    their own: there, name the modifier `enable_CompiledTP`.
+    OpenEquivariance); `mace-export` and `mace-convert --e3nn 0.4` write the plain form by
+    themselves. NequIP models need no file of their own: there, name the modifier
+    `enable_CompiledTP`.
 
     Like every pickle, a .model file can run code when it is read: convert files you trust.
 

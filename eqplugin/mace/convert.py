@@ -46,6 +46,9 @@ _NEW_ATTRIBUTES: tuple[tuple[type, str], ...] = (
 )
 
 
+_GIVE = ": give a .model file that MACE or eqplugin wrote"
+
+
 class ModelFileError(EqPluginError):
     """A file that is not a MACE model, or not readable, or not writable."""
 
@@ -59,7 +62,8 @@ def convert_model(path: str | Path, out: str | Path, target: Target) -> nn.Modul
     Args:
         path: a ``.model`` file, written on e3nn 0.4.x or 0.6.
         out: where to write; may equal ``path``.
-        target: "0.4" for a plain MACE installation, which pins e3nn 0.4.4; "0.6" for e3nn >= 0.5.
+        target: "0.4" for a plain MACE installation, which pins e3nn 0.4.4: faster products
+            (``eqplugin products``) are made plain; "0.6" for e3nn >= 0.5.
 
     Returns:
         the model, on the CPU.
@@ -73,6 +77,7 @@ def convert_model(path: str | Path, out: str | Path, target: Target) -> nn.Modul
         raise ModelFileError(f"e3nn={target} is not possible: choose 0.4 or 0.6.")
     model = load_model(path)
     if target == "0.4":
+        _make_plain(model)
         require_legacy(model, f"Converting {path} to e3nn 0.4")
     else:
         convention_of(model)  # a model of mixed signs is refused
@@ -110,9 +115,17 @@ def load_model(path: str | Path) -> nn.Module:
         if isinstance(model, dict) and "model" in model:
             hint = ", a checkpoint of a training run; give the .model file that the run wrote"
         raise ModelFileError(
-            f"{path} does not hold a MACE model but a {type(model).__name__}{hint}."
+            f"{path} does not hold a MACE model but a {type(model).__name__}{hint or _GIVE}."
         )
     return model
+
+
+def _make_plain(model: nn.Module) -> None:
+    """MACE's own products in place of faster ones, which only eqplugin can read."""
+    from eqplugin.mace.products import count_converted, restore_products  # it imports this module
+
+    if any(count_converted(model)):
+        restore_products(model)
 
 
 def save_model(model: nn.Module, path: str | Path, target: Target = "0.6") -> None:

@@ -30,7 +30,7 @@ from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
 from eqplugin.mace._irreps import ModelSpec
 from eqplugin.mace.models import FAMILIES, as_family, as_stock
-from eqplugin.mace.products import count_converted, restore_products
+from eqplugin.mace.products import count_converted, require_operators, restore_products
 
 __all__ = [
     "FORMATS",
@@ -54,7 +54,8 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> torch.nn.Mo
         device: where the weights go.
 
     Raises:
-        EqPluginError: for a missing, damaged or foreign file.
+        EqPluginError: for a missing, damaged or foreign file, or one of faster products
+            (``eqplugin products``) where those cannot run.
     """
     path = Path(path)
     if not path.is_file():
@@ -71,6 +72,7 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> torch.nn.Mo
             f"{path} holds a {type(model).__name__}, not a MACE model: give the .model file that "
             f"training writes."
         )
+    require_operators(model, path)
     return as_family(model)
 
 

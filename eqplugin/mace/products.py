@@ -36,6 +36,7 @@ __all__ = [
     "compile_products",
     "convert_products",
     "count_converted",
+    "require_operators",
     "restore_products",
 ]
 
@@ -82,27 +83,37 @@ def compile_products(model: torch.nn.Module) -> torch.nn.Module:
     Raises:
         EqPluginError: the operators cannot be built here, the model is no MACE model or is
             already converted (to this or to another library), or a product is of another kind.
+            The model is then what it was.
     """
     reason = load_operators()
     if reason is not None:
         raise EqPluginError(reason)
     blocks = _blocks(model)
-    for number, block in enumerate(blocks):
-        if type(block.conv_tp) is not o3.TensorProduct or hasattr(block, "conv_fusion"):
-            raise EqPluginError(
-                f"Interaction {number} has a {type(block.conv_tp).__name__} in place of e3nn's "
-                "TensorProduct: convert the model back to plain e3nn first."
-            )
-        unsupported = why_not(block.conv_tp)
-        if unsupported is not None:
-            raise EqPluginError(f"Interaction {number} cannot be compiled: {unsupported}.")
-    for block in blocks:
-        compiled = CompiledProduct(block.conv_tp)
+    if any(count_converted(model)):
+        raise EqPluginError("The model has faster products already: nothing to convert.")
+    compiled = [_compiled(number, block) for number, block in enumerate(blocks)]
+    for block, product in zip(blocks, compiled, strict=True):
         block.conv_tp.__class__ = CompiledConvolution
-        block.conv_tp.compiled = compiled
+        block.conv_tp.compiled = product
         block.conv_fusion = True
     fasten_contractions(model)
     return model
+
+
+def _compiled(number: int, block: torch.nn.Module) -> CompiledProduct:
+    """The C++ product of an interaction block, which is not changed."""
+    if type(block.conv_tp) is not o3.TensorProduct or hasattr(block, "conv_fusion"):
+        raise EqPluginError(
+            f"Interaction {number} has a {type(block.conv_tp).__name__} in place of e3nn's "
+            "TensorProduct: convert the model back to plain e3nn first."
+        )
+    reason = why_not(block.conv_tp)
+    if reason is None:
+        try:
+            return CompiledProduct(block.conv_tp)
+        except ValueError as error:  # coefficients that are not e3nn's
+            reason = str(error).rstrip(".")
+    raise EqPluginError(f"Interaction {number} cannot be compiled: {reason}.")
 
 
 def restore_products(model: torch.nn.Module) -> torch.nn.Module:
@@ -113,7 +124,7 @@ def restore_products(model: torch.nn.Module) -> torch.nn.Module:
     """
     blocks = _blocks(model)
     if not all(isinstance(block.conv_tp, CompiledConvolution) for block in blocks):
-        raise EqPluginError("This model has no compiled products: nothing to convert back.")
+        raise EqPluginError("The model has no faster products: nothing to convert back.")
     for block in blocks:
         del block.conv_fusion, block.conv_tp.compiled
         block.conv_tp.__class__ = o3.TensorProduct
@@ -134,7 +145,10 @@ def convert_products(path: str | Path, out: str | Path, back: bool = False) -> t
             that cannot be read or written.
     """
     model = load_model(path)
-    model = restore_products(model) if back else compile_products(model)
+    try:
+        model = restore_products(model) if back else compile_products(model)
+    except EqPluginError as error:
+        raise EqPluginError(f"{path} was not converted: {error}") from error
     with whole_file(out, error=ModelFileError) as temporary:
         save_model(model, temporary)
     return model
@@ -144,6 +158,22 @@ def count_converted(model: torch.nn.Module) -> tuple[int, int]:
     """How many convolutions and how many symmetric contractions of a model are converted."""
     kinds = (CompiledConvolution, MonomialContraction)
     return tuple(sum(isinstance(m, kind) for m in model.modules()) for kind in kinds)
+
+
+def require_operators(model: torch.nn.Module, path: str | Path) -> None:
+    """Refuse, right after reading, a converted model that could not be called here.
+
+    Raises:
+        EqPluginError: it has faster products, and the operators cannot be built.
+    """
+    if not any(isinstance(module, CompiledConvolution) for module in model.modules()):
+        return
+    reason = load_operators()
+    if reason is not None:
+        raise EqPluginError(
+            f"{path} has faster products, which cannot run here: {reason} "
+            f"`eqplugin products {path} OUT.model --back` makes it plain."
+        )
 
 
 def _blocks(model: torch.nn.Module) -> list[torch.nn.Module]:

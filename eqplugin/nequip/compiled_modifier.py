@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from importlib import import_module
 from importlib.util import find_spec
 
 import torch
 from nequip.nn._tp_scatter_base import TensorProductScatter
-from nequip.nn.model_modifier_utils import is_model_modifier, model_modifier
+from nequip.nn.model_modifier_utils import model_modifier
 
 from eqplugin.errors import reason_of
+from eqplugin.nequip._faster import FasterScatter
 from eqplugin.nequip._stock import replace_stock
 from eqplugin.nn.compiled_product import (
     OPS_MODULE,
@@ -35,7 +35,7 @@ def _notice(message: str) -> None:
         print(f"eqplugin: {message}", file=sys.stderr, flush=True)
 
 
-class CompiledTensorProductScatter(TensorProductScatter):
+class CompiledTensorProductScatter(FasterScatter):
     """A stock ``TensorProductScatter`` whose sums run through :class:`CompiledProduct`.
 
     The stock product ``tp`` stays as it was, with its entries of the state dict. On other devices
@@ -51,14 +51,9 @@ class CompiledTensorProductScatter(TensorProductScatter):
     """
 
     def __init__(self, old: torch.nn.Module, elsewhere: torch.nn.Module | None = None) -> None:
-        torch.nn.Module.__init__(self)
-        for name in ("feature_irreps_in", "irreps_edge_attr", "irreps_mid", "instructions"):
-            setattr(self, name, getattr(old, name))
-        self.model_dtype = old.model_dtype
-        self.tp = old.tp
+        super().__init__(old)
         self.compiled = CompiledProduct(old.tp)
         self.elsewhere = elsewhere
-        self.train(old.training)
 
     @property
     def _nequip_custom_ops_libs(self) -> tuple[str, ...]:
@@ -128,6 +123,8 @@ def compile_products(model: torch.nn.Module) -> torch.nn.Module:
         return _fall_back(model, reason)
 
     def factory(old: torch.nn.Module) -> torch.nn.Module:
+        if isinstance(old, CompiledTensorProductScatter):
+            return old
         unsupported = why_not(old.tp)
         if unsupported is None and not gains(old.tp):
             return old
@@ -172,7 +169,3 @@ def enable_CompiledTP(cls: type, model: torch.nn.Module) -> torch.nn.Module:
 def attach() -> None:
     """Offer the modifier on NequIP's own module, so that every NequIP model has it."""
     TensorProductScatter.enable_CompiledTP = enable_CompiledTP
-    # inherited class methods would be others, and NequIP refuses a model with two of one name
-    for name, method in inspect.getmembers(TensorProductScatter, inspect.ismethod):
-        if is_model_modifier(method):
-            setattr(CompiledTensorProductScatter, name, method)

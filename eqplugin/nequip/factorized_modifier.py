@@ -6,6 +6,7 @@ import torch
 from nequip.nn._tp_scatter_base import TensorProductScatter
 from nequip.nn.model_modifier_utils import model_modifier
 
+from eqplugin.nequip._faster import FasterScatter
 from eqplugin.nequip._stock import replace_stock
 from eqplugin.nn.factorized_product import FactorizedTensorProduct
 from eqplugin.nn.product_paths import gains, unsupported
@@ -13,20 +14,21 @@ from eqplugin.nn.product_paths import gains, unsupported
 __all__ = ["FactorizedTensorProductScatter", "factorize_products"]
 
 
-class FactorizedTensorProductScatter(torch.nn.Module):
+class FactorizedTensorProductScatter(FasterScatter):
     """In the place of a ``TensorProductScatter``, computes with :class:`FactorizedTensorProduct`.
 
     The stock product ``tp`` stays as it was, with its entries of the state dict.
 
     Args:
         old: the module to replace, of this NequIP or from a package.
+
+    Raises:
+        ValueError: its product is of an unsupported kind.
     """
 
     def __init__(self, old: torch.nn.Module) -> None:
-        super().__init__()
-        self.tp = old.tp
+        super().__init__(old)
         self.factorized = FactorizedTensorProduct(old.tp)
-        self.train(old.training)
 
     def forward(
         self,
@@ -41,12 +43,18 @@ class FactorizedTensorProductScatter(torch.nn.Module):
 
 
 def factorize_products(model: torch.nn.Module) -> torch.nn.Module:
-    """Replace, in place, every tensor product that gains from it; returns `model`."""
+    """Replace, in place, every tensor product that gains from it; returns `model`.
+
+    Products that are compiled (``enable_CompiledTP``) or factorised already stay what they are.
+    """
 
     def factory(old: torch.nn.Module) -> torch.nn.Module:
-        if unsupported(old.tp) is not None or not gains(old.tp):
+        if isinstance(old, FasterScatter) or unsupported(old.tp) is not None or not gains(old.tp):
             return old
-        return FactorizedTensorProductScatter(old)
+        try:
+            return FactorizedTensorProductScatter(old)
+        except ValueError:  # coefficients that are not e3nn's
+            return old
 
     return replace_stock(model, TensorProductScatter, factory)
 

@@ -20,6 +20,7 @@ from nequip.nn._tp_scatter_base import TensorProductScatter
 from nequip.nn.interaction_block import InteractionBlock
 
 from eqplugin.nequip import factorized_modifier, folded_modifier
+from eqplugin.nequip._faster import FasterScatter
 from eqplugin.nequip._stock import find_stock
 
 __all__ = ["attach"]
@@ -40,6 +41,7 @@ def attach(modify_utils: Any) -> None:
     if find_spec(_COMPILED) is not None:
         import_module(_COMPILED).attach()
         _OFFERED["enable_CompiledTP"] = TensorProductScatter
+    FasterScatter.offer()
     modify_utils.get_all_modifiers = _with_ours(modify_utils.get_all_modifiers)
 
 

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from torch.autograd.forward_ad import unpack_dual
 
 from eqplugin.nn.compiled_product_plan import gains, make_plan, why_not
 
@@ -79,30 +80,28 @@ class CompiledProduct(torch.nn.Module):
 
     Raises:
         ValueError: `tp` is of another kind.
-        RuntimeError: the operators cannot be used here (call :func:`load_operators` first).
+        RuntimeError: the operators cannot be used here (call :func:`load_operators` first). One
+            that was read from a file raises this when it is called, so that the file can be read.
     """
 
     # non-persistent: the state dict stays that of the stock product
     plan: torch.Tensor
     coefficients: torch.Tensor
+    missing: str | None  # why there are no operators here
 
     def __init__(self, tp: torch.nn.Module) -> None:
         super().__init__()
-        self._require_operators()
+        self.missing = load_operators()
+        if self.missing is not None:
+            raise RuntimeError(self.missing)
         found = make_plan(tp)
         self.dim_out = found.dim_out
         self.register_buffer("plan", found.plan, persistent=False)
         self.register_buffer("coefficients", found.coefficients, persistent=False)
 
-    @staticmethod
-    def _require_operators() -> None:
-        reason = load_operators()
-        if reason is not None:
-            raise RuntimeError(reason)
-
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._require_operators()
+        self.missing = load_operators()
 
     def forward(
         self,
@@ -123,7 +122,18 @@ class CompiledProduct(torch.nn.Module):
 
         Returns:
             (num_nodes, dim_out); zero for nodes without edges.
+
+        Raises:
+            NotImplementedError: for derivatives in forward mode.
         """
+        if self.missing is not None:
+            raise RuntimeError(self.missing)
+        if any(unpack_dual(t).tangent is not None for t in (x, edge_attr, edge_weight)):
+            # left to itself, the operator would answer with a tangent of zero
+            raise NotImplementedError(
+                "The compiled product has derivatives in reverse mode only (torch.autograd): for "
+                "forward mode (torch.func.jvp) use the stock or the factorised product."
+            )
         return torch.ops.eqplugin.uvu_scatter(
             x,
             edge_attr,

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from e3nn.o3._irreps import Irreps
 from e3nn.o3._wigner import wigner_3j
+
+from eqplugin.nn.path_signs import constants_of, irreps_of, path_signs
 
 __all__ = ["MAX_DEGREE", "NARROW_SCALARS", "ProductPlan", "gains", "make_plan", "why_not"]
 
@@ -41,7 +42,7 @@ def why_not(tp: torch.nn.Module) -> str | None:
     """Return why a tensor product is not of the supported kind, as a clause; None if it is.
 
     Supported are e3nn ``TensorProduct`` with external weights per edge, paths "uvu" that all carry
-    weights, one copy of each harmonic, and degrees up to 6.
+    weights, one copy of each harmonic, and degrees up to 6, in float32 or float64.
     """
     if tp.internal_weights or tp.shared_weights:
         return "its weights are not given per edge"
@@ -53,6 +54,11 @@ def why_not(tp: torch.nn.Module) -> str | None:
     highest = max((ir.l for irreps in used for _, ir in irreps), default=0)
     if highest > MAX_DEGREE:
         return f"it has degree {highest}, and {MAX_DEGREE} is the highest"
+    if any(mul == 0 for irreps in used for mul, _ in irreps):
+        return "it has irreps without channels"
+    dtype = constants_of(tp).dtype
+    if dtype not in (torch.float32, torch.float64):
+        return f"it is of {dtype}, not of float32 or float64"
     return None
 
 
@@ -65,6 +71,14 @@ def gains(tp: torch.nn.Module) -> bool:
     if any(ir.l > 0 for _, ir in (*tp.irreps_in1, *tp.irreps_out)):
         return True
     return max((mul for mul, _ in tp.irreps_in1), default=0) >= NARROW_SCALARS
+
+
+def _as_kept(w3j: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Coefficients as e3nn keeps them: a model of float32 that runs in float64 has rounded ones.
+
+    Not where a degree is 0: there e3nn multiplies by a Python number.
+    """
+    return w3j if 1 in w3j.shape else w3j.to(dtype).double()
 
 
 def _offsets(sizes: list[int]) -> list[int]:
@@ -83,10 +97,10 @@ def make_plan(tp: torch.nn.Module) -> ProductPlan:
     reason = why_not(tp)
     if reason is not None:
         raise ValueError(f"this tensor product cannot be compiled: {reason}.")
-    in1, in2, out = _irreps(tp)
+    in1, in2, out = irreps_of(tp)
     x_offsets, y_offsets, out_offsets = ([s.start for s in i.slices()] for i in (in1, in2, out))
     w_offsets = _offsets([i.path_shape[0] for i in tp.instructions])
-    signs = _signs(tp)
+    signs, rounded = path_signs(tp), constants_of(tp).dtype
 
     groups, paths, entries = [], [], {j: [] for j in range(in2.dim)}
     kernels: dict[tuple, int] = {}
@@ -103,7 +117,7 @@ def make_plan(tp: torch.nn.Module) -> ProductPlan:
             key = (*degrees, i.i_in2, factor)
             if key not in kernels:
                 kernels[key] = kernel_size
-                cg = factor * wigner_3j(*degrees, dtype=torch.float64)
+                cg = factor * _as_kept(wigner_3j(*degrees, dtype=torch.float64), rounded)
                 for a, b, c in (cg.abs() > _ZERO).nonzero().tolist():
                     place = kernel_size + c * ir.dim + a
                     entries[y_offsets[i.i_in2] + b].append((place, cg[a, b, c].item()))
@@ -120,41 +134,3 @@ def make_plan(tp: torch.nn.Module) -> ProductPlan:
         torch.tensor([value for _, value in ordered], dtype=torch.float64),
         out.dim,
     )
-
-
-def _irreps(tp: torch.nn.Module) -> tuple[Irreps, Irreps, Irreps]:
-    """By their names: the irreps of a packaged model are of another class."""
-    return tuple(Irreps(str(i)) for i in (tp.irreps_in1, tp.irreps_in2, tp.irreps_out))
-
-
-def _signs(tp: torch.nn.Module) -> list[int]:
-    """Sign of each path of `tp` against e3nn's present wigner_3j, from one evaluation per path."""
-    widths = [i.path_shape[0] for i in tp.instructions]
-    if not widths:
-        return []
-    like = next((b for b in tp.buffers() if b.is_floating_point()), torch.empty(0))
-    options = {"dtype": torch.float64, "generator": torch.Generator().manual_seed(0)}
-    in1, in2, out = _irreps(tp)
-    x, y = torch.randn(1, in1.dim, **options), torch.randn(1, in2.dim, **options)
-    # row n has the weights of path n only, all one
-    w = torch.block_diag(*(torch.ones(1, width, dtype=torch.float64) for width in widths))
-    rows = len(widths)
-    cast = {"dtype": like.dtype, "device": like.device}
-    with torch.no_grad():
-        found = tp(x.expand(rows, -1).to(**cast), y.expand(rows, -1).to(**cast), w.to(**cast))
-    found = found.to("cpu", torch.float64)
-    tolerance = 1e-3 if like.dtype != torch.float64 else 1e-10
-    signs = []
-    for n, i in enumerate(tp.instructions):
-        mul, ir = in1[i.i_in1]
-        degrees = (ir.l, in2[i.i_in2].ir.l, out[i.i_out].ir.l)
-        cg = float(i.path_weight) * wigner_3j(*degrees, dtype=torch.float64)
-        x_block = x[0, in1.slices()[i.i_in1]].reshape(mul, ir.dim)
-        y_block = y[0, in2.slices()[i.i_in2]]
-        expected = torch.einsum("ui,j,ijk->uk", x_block, y_block, cg).flatten()
-        value = found[n, out.slices()[i.i_out]]
-        sign = 1 if torch.dot(expected, value) >= 0 else -1
-        if (value - sign * expected).abs().max() > tolerance * (1 + expected.abs().max()):
-            raise ValueError("its coefficients are not e3nn's, by more than the sign of a path.")
-        signs.append(sign)
-    return signs

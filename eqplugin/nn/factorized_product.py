@@ -35,7 +35,7 @@ class FactorizedTensorProduct(torch.nn.Module):
             :func:`eqplugin.nn.product_paths.unsupported`. It is read, not kept.
 
     Raises:
-        ValueError: for a product of another kind.
+        ValueError: for a product of another kind, or of coefficients that are not e3nn's.
 
     The coupling coefficients are computed in float64 and kept in the dtype of `tp` as buffers that
     are not part of the state dict.

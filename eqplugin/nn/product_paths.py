@@ -8,10 +8,12 @@ way of computing, and neighbours in the output, so that one run is one rectangle
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from e3nn.o3._irreps import Irreps
 from e3nn.o3._wigner import wigner_3j
+
+from eqplugin.nn.path_signs import irreps_of, path_signs
 
 __all__ = ["NARROW", "Block", "Run", "gains", "plan_blocks", "unsupported"]
 
@@ -76,6 +78,8 @@ def unsupported(tp: torch.nn.Module) -> str | None:
         return "its paths do not each have an output of their own"
     if tp.shared_weights or tp.internal_weights:
         return "its weights are not those of the edges"
+    if any(mul == 0 for irreps in (tp.irreps_in1, tp.irreps_out) for mul, _ in irreps):
+        return "it has irreps without channels"
     return None
 
 
@@ -98,25 +102,34 @@ def plan_blocks(tp: torch.nn.Module) -> tuple[list[Block], list[torch.Tensor | N
         the blocks, and for each the constants that turn edge attributes into the kernels of its
         coupled runs: (dim_y, rows * (2 l1 + 1)) in float64, rows being the sum over coupled paths
         of 2 l3 + 1; None where no path is coupled.
+
+    Raises:
+        ValueError: its coefficients are not e3nn's, by more than signs.
     """
-    # by their names: the irreps of a packaged model are of another class
-    in1, in2, out = (Irreps(str(i)) for i in (tp.irreps_in1, tp.irreps_in2, tp.irreps_out))
+    in1, in2, out = irreps_of(tp)
+    factors = [
+        sign * ins.path_weight for sign, ins in zip(path_signs(tp), tp.instructions, strict=True)
+    ]
     blocks = []
     kernels = []
     for i1, (mul, ir1) in enumerate(in1):
         block = Block(mul, ir1.dim)
-        instructions = [ins for ins in tp.instructions if ins.i_in1 == i1]
+        instructions = [
+            (ins, factor)
+            for ins, factor in zip(tp.instructions, factors, strict=True)
+            if ins.i_in1 == i1
+        ]
         block.num_paths = len(instructions)
         rows = []
         # in the order of the output, so that neighbours can join a run
-        for path, ins in sorted(enumerate(instructions), key=lambda pair: pair[1].i_out):
+        for path, (ins, factor) in sorted(enumerate(instructions), key=_by_output):
             l2, ir3 = in2[ins.i_in2].ir.l, out[ins.i_out].ir
             if ir1.l == 0 or l2 == 0:
                 # w3j is the identity over sqrt(2 l3 + 1)
-                scale = ins.path_weight / ir3.dim**0.5
+                scale = factor / ir3.dim**0.5
                 block.direct.append(Run(ins.i_out, ir3.dim, [path], ins.i_in2, scale))
                 continue
-            w3j = wigner_3j(ir1.l, l2, ir3.l, dtype=torch.float64) * ins.path_weight
+            w3j = wigner_3j(ir1.l, l2, ir3.l, dtype=torch.float64) * factor
             row = torch.zeros(in2.dim, ir3.dim, ir1.dim, dtype=torch.float64)
             row[in2.slices()[ins.i_in2]] = w3j.permute(1, 2, 0)
             rows.append(row)
@@ -126,6 +139,11 @@ def plan_blocks(tp: torch.nn.Module) -> tuple[list[Block], list[torch.Tensor | N
         blocks.append(block)
         kernels.append(torch.cat(rows, dim=1).flatten(1) if rows else None)
     return blocks, kernels
+
+
+def _by_output(numbered: tuple[int, tuple[Any, float]]) -> int:
+    _, (instruction, _) = numbered
+    return instruction.i_out
 
 
 def _append(runs: list[Run], run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from mace_under_test import graph, khop, molecule, rattled, stock
 import eqplugin.mace  # noqa: F401 - applies the repairs
 from eqplugin.errors import EqPluginError
 from eqplugin.mace import reference
-from eqplugin.mace.convert import load_model
+from eqplugin.mace.convert import convert_model, load_model
 from eqplugin.mace.export import export_lammps
+from eqplugin.mace.export import load_model as open_model
 from eqplugin.mace.products import (
     CompiledConvolution,
     compile_products,
@@ -146,13 +148,74 @@ def test_exports_are_those_of_the_plain_model(format, tmp_path):
 
 def test_mistakes_are_sentences(monkeypatch):
     model = stock("8x0e + 8x1o")
-    with pytest.raises(EqPluginError, match="no compiled products"):
+    with pytest.raises(EqPluginError, match="no faster products: nothing to convert back"):
         restore_products(model)
     with pytest.raises(EqPluginError, match="Linear is not a MACE model"):
         compile_products(torch.nn.Linear(1, 1))
-    with pytest.raises(EqPluginError, match="Interaction 0 has a CompiledConvolution"):
+    with pytest.raises(EqPluginError, match="has faster products already"):
         compile_products(compile_products(model))
+    foreign = stock("8x0e + 8x1o")
+    foreign.interactions[0].conv_fusion = True
+    with pytest.raises(EqPluginError, match="Interaction 0 has a TensorProduct in place of e3nn's"):
+        compile_products(foreign)
     module = sys.modules["eqplugin.mace.products"]
     monkeypatch.setattr(module, "load_operators", lambda: "No compiler.")
     with pytest.raises(EqPluginError, match="No compiler"):
         compile_products(stock("8x0e + 8x1o"))
+
+
+def test_a_file_s_mistakes_name_the_file(tmp_path):
+    torch.save(stock("8x0e + 8x1o"), tmp_path / "plain.model")
+    with pytest.raises(EqPluginError, match=r"plain\.model was not converted: .* no faster"):
+        convert_products(tmp_path / "plain.model", tmp_path / "out.model", back=True)
+    torch.save({"epoch": 3}, tmp_path / "other.model")
+    with pytest.raises(EqPluginError, match=r"other\.model does not hold .* give a \.model file"):
+        convert_products(tmp_path / "other.model", tmp_path / "out.model")
+    assert not (tmp_path / "out.model").exists()
+
+
+def test_a_model_that_cannot_be_converted_stays_what_it_was():
+    half = stock("8x0e + 8x1o").to(torch.bfloat16)
+    with pytest.raises(EqPluginError, match=r"Interaction 0 cannot be compiled: .*bfloat16"):
+        compile_products(half)
+    model = stock("8x0e + 8x1o")
+    other = model.interactions[1].conv_tp
+    other.forward = lambda *inputs: 1.5 * o3.TensorProduct.forward(other, *inputs)
+    with pytest.raises(EqPluginError, match="Interaction 1 cannot be compiled: its coefficients"):
+        compile_products(model)
+    assert plain(model)
+    assert not hasattr(model.interactions[0], "conv_fusion")
+
+
+def test_a_file_of_float32_gives_stock_s_numbers_in_float64():
+    model = stock("8x0e + 8x1o", correlation=3).float()
+    converted = compile_products(copy.deepcopy(model)).double()
+    assert_same(outputs_and_gradients(converted), outputs_and_gradients(model.double()))
+
+
+def test_without_a_compiler_files_come_back_and_are_not_opened(tmp_path, monkeypatch):
+    model = stock("8x0e + 8x1o")
+    torch.save(model, tmp_path / "plain.model")
+    convert_products(tmp_path / "plain.model", tmp_path / "fast.model")
+    for name in ("eqplugin.mace.products", "eqplugin.nn.compiled_product"):
+        monkeypatch.setattr(sys.modules[name], "load_operators", lambda: "There is no compiler.")
+    with pytest.raises(EqPluginError, match=r"fast\.model has faster .* no compiler.*--back"):
+        open_model(tmp_path / "fast.model")
+    unaware = torch.load(tmp_path / "fast.model", weights_only=False)
+    with pytest.raises(RuntimeError, match=r"There is no compiler\."):
+        outputs_and_gradients(unaware)
+    convert_products(tmp_path / "fast.model", tmp_path / "back.model", back=True)
+    back = open_model(tmp_path / "back.model")
+    assert plain(back)
+    found, expected = outputs_and_gradients(back), outputs_and_gradients(model)
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def test_files_for_plain_mace_have_its_own_products(tmp_path):
+    torch.save(compile_products(reference.build("so3-1e-corr2")), tmp_path / "fast.model")
+    convert_model(tmp_path / "fast.model", tmp_path / "old.model", "0.4")
+    with zipfile.ZipFile(tmp_path / "old.model") as archive:
+        pickled = next(archive.read(n) for n in archive.namelist() if n.endswith("data.pkl"))
+    assert b"mace.modules" in pickled
+    assert b"eqplugin.mace.products" not in pickled
+    assert b"eqplugin.nn" not in pickled

@@ -4,6 +4,7 @@ import copy
 import functools
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -19,11 +20,14 @@ from nequip.scripts._workflow_utils import set_workflow_state
 
 from eqplugin.errors import EqPluginError
 from eqplugin.nequip._stock import find_stock, is_stock
+from eqplugin.nequip.compiled_modifier import CompiledTensorProductScatter
 from eqplugin.nequip.factorized_modifier import FactorizedTensorProductScatter
+from eqplugin.nn.compiled_product import load_operators
 from eqplugin.nn.folded_selfconnection import FoldedSelfConnection
 from eqplugin.nn.product_paths import gains
 
 TP, FOLD = "enable_FactorizedTP", "enable_FoldedSelfConnection"
+COMPILED = "enable_CompiledTP"
 FOR_GOOD = "enable_PermanentlyFoldedSelfConnection"
 OUTPUTS = (
     AtomicDataDict.TOTAL_ENERGY_KEY,
@@ -126,11 +130,38 @@ def test_outputs_and_weight_gradients_are_those_of_stock(name, modifiers):
     assert outputs[AtomicDataDict.FORCE_KEY].abs().max() > 1e-6
     assert outputs[AtomicDataDict.STRESS_KEY].abs().max() > 1e-9
     products = list(find_stock(model, TensorProductScatter))
-    assert not any(TP in modifiers and gains(product.tp) for product in products)
-    factorized = [m for m in model.modules() if isinstance(m, FactorizedTensorProductScatter)]
-    assert bool(factorized) == (TP in modifiers)
+    factorized = [isinstance(product, FactorizedTensorProductScatter) for product in products]
+    assert factorized == [TP in modifiers and gains(product.tp) for product in products]
+    assert any(factorized) == (TP in modifiers)
     connections = [block.sc for block in find_stock(model, InteractionBlock) if block.sc]
     assert {isinstance(sc, FoldedSelfConnection) for sc in connections} == {FOLD in modifiers}
+
+
+def kinds(model):
+    """How many products of each kind a model has."""
+    return Counter(type(module) for module in find_stock(model, TensorProductScatter))
+
+
+@pytest.mark.skipif(load_operators() is not None, reason="no compiled operators here")
+@pytest.mark.parametrize(
+    "modifiers", [(TP, COMPILED), (COMPILED, TP), (TP, TP, COMPILED)], ids=" + ".join
+)
+def test_of_two_products_the_faster_one_stays(modifiers):
+    together = modified("steerable", *modifiers)
+    one_by_one = copy.deepcopy(shared("steerable"))
+    for modifier in modifiers:
+        one_by_one = modify(one_by_one, [named(modifier)])
+    alone = kinds(modified("steerable", COMPILED))
+    assert CompiledTensorProductScatter in alone
+    assert kinds(together) == kinds(one_by_one) == alone
+
+
+def test_twice_is_once():
+    model = modify(modified("steerable", TP), [named(TP)])
+    assert kinds(model) == kinds(modified("steerable", TP))
+    ours, theirs = outputs_and_gradients(model, batch()), expected("steerable")
+    for mine, others in zip(ours, theirs, strict=True):
+        assert_same(mine, others)
 
 
 @pytest.mark.parametrize("name", ["steerable", "stock"])
@@ -191,18 +222,16 @@ def test_narrow_last_layers_keep_the_stock_product(features, kept):
     # the last layer makes 0e alone: 4 paths from the degrees 0..3 with as many channels each
     model = build("nequip", l_max=3, parity=False, num_layers=3, num_features=features)
     modify(model, [{"modifier": TP}])
-    stock = list(find_stock(model, TensorProductScatter))
+    assert kinds(model)[FactorizedTensorProductScatter] == 3 - kept
+    stock = [m for m in find_stock(model, TensorProductScatter) if type(m) is TensorProductScatter]
     assert len(stock) == kept
     assert all(product.irreps_mid.lmax == 0 for product in stock)
-    factorized = [m for m in model.modules() if isinstance(m, FactorizedTensorProductScatter)]
-    assert len(factorized) == 3 - kept
 
 
 def test_scalar_models_keep_the_stock_product():
     model = build("steerable", l_max=0, num_layers=2, feature_dim=8)
     modify(model, [{"modifier": TP}])
-    assert len(list(find_stock(model, TensorProductScatter))) == 2
-    assert not [m for m in model.modules() if isinstance(m, FactorizedTensorProductScatter)]
+    assert kinds(model) == {TensorProductScatter: 2}
 
 
 # ---- where they are offered

@@ -22,9 +22,9 @@ ETHANOL = ROOT / "examples" / "data" / "ethanol_xtb"
 MODIFIERS = ["enable_FactorizedTP", "enable_FoldedSelfConnection"]
 COMPILED = ["enable_CompiledTP", "enable_FoldedSelfConnection"]
 FOR_GOOD = "enable_PermanentlyFoldedSelfConnection"
-SETTINGS = {"enable_FoldedSelfConnection": {"smallest": 0}}  # narrow as the models here are
 CHANGES = {"modified": MODIFIERS, "compiled": COMPILED, "permanent": [FOR_GOOD]}
-SMALL = ("feature_dim=18", "l_max=2", "num_layers=2", "model_dtype=float64")
+# wide enough for the fold to choose it without a setting, which the commands do not take
+SMALL = ("feature_dim=306", "l_max=2", "num_layers=2", "model_dtype=float64")
 
 
 def command(name, *arguments, cwd=None):
@@ -59,7 +59,7 @@ def configs(tmp_path_factory):
         with open_dict(config):
             config.training_module.model = {
                 "_target_": "nequip.model.modify",
-                "modifiers": [{"modifier": name, **SETTINGS.get(name, {})} for name in modifiers],
+                "modifiers": [{"modifier": name} for name in modifiers],
                 "model": plain,
             }
         OmegaConf.save(config, folder / f"{name}.yaml")
@@ -138,6 +138,7 @@ def test_calculators(trained):
     for modifiers in (MODIFIERS, [*MODIFIERS, FOR_GOOD]):
         calculator = load_calculator(trained["stock"] / "best.ckpt", modifiers=modifiers)
         assert "FactorizedTensorProduct" in str(calculator.model)
+        assert "FoldedSelfConnection" in str(calculator.model)
         np.testing.assert_allclose(evaluate(calculator), expected, rtol=1e-8)
     with pytest.raises(EqPluginError, match=r"enable_Nothing.*enable_FactorizedTP"):
         load_calculator(trained["stock"] / "best.ckpt", modifiers=["enable_Nothing"])
@@ -173,6 +174,7 @@ def test_package_holds_the_stock_model_and_takes_modifiers(trained, package, tmp
     np.testing.assert_allclose(evaluate(load_calculator(package)), expected, rtol=1e-8)
     calculator = load_calculator(package, modifiers=MODIFIERS)
     assert "FactorizedTensorProduct" in str(calculator.model)
+    assert "FoldedSelfConnection" in str(calculator.model)
     np.testing.assert_allclose(evaluate(calculator), expected, rtol=1e-8)
     listed = succeeded(command("nequip-package", "info", package, "--get-modifiers"))
     for modifier in (*MODIFIERS, FOR_GOOD):

@@ -74,3 +74,22 @@ def largest_deviation(found, expected):
         if b.numel():
             worst = max(worst, ((a - b).abs().max() / b.abs().max().clamp(min=1)).item())
     return worst
+
+
+class OtherSigns(torch.nn.Module):
+    """A product from an e3nn that defines the coefficients of one path differently."""
+
+    def __init__(self, tp, factor, path=1):
+        super().__init__()
+        self.tp, self.factor, self.path = tp, factor, path
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.tp, name)
+
+    def forward(self, *arguments):
+        out = self.tp(*arguments).clone()
+        out[:, self.tp.irreps_out.slices()[self.path]] *= self.factor
+        return out

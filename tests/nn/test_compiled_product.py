@@ -5,7 +5,14 @@ import io
 
 import pytest
 import torch
-from compiled_product_under_test import F64, Case, largest_deviation, natural, nequip_product
+from compiled_product_under_test import (
+    F64,
+    Case,
+    OtherSigns,
+    largest_deviation,
+    natural,
+    nequip_product,
+)
 from e3nn import o3
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -196,6 +203,14 @@ def test_third_derivatives_equal_stock():
     assert largest_deviation(third(case.through(CompiledProduct(case.tp))), expected) < EXACT
 
 
+def test_forward_mode_is_refused_not_answered_with_zero():
+    case = Case(nequip_product("4x0e + 4x1o", 1))
+    product = CompiledProduct(case.tp)
+    x, *others = case.inputs
+    with pytest.raises(NotImplementedError, match="reverse mode only"):
+        torch.func.jvp(lambda x: case.through(product)(x, *others), (x,), (x,))
+
+
 def test_one_pass_second_derivative_equals_the_composed_one():
     from eqplugin.nn.compiled_product_ops import _composed
 
@@ -261,25 +276,6 @@ def test_copies_and_pickles_without_touching_the_state_dict():
         assert largest_deviation([case.through(other)(*case.inputs)], [expected]) < EXACT
 
 
-class OtherSigns(torch.nn.Module):
-    """A product from an e3nn that defines some Clebsch-Gordan coefficients with another sign."""
-
-    def __init__(self, tp, factor):
-        super().__init__()
-        self.tp, self.factor = tp, factor
-
-    def __getattr__(self, name):
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(self.tp, name)
-
-    def forward(self, *arguments):
-        out = self.tp(*arguments).clone()
-        out[:, self.tp.irreps_out.slices()[1]] *= self.factor
-        return out
-
-
 def test_signs_follow_the_product_itself():
     case = Case(OtherSigns(nequip_product("4x0e + 4x1o", 1), -1.0))
     assert deviation(case) < EXACT
@@ -306,8 +302,10 @@ def product_of(instruction, **options):
         (o3.TensorProduct("2x0e", "2x0e", "2x0e", [(0, 0, 0, "uvu", True)],
                           shared_weights=False, internal_weights=False), "several copies"),
         (nequip_product("1x7o", 0), "degree 7"),
+        (nequip_product("2x0e + 0x1o", 1), "without channels"),
+        (nequip_product("2x0e", 0).to(torch.float16), "float16"),
     ],
-    ids=["uvw", "unweighted", "shared", "copies", "degree"],
+    ids=["uvw", "unweighted", "shared", "copies", "degree", "no channels", "half precision"],
 )  # fmt: skip
 def test_refuses_other_products(tp, reason):
     assert reason in why_not(tp)

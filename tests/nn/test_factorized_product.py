@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from compiled_product_under_test import OtherSigns
 from e3nn import o3
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,11 +187,27 @@ def test_what_cannot_be_factorised_is_refused():
         "2x0e", "0e + 0e", "2x0e", [(0, 0, 0, "uvu", True), (0, 1, 0, "uvu", True)],
         shared_weights=False, internal_weights=False,
     )  # fmt: skip
-    for tp, word in ((shared, "weights"), (full, "uvu"), (several, "channels"), (added, "own")):
+    empty = product("2x0e + 0x1o", 1)
+    refused = ((shared, "weights"), (full, "uvu"), (several, "several channels"), (added, "own"),
+               (empty, "without channels"))  # fmt: skip
+    for tp, word in refused:
         assert word in unsupported(tp)
         with pytest.raises(ValueError, match="cannot be factorised"):
             FactorizedTensorProduct(tp)
     assert unsupported(channels) is None
+
+
+def test_signs_follow_the_product_itself():
+    tp = product("3x0e + 2x1o + 2x2e", 2)
+    turned = OtherSigns(tp, -1.0)
+    blocks, _ = plan_blocks(tp)
+    assert any(block.coupled for block in blocks)
+    for path in range(len(tp.irreps_out)):
+        turned.path = path
+        assert_same(turned, *edges(4, 7, seed=2), num_nodes=4)
+    turned.factor = 1.5
+    with pytest.raises(ValueError, match="coefficients are not e3nn's"):
+        FactorizedTensorProduct(turned)
 
 
 def test_what_gains_nothing():

@@ -1,7 +1,7 @@
 """NequIP's own model tests with our modifiers on, for a stock NequIP model and for ours.
 
-`make test` runs the basic and energy mixins on the stock model; `make test-all` adds ours, both
-dtypes compiled from a checkpoint and from a package, and LAMMPS ML-IAP.
+`make test` runs the basic and energy mixins on the stock model; `make test-all` adds ours, and both
+dtypes trained and compiled, from a checkpoint and from a package.
 """
 
 import pytest
@@ -12,6 +12,7 @@ from nequip.utils.unittests.model_tests_basic import EnergyModelTestsMixin
 from eqplugin.nequip.compiled_modifier import CompiledTensorProductScatter
 from eqplugin.nequip.factorized_modifier import FactorizedTensorProductScatter
 from eqplugin.nn.compiled_product import load_operators
+from eqplugin.nn.folded_selfconnection import FoldedSelfConnection
 
 FOLD = "enable_FoldedSelfConnection"
 FACTORIZED = ["enable_FactorizedTP", FOLD]
@@ -46,6 +47,12 @@ STEERABLE = {
     "l_max": 2,
     "feature_dim": 27,
     **COMMON,
+}
+
+# nequip-compile takes names alone, no settings: so wide that the fold chooses them by itself
+DEPLOYED = {
+    "stock": {**STOCK, "num_features": 34, "type_embed_num_features": 32},
+    "steerable": {**STEERABLE, "feature_dim": 306, "type_embed_num_features": 32},
 }
 
 
@@ -109,6 +116,13 @@ class TestCompiledModelsAlone(with_modifiers(COMPILED[:1]), Basic):
     """The C++ product with the stock self-connection."""
 
 
+@pytest.mark.parametrize("name", DEPLOYED)
+def test_deployed_models_are_folded_without_a_setting(name):
+    model = EnergyModelTestsMixin.make_model({"model_dtype": "float32", **DEPLOYED[name]}, "cpu")
+    model = modify(model, [{"modifier": FOLD}])
+    assert any(isinstance(module, FoldedSelfConnection) for module in model.modules())
+
+
 class Deployment(BaseEnergyModelTests):
     """Trained stock, compiled with the modifiers, equal to the stock checkpoint or package."""
 
@@ -117,7 +131,7 @@ class Deployment(BaseEnergyModelTests):
     def conffile(cls, request):
         return request.param
 
-    @pytest.fixture(scope="class", params=[STOCK, STEERABLE], ids=["stock", "steerable"])
+    @pytest.fixture(scope="class", params=DEPLOYED.values(), ids=DEPLOYED.keys())
     @classmethod
     def config(cls, request):
         return request.param

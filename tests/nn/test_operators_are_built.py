@@ -1,0 +1,14 @@
+"""Where there is a compiler there are operators: all other tests of them skip without."""
+
+import os
+
+import pytest
+
+from eqplugin.nn.compiled_product import load_operators
+from eqplugin.nn.compiled_product_build import compiler
+
+
+@pytest.mark.skipif(bool(os.environ.get("EQPLUGIN_NO_COMPILED")), reason="switched off")
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler here")
+def test_a_machine_with_a_compiler_has_the_operators():
+    assert load_operators() is None
