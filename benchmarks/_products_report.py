@@ -1,4 +1,4 @@
-"""Where a measurement of products was made, and its tables and plot; for products.py."""
+"""Where and in which order products are measured, tables and plot; for products.py."""
 
 import json
 import os
@@ -46,6 +46,12 @@ def provenance(packages=("eqplugin", "nequip", "e3nn", "torch")):
             "memory GiB": memory and round(memory, 1),
         },
     }
+
+
+def rotated(names, turn):
+    """Another one first in each round: the first of a kind finds the caches cold."""
+    first = turn % len(names)
+    return names[first:] + names[:first]
 
 
 def save(record, path):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _products_report import ROOT, provenance, save
+from _products_report import ROOT, provenance, rotated, save
 from ase.io import read
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -110,9 +110,9 @@ def measure(models, graph, options):
     times = {form: {"inference": [], "train": []} for form in models}
     for turn in range(options.repeats + 1):  # the first warms up
         for kind, call in (("inference", inference), ("train", train)):
-            for form, model in models.items():
+            for form in rotated(list(models), turn):
                 start = clock()
-                call(model, graph)
+                call(models[form], graph)
                 seconds = clock() - start
                 if turn > 0:
                     times[form][kind].append(seconds)

@@ -1,7 +1,7 @@
 """What the model modifiers gain: products and whole models at constant feature dimension.
 
 For each feature dimension D and degree L one steerable model is built; its variants share the
-weights and differ in the modifiers alone. All variants are timed in turn (A B C A B C ...), so that
+weights and differ in the modifiers alone. All variants are timed in turn (A B C B C A ...), so that
 a slow moment of the machine hits all alike; ratios are medians over rounds of stock / variant:
 above 1 is faster. Memory is the peak of what torch allocates in a training step. The C++ operator
 is timed on one and on several threads as well, always by wall clock.
@@ -30,7 +30,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _products_report import KINDS, MEMORY, ROOT, STOCK, plot, print_tables, provenance, save
+from _products_report import (
+    KINDS,
+    MEMORY,
+    ROOT,
+    STOCK,
+    plot,
+    print_tables,
+    provenance,
+    rotated,
+    save,
+)
 from ase.build import molecule
 from ase.collections import g2
 from ase.io import read
@@ -216,7 +226,7 @@ def measure(dim, degree, options):
         if turn > LEAST_ROUNDS and time.perf_counter() - started > options.seconds:
             break
         for kind in KINDS:
-            for name in built:
+            for name in rotated(list(built), turn):
                 start = clock()
                 calls[name][kind]()
                 seconds = clock() - start
