@@ -90,7 +90,7 @@ def test_mistakes_are_one_sentence_and_leave_files_alone(plain, tmp_path):
     assert out.read_text() == "precious"
     assert run(plain, tmp_path / "fast.model").exit_code == 0
     again = one_sentence(run(tmp_path / "fast.model", out))
-    assert "convert the model back" in again
+    assert "fast.model was not converted: The model has faster products already" in again
     assert out.read_text() == "precious"
 
 

@@ -9,7 +9,6 @@ from nequip.model.modify_utils import only_apply_persistent_modifiers
 from nequip.nn._tp_scatter_base import TensorProductScatter
 
 from eqplugin.budget import BudgetError
-from eqplugin.nequip._stock import find_stock
 
 MODIFIERS = ["enable_FactorizedTP", "enable_FoldedSelfConnection"]
 MODELS = {
@@ -19,12 +18,16 @@ MODELS = {
 R_MAX = 3.0
 
 
+def stock_products(model):
+    """How many of NequIP's own products a model has."""
+    return sum(type(module) is TensorProductScatter for module in model.modules())
+
+
 @pytest.mark.parametrize("builder", MODELS)
 def test_the_same_weights_and_numbers(builder):
     stock = build(builder, r_max=R_MAX, **MODELS[builder])
     named = build(builder, r_max=R_MAX, modifiers=MODIFIERS, **MODELS[builder])
-    products = [len(list(find_stock(m, TensorProductScatter))) for m in (stock, named)]
-    assert products[1] < products[0]  # narrow last layers stay stock
+    assert stock_products(named) < stock_products(stock)  # narrow last layers stay stock
     weights, others = stock.state_dict(), named.state_dict()
     assert list(weights) == list(others)
     assert all(torch.equal(weights[key], others[key]) for key in weights)
@@ -39,8 +42,7 @@ def test_a_package_or_a_loaded_model_is_a_stock_one():
     with only_apply_persistent_modifiers(True):  # as nequip-package and the calculators load
         model = build("steerable", r_max=R_MAX, modifiers=MODIFIERS, **MODELS["steerable"])
     stock = build("steerable", r_max=R_MAX, **MODELS["steerable"])
-    kept, all_of_them = (len(list(find_stock(m, TensorProductScatter))) for m in (model, stock))
-    assert kept == all_of_them
+    assert stock_products(model) == stock_products(stock) > 0
 
 
 @pytest.mark.parametrize("builder", MODELS)
