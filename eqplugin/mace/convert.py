@@ -77,7 +77,9 @@ def convert_model(path: str | Path, out: str | Path, target: Target) -> nn.Modul
         raise ModelFileError(f"e3nn={target} is not possible: choose 0.4 or 0.6.")
     model = load_model(path)
     if target == "0.4":
-        _make_plain(model)
+        from eqplugin.mace.products import make_plain  # it imports this module
+
+        make_plain(model)
         require_legacy(model, f"Converting {path} to e3nn 0.4")
     else:
         convention_of(model)  # a model of mixed signs is refused
@@ -118,14 +120,6 @@ def load_model(path: str | Path) -> nn.Module:
             f"{path} does not hold a MACE model but a {type(model).__name__}{hint or _GIVE}."
         )
     return model
-
-
-def _make_plain(model: nn.Module) -> None:
-    """MACE's own products in place of faster ones, which only eqplugin can read."""
-    from eqplugin.mace.products import count_converted, restore_products  # it imports this module
-
-    if any(count_converted(model)):
-        restore_products(model)
 
 
 def save_model(model: nn.Module, path: str | Path, target: Target = "0.6") -> None:

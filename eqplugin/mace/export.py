@@ -30,7 +30,7 @@ from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
 from eqplugin.mace._irreps import ModelSpec
 from eqplugin.mace.models import FAMILIES, as_family, as_stock
-from eqplugin.mace.products import count_converted, require_operators, restore_products
+from eqplugin.mace.products import make_plain, require_operators
 
 __all__ = [
     "FORMATS",
@@ -242,8 +242,7 @@ def export_lammps(
         raise EqPluginError(f"head={head!r} is not in the model: it has {', '.join(heads)}.")
     # under MACE's own class: the file must load where eqplugin is unknown
     model = as_stock(copy.deepcopy(model)).to("cpu", dtype)
-    if any(count_converted(model)):
-        restore_products(model)
+    make_plain(model)
     chosen = {"head": head if head is not None else heads[-1]}
     out = Path(out)
     previous = torch.get_default_dtype()

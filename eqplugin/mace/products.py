@@ -36,6 +36,7 @@ __all__ = [
     "compile_products",
     "convert_products",
     "count_converted",
+    "make_plain",
     "require_operators",
     "restore_products",
 ]
@@ -158,6 +159,12 @@ def count_converted(model: torch.nn.Module) -> tuple[int, int]:
     """How many convolutions and how many symmetric contractions of a model are converted."""
     kinds = (CompiledConvolution, MonomialContraction)
     return tuple(sum(isinstance(m, kind) for m in model.modules()) for kind in kinds)
+
+
+def make_plain(model: torch.nn.Module) -> None:
+    """MACE's own products, in place, where there are faster ones, which only eqplugin can read."""
+    if any(count_converted(model)):
+        restore_products(model)
 
 
 def require_operators(model: torch.nn.Module, path: str | Path) -> None:

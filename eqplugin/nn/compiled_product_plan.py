@@ -106,7 +106,7 @@ def make_plan(tp: torch.nn.Module) -> ProductPlan:
     kernels: dict[tuple, int] = {}
     kernel_size = 0
     for block, (mul, ir) in enumerate(in1):
-        members = [n for n, i in enumerate(tp.instructions) if i.i_in1 == block and mul > 0]
+        members = [n for n, i in enumerate(tp.instructions) if i.i_in1 == block]
         if not members:
             continue
         groups.append((ir.dim, mul, x_offsets[block], len(paths), len(members)))

@@ -8,7 +8,6 @@ way of computing, and neighbours in the output, so that one run is one rectangle
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from e3nn.o3._wigner import wigner_3j
@@ -114,15 +113,12 @@ def plan_blocks(tp: torch.nn.Module) -> tuple[list[Block], list[torch.Tensor | N
     kernels = []
     for i1, (mul, ir1) in enumerate(in1):
         block = Block(mul, ir1.dim)
-        instructions = [
-            (ins, factor)
-            for ins, factor in zip(tp.instructions, factors, strict=True)
-            if ins.i_in1 == i1
-        ]
-        block.num_paths = len(instructions)
+        members = [n for n, ins in enumerate(tp.instructions) if ins.i_in1 == i1]
+        block.num_paths = len(members)
         rows = []
         # in the order of the output, so that neighbours can join a run
-        for path, (ins, factor) in sorted(enumerate(instructions), key=_by_output):
+        for path, n in sorted(enumerate(members), key=lambda m: tp.instructions[m[1]].i_out):
+            ins, factor = tp.instructions[n], factors[n]
             l2, ir3 = in2[ins.i_in2].ir.l, out[ins.i_out].ir
             if ir1.l == 0 or l2 == 0:
                 # w3j is the identity over sqrt(2 l3 + 1)
@@ -139,11 +135,6 @@ def plan_blocks(tp: torch.nn.Module) -> tuple[list[Block], list[torch.Tensor | N
         blocks.append(block)
         kernels.append(torch.cat(rows, dim=1).flatten(1) if rows else None)
     return blocks, kernels
-
-
-def _by_output(numbered: tuple[int, tuple[Any, float]]) -> int:
-    _, (instruction, _) = numbered
-    return instruction.i_out
 
 
 def _append(runs: list[Run], run: Run) -> None:
