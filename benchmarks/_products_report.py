@@ -1,6 +1,7 @@
 """Where and in which order products are measured, tables and plot; for products.py."""
 
 import json
+import math
 import os
 import platform
 from importlib.metadata import version
@@ -60,12 +61,15 @@ def save(record, path):
 
 
 def ratio(rows, name, kind):
-    """Median over rounds of stock / variant: above 1 is faster."""
+    """Median over rounds of stock / variant: above 1 is faster; not a number where it cannot."""
+    if not rows[name][kind]:
+        return math.nan
     return float(np.median(np.array(rows[STOCK][kind]) / np.array(rows[name][kind])))
 
 
 def memory_ratio(rows, name):
-    return rows[name][MEMORY] / rows[STOCK][MEMORY]
+    used = rows[name][MEMORY]
+    return math.nan if used is None else used / rows[STOCK][MEMORY]
 
 
 def of_dim(cases, dim):
@@ -85,8 +89,12 @@ def print_tables(cases, console):
                 if name == STOCK:
                     cells = [f"{np.median(row[kind]):.4f}" for kind in KINDS]
                 else:
-                    cells = [f"{ratio(case['rows'], name, kind):.2f}x" for kind in KINDS]
-                cells += [f"{row[MEMORY]:.0f}", f"{row['force difference']:.0e}"]
+                    ratios = [ratio(case["rows"], name, kind) for kind in KINDS]
+                    cells = ["-" if math.isnan(value) else f"{value:.2f}x" for value in ratios]
+                cells += [
+                    f"{row[MEMORY]:.0f}" if row[MEMORY] else "-",
+                    f"{row['force difference']:.0e}",
+                ]
                 table.add_row(str(case["degree"]), name, *cells)
             table.add_section()
         console.print(table)
@@ -168,7 +176,7 @@ def _panel(axis, cases, names, kind, dim):
             values = [memory_ratio(case["rows"], name) for case in points]
         else:
             values = [ratio(case["rows"], name, kind) for case in points]
-        highest = max([highest, *values])
+        highest = max([highest, *(value for value in values if not math.isnan(value))])
         look = {"color": COLOURS[i % 6], "marker": MARKERS[i % 6], "ms": 4.5, "lw": 1.3}
         axis.plot(degrees, values, label=name, **look)
         if dim == 512 and kind == TRAIN and name in BARS:

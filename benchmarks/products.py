@@ -11,6 +11,7 @@ is timed on one and on several threads as well, always by wall clock.
     python benchmarks/products.py --cases 64:1 --repeats 3 --out /tmp/products.json   # a try
     python benchmarks/products.py --out gpu.json --device cuda   # beside the GPU's own kernels
     python benchmarks/products.py --structures H2O --frames 1    # where there is least to gain
+    python benchmarks/products.py --cases 512:2 --compile-mode compile --out compiled.json
 
 Finished cases are kept in the JSON file and not measured again: start it once more to go on, or to
 add cases. A file from other options or another commit is refused, not overwritten.
@@ -24,12 +25,11 @@ import sys
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
+from _products_calls import model_calls, operator_calls, peak_memory, product_calls, waiting
 from _products_report import (
     KINDS,
     MEMORY,
@@ -60,6 +60,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from eqplugin.errors import reason_of
 from eqplugin.nequip import SteerableModel
 
 ACAC = ROOT.parent / "shared" / "data" / "acac" / "train_300K.xyz"  # 5 frames: 75 atoms, 914 edges
@@ -78,6 +79,7 @@ VARIANTS = {
     "OpenEquivariance": ("enable_OpenEquivariance",),
     "OpenEquivariance + folded": ("enable_OpenEquivariance", "enable_FoldedSelfConnection"),
     "cuEquivariance": ("enable_CuEquivariance",),
+    "cuEquivariance + folded": ("enable_CuEquivariance", "enable_FoldedSelfConnection"),
 }
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 LEAST_ROUNDS = 3
@@ -95,17 +97,19 @@ def batch(path, num_frames):
     return types, AtomicDataDict.batched_from_list(data)
 
 
-def variants(feature_dim, l_max, types, num_layers, device="cpu"):
+def variants(feature_dim, l_max, types, options):
     """The stock model and its variants for a device, all with the same weights in memory."""
+    device = options.device
     model = SteerableModel(
         feature_dim=feature_dim,
         l_max=l_max,
-        num_layers=num_layers,
+        num_layers=options.layers,
         seed=0,
         model_dtype="float32",
         type_names=types,
         r_max=R_MAX,
         avg_num_neighbors=12.0,
+        compile_mode=options.compile_mode,
     ).to(device)
     offered = {
         name
@@ -114,7 +118,7 @@ def variants(feature_dim, l_max, types, num_layers, device="cpu"):
     }
     built = {}
     for name, modifiers in VARIANTS.items():
-        if not offered.issuperset(modifiers):
+        if name not in (STOCK, *options.variants) or not offered.issuperset(modifiers):
             continue
         twin = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
         try:
@@ -126,87 +130,6 @@ def variants(feature_dim, l_max, types, num_layers, device="cpu"):
     return built
 
 
-def waiting(call):
-    """The call, ended when the GPU has done it."""
-
-    def done():
-        result = call()
-        torch.cuda.synchronize()
-        return result
-
-    return done
-
-
-def model_calls(model, data):
-    def inference():
-        return model({key: value.clone() for key, value in data.items()})["forces"].detach()
-
-    def train():
-        out = model({key: value.clone() for key, value in data.items()})
-        loss = out["forces"].square().mean() + out["total_energy"].square().mean()
-        loss.backward()
-        model.zero_grad()
-
-    return {"model train": train, "model inference": inference}
-
-
-def product_calls(model, data):
-    """The product of the second layer, the widest: with first and with second derivatives."""
-    product = model.model.func.layer1_convnet.conv.tp_scatter
-    dst, src = data["edge_index"]
-    sizes = (
-        (data["pos"].shape[0], product.tp.irreps_in1.dim),
-        (len(dst), product.tp.irreps_in2.dim),
-        (len(dst), product.tp.weight_numel),
-        (data["pos"].shape[0], product.tp.irreps_out.dim),
-    )
-    generator = torch.Generator().manual_seed(0)
-    *inputs, cotangent = (
-        torch.randn(s, generator=generator, dtype=torch.float32).to(data["pos"].device)
-        for s in sizes
-    )
-
-    def first(create_graph):
-        args = [value.clone().requires_grad_() for value in inputs]
-        weight = cotangent.clone().requires_grad_(create_graph)
-        out = product(*args, dst, src)
-        return out, torch.autograd.grad(out, args, weight, create_graph=create_graph)
-
-    def train():
-        out, gradients = first(create_graph=True)
-        (out.mean() + sum(gradient.square().mean() for gradient in gradients)).backward()
-
-    return {"product train": train, "product inference": lambda: first(create_graph=False)}
-
-
-@contextmanager
-def quiet():
-    """The profiler announces itself on stderr, past Python."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-def peak_memory(call, device):
-    """Largest sum of live torch allocations during a call, in MB."""
-    call()
-    if device == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        call()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    with quiet(), torch.profiler.profile(profile_memory=True) as profile:
-        call()
-    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
-    events.sort(key=lambda event: event.start_ns())
-    return float(np.cumsum([event.nbytes() for event in events]).max(initial=0)) / 1e6
-
-
 def measure(dim, degree, options):
     """One case, in a process of its own: what ran before changes how memory is handed out."""
     warnings.filterwarnings("ignore")
@@ -216,35 +139,55 @@ def measure(dim, degree, options):
     clock = CLOCKS[options.clock]
     types, data = batch(options.structures, options.frames)
     data = AtomicDataDict.to_(data, torch.device(options.device))
-    built = variants(dim, degree, types, options.layers, options.device)
+    built = variants(dim, degree, types, options)
     calls = {name: model_calls(m, data) | product_calls(m, data) for name, m in built.items()}
     if options.device == "cuda":
         calls = {name: {k: waiting(c) for k, c in kinds.items()} for name, kinds in calls.items()}
+    calls = {name: working(kinds, name) for name, kinds in calls.items()}
     rows = {name: {kind: [] for kind in KINDS} for name in built}
     started = time.perf_counter()
     for turn in range(options.repeats + 1):  # the first warms up
         if turn > LEAST_ROUNDS and time.perf_counter() - started > options.seconds:
             break
         for kind in KINDS:
-            for name in rotated(list(built), turn):
+            for name in rotated([name for name in built if kind in calls[name]], turn):
                 start = clock()
                 calls[name][kind]()
                 seconds = clock() - start
                 if turn > 0:
                     rows[name][kind].append(seconds)
     reference = built[STOCK]({k: v.clone() for k, v in data.items()})["forces"].detach()
-    for name, model in built.items():
-        forces = model_calls(model, data)["model inference"]()
+    for name in built:
+        forces = calls[name]["model inference"]()
         rows[name]["force difference"] = float((forces - reference).abs().max())
-        rows[name][MEMORY] = peak_memory(calls[name]["model train"], options.device)
-    scaled = options.device == "cpu" and options.scaling > 1 and PRODUCT in calls
-    threads = scaling(calls, options) if scaled else None
+        trains = "model train" in calls[name]
+        rows[name][MEMORY] = (
+            peak_memory(calls[name]["model train"], options.device) if trains else None
+        )
+    scaled = options.device == "cpu" and options.scaling > 1 and {PRODUCT, MODEL} <= calls.keys()
+    threads = scaling(calls, operator_calls(built[PRODUCT], data), options) if scaled else None
     return {"rows": rows, "scaling": threads, "load": os.getloadavg()[0]}
 
 
-def scaling(calls, options):
-    """Times of the C++ operator, and of the model around it, on one and on several threads."""
-    timed = {kind: calls[PRODUCT][kind] for kind in ("product inference", "product train")}
+def working(calls, name):
+    """The calls that work: kernels of others may lack the second derivatives of training."""
+    found = {}
+    for kind, call in calls.items():
+        try:
+            call()
+        except Exception as error:  # whatever a kernel raises
+            if name == STOCK:
+                raise
+            print(f"{name} has no {kind}: {reason_of(error)}", file=sys.stderr)
+        else:
+            found[kind] = call
+    return found
+
+
+def scaling(calls, operators, options):
+    """Times of the C++ operators, and of the model around them, on one and on several threads."""
+    timed = dict(operators)
+    timed |= {kind: calls[PRODUCT][kind] for kind in ("product inference", "product train")}
     timed |= {kind: calls[MODEL][kind] for kind in ("model inference", "model train")}
     found = {}
     for kind, call in timed.items():
@@ -288,6 +231,11 @@ def parse():
         help="cpu: processor time, for ratios on a busy machine (default: wall)")  # fmt: skip
     add("--device", choices=("cpu", "cuda"), default="cpu",
         help="cuda: beside the kernels of OpenEquivariance and cuEquivariance")  # fmt: skip
+    add("--compile-mode", choices=("eager", "compile"), default="eager",
+        help="compile: NequIP's train-time compilation, a minute or more per model")  # fmt: skip
+    names = [name for name in VARIANTS if name != STOCK]
+    add("--variants", nargs="+", choices=names, default=names, metavar="NAME",
+        help=f"what to compare with stock, of: {', '.join(names)}")  # fmt: skip
     add("--layers", type=int, default=4, help="convolutions")
     default = ACAC if ACAC.exists() else ETHANOL
     add("--structures", type=Path, default=default,
@@ -301,7 +249,8 @@ def parse():
 def settings_of(options):
     """What a record may not mix."""
     _, data = batch(options.structures, options.frames)
-    kept = ("frames", "layers", "threads", "repeats", "seconds", "scaling", "clock", "device")
+    kept = ("frames", "variants", "layers", "threads", "repeats", "seconds", "scaling", "clock")
+    kept += ("device", "compile_mode")
     return {
         "structures": options.structures.name,
         "atoms": data["pos"].shape[0],
