@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import random
 from importlib.metadata import version
 from pathlib import Path
 
@@ -49,10 +50,9 @@ def provenance(packages=("eqplugin", "nequip", "e3nn", "torch")):
     }
 
 
-def rotated(names, turn):
-    """Another one first in each round: the first of a kind finds the caches cold."""
-    first = turn % len(names)
-    return names[first:] + names[:first]
+def shuffled(names, turn):
+    """Another order in each round: what ran before a call decides which memory it finds."""
+    return random.Random(turn).sample(names, len(names))
 
 
 def save(record, path):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _products_report import ROOT, provenance, rotated, save
+from _products_report import ROOT, provenance, save, shuffled
 from ase.io import read
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -110,7 +110,7 @@ def measure(models, graph, options):
     times = {form: {"inference": [], "train": []} for form in models}
     for turn in range(options.repeats + 1):  # the first warms up
         for kind, call in (("inference", inference), ("train", train)):
-            for form in rotated(list(models), turn):
+            for form in shuffled(list(models), turn):
                 start = clock()
                 call(models[form], graph)
                 seconds = clock() - start

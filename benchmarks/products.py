@@ -1,10 +1,10 @@
 """What the model modifiers gain: products and whole models at constant feature dimension.
 
 For each feature dimension D and degree L one steerable model is built; its variants share the
-weights and differ in the modifiers alone. All variants are timed in turn (A B C B C A ...), so that
-a slow moment of the machine hits all alike; ratios are medians over rounds of stock / variant:
-above 1 is faster. Memory is the peak of what torch allocates in a training step. The C++ operator
-is timed on one and on several threads as well, always by wall clock.
+weights and differ in the modifiers alone. All variants are timed in turn, in a new order each
+round, so that a slow moment of the machine hits all alike; ratios are medians over rounds of
+stock / variant: above 1 is faster. Memory is the peak of what torch allocates in a training step.
+The C++ operator is timed on one and on several threads as well, always by wall clock.
 
     python benchmarks/products.py --out all.json                 # an hour: D up to 1024, L up to 6
     python benchmarks/products.py --out some.json --cases 512:0,1,2,3,4,5,6 256:1,3,6 # 25 minutes
@@ -38,8 +38,8 @@ from _products_report import (
     plot,
     print_tables,
     provenance,
-    rotated,
     save,
+    shuffled,
 )
 from ase.build import molecule
 from ase.collections import g2
@@ -150,7 +150,7 @@ def measure(dim, degree, options):
         if turn > LEAST_ROUNDS and time.perf_counter() - started > options.seconds:
             break
         for kind in KINDS:
-            for name in rotated([name for name in built if kind in calls[name]], turn):
+            for name in shuffled([name for name in built if kind in calls[name]], turn):
                 start = clock()
                 calls[name][kind]()
                 seconds = clock() - start

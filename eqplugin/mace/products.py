@@ -23,7 +23,7 @@ from e3nn import o3
 
 from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
-from eqplugin.mace.convert import ModelFileError, load_model, save_model
+from eqplugin.mace.model_file import ModelFileError, load_model, save_model
 from eqplugin.mace.products_contraction import (
     MonomialContraction,
     fasten_contractions,

@@ -26,7 +26,8 @@ from eqplugin.errors import EqPluginError
 from eqplugin.mace import reference
 from eqplugin.mace.compat import signs
 from eqplugin.mace.compat.convention import ATTRIBUTE, ConventionError
-from eqplugin.mace.convert import ModelFileError, convert_model, load_model
+from eqplugin.mace.convert import convert_model
+from eqplugin.mace.model_file import ModelFileError, load_model
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAVED = Path(__file__).parent / "reference"

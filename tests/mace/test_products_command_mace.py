@@ -11,7 +11,7 @@ import eqplugin.mace  # noqa: F401 - applies the repairs
 from eqplugin import EqCalculator
 from eqplugin.cli import app
 from eqplugin.mace import products
-from eqplugin.mace.convert import load_model
+from eqplugin.mace.model_file import load_model
 from eqplugin.nn.compiled_product import load_operators
 
 needs_operators = pytest.mark.skipif(

@@ -13,9 +13,10 @@ from mace_under_test import graph, khop, molecule, rattled, stock
 import eqplugin.mace  # noqa: F401 - applies the repairs
 from eqplugin.errors import EqPluginError
 from eqplugin.mace import reference
-from eqplugin.mace.convert import convert_model, load_model
+from eqplugin.mace.convert import convert_model
 from eqplugin.mace.export import export_lammps
 from eqplugin.mace.export import load_model as open_model
+from eqplugin.mace.model_file import load_model
 from eqplugin.mace.products import (
     CompiledConvolution,
     compile_products,

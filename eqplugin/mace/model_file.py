@@ -1,0 +1,130 @@
+"""Reading and writing MACE's ``.model`` files, in the form of e3nn 0.4 or 0.6.
+
+A ``.model`` file is a pickle of modules, and e3nn 0.4 and 0.6 store other attributes. Like every
+pickle, it can run code when it is read: read files from people you trust.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import e3nn.nn
+import e3nn.o3
+import e3nn.util.jit
+import mace.modules.models as mace_models
+import torch
+from e3nn.util.codegen import CodeGenMixin
+from torch import fx, nn
+
+from eqplugin.errors import EqPluginError
+
+__all__ = ["ModelFileError", "Target", "load_model", "save_model"]
+
+Target = Literal["0.4", "0.6"]
+
+_MODELS = tuple(
+    getattr(mace_models, name)
+    for name in ("MACE", "AtomicDipolesMACE", "AtomicDielectricMACE", "EnergyDipolesMACE")
+    if hasattr(mace_models, name)
+)
+
+# what e3nn 0.6 stores and 0.4 does not know (see eqplugin/mace/compat/pickles.py)
+_NEW_ATTRIBUTES: tuple[tuple[type, str], ...] = (
+    (e3nn.o3.SphericalHarmonics, "sph_func"),
+    (e3nn.nn.Activation, "paths"),
+    (e3nn.o3.TensorProduct, "_did_compile_right"),
+    (e3nn.o3.Linear, "weight_index_slices"),
+)
+
+
+_GIVE = ": give a .model file that MACE or eqplugin wrote"
+
+
+class ModelFileError(EqPluginError):
+    """A file that is not a MACE model, or not readable, or not writable."""
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """Read a MACE model, written on e3nn 0.4.x or 0.6, onto the CPU.
+
+    Raises:
+        ModelFileError: for a missing or corrupt file, or one that holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "does not exist"
+        raise ModelFileError(f"{path} {what}: give a MACE .model file.")
+    if _is_torchscript(path):
+        raise ModelFileError(
+            f"{path} is a compiled (TorchScript) model, which does not depend on e3nn: "
+            "give the .model file it was made from."
+        )
+    try:
+        model = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # unpickling runs code of many packages: anything may be raised
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise ModelFileError(
+            f"{path} cannot be read as a MACE model: it is corrupt or needs a package that is "
+            f"missing here ({type(error).__name__}: {reason[:200]})."
+        ) from error
+    if not isinstance(model, _MODELS):
+        hint = ""
+        if isinstance(model, dict) and "model" in model:
+            hint = ", a checkpoint of a training run; give the .model file that the run wrote"
+        raise ModelFileError(
+            f"{path} does not hold a MACE model but a {type(model).__name__}{hint or _GIVE}."
+        )
+    return model
+
+
+def save_model(model: nn.Module, path: str | Path, target: Target = "0.6") -> None:
+    """Pickle a MACE model in the form that e3nn ``target`` reads, without any check."""
+    module = pickle if target == "0.6" else _E3NN04_PICKLE
+    torch.save(model, path, pickle_module=module)
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+class _E3NN04Pickler(pickle.Pickler):
+    """Writes e3nn's modules as e3nn 0.4.x did; everything else as it is."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """The reduction of one object; NotImplemented means the usual one."""
+        if not isinstance(obj, (CodeGenMixin, *(cls for cls, _ in _NEW_ATTRIBUTES))):
+            return NotImplemented
+        make, arguments, state, *rest = obj.__reduce_ex__(2)
+        state = dict(state)
+        if isinstance(state.get("__codegen__"), dict):
+            state["__codegen__"] = {
+                name: _torchscript_bytes(getattr(obj, name)) for name in state["__codegen__"]
+            }
+        for cls, attribute in _NEW_ATTRIBUTES:
+            if isinstance(obj, cls):
+                state.pop(attribute, None)
+        return (make, arguments, state, *rest)
+
+
+def _torchscript_bytes(module: nn.Module) -> bytes:
+    if isinstance(module, fx.GraphModule):
+        # a copy, because compiling rewrites the graph
+        module = e3nn.util.jit.compile(copy.deepcopy(module), recurse=False)
+    buffer = io.BytesIO()
+    torch.jit.save(module, buffer)
+    return buffer.getvalue()
+
+
+# torch.save derives its own pickler from this one's
+_E3NN04_PICKLE = SimpleNamespace(
+    Pickler=_E3NN04Pickler, dumps=pickle.dumps, __name__="eqplugin.mace.model_file"
+)
