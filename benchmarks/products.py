@@ -146,16 +146,14 @@ def measure(dim, degree, options):
     calls = {name: working(kinds, name) for name, kinds in calls.items()}
     rows = {name: {kind: [] for kind in KINDS} for name in built}
     started = time.perf_counter()
-    for turn in range(options.repeats + 1):  # the first warms up
-        if turn > LEAST_ROUNDS and time.perf_counter() - started > options.seconds:
+    for turn in range(options.repeats):
+        if turn >= LEAST_ROUNDS and time.perf_counter() - started > options.seconds:
             break
         for kind in KINDS:
             for name in shuffled([name for name in built if kind in calls[name]], turn):
                 start = clock()
                 calls[name][kind]()
-                seconds = clock() - start
-                if turn > 0:
-                    rows[name][kind].append(seconds)
+                rows[name][kind].append(clock() - start)
     reference = built[STOCK]({k: v.clone() for k, v in data.items()})["forces"].detach()
     for name in built:
         forces = calls[name]["model inference"]()
@@ -170,7 +168,7 @@ def measure(dim, degree, options):
 
 
 def working(calls, name):
-    """The calls that work: kernels of others may lack the second derivatives of training."""
+    """The calls that work, warmed up: kernels of others may lack the derivatives of training."""
     found = {}
     for kind, call in calls.items():
         try:
@@ -307,7 +305,7 @@ def main():
     image = options.out.with_suffix(".png")
     title = (
         f"{record['options']['atoms']} atoms, {record['options']['edges']} edges, "
-        f"{options.layers} layers, float32, {options.threads} thread(s), "
+        f"{options.layers} layers, float32, {options.compile_mode}, {options.threads} thread(s), "
         f"{record['hardware']['gpu'] or record['hardware']['processor']}"
     )
     plot(record["cases"], VARIANTS, image, title)
