@@ -12,9 +12,9 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from eqplugin.bench.machine import commit, gpu_name, processor_name
 from eqplugin.files import whole_file
-from eqplugin.nn.compiled_product_build import compiler
+from eqplugin.measure.machine import commit, gpu_name, processor_name
+from eqplugin.nn.product.build import compiler
 from eqplugin.style import COLOURS, MARKERS, STYLE, plt, save_figure
 
 ROOT = Path(__file__).resolve().parents[1]

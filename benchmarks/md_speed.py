@@ -43,8 +43,8 @@ from rich.progress import track
 from rich.table import Table
 
 from eqplugin import EqCalculator
-from eqplugin.bench.machine import commit, processor_name
 from eqplugin.calculator.cache import cache_directory, cached_file, compile_key
+from eqplugin.measure.machine import commit, processor_name
 from eqplugin.nequip import SteerableModel
 
 ROOT = Path(__file__).resolve().parents[1]

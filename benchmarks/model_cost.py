@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from eqplugin.bench.machine import commit, processor_name
 from eqplugin.files import write_json
+from eqplugin.measure.machine import commit, processor_name
 from eqplugin.nequip import KHopInvariantModel, SteerableModel
 
 ROOT = Path(__file__).resolve().parents[1]

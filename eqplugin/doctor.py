@@ -251,7 +251,7 @@ def _compiler() -> Iterator[Finding]:
 
 def _compiled_product() -> Iterator[Finding]:
     """The C++ operator of enable_CompiledTP, which is compiled on first use."""
-    from eqplugin.nn.compiled_product import status
+    from eqplugin.nn.product.compiled import status
 
     found = status()
     verdict = Verdict.ok if found.available else Verdict.note

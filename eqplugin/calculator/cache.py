@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock
 
 from eqplugin.errors import EqPluginError
-from eqplugin.nn.compiled_product_build import cache_dir
+from eqplugin.nn.product.build import cache_dir
 
 __all__ = ["cache_directory", "cached_file", "compile_key"]
 

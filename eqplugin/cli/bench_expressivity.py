@@ -57,8 +57,8 @@ def expressivity(
       `eqplugin bench expressivity -m nequip:L=2,layers=3 -m khop:L=2,hops=2,layers=4 -m mace:L=1`
     """  # fmt: skip
     with user_errors():
-        from eqplugin.bench.expressivity.loading import load_subject
-        from eqplugin.bench.expressivity.suites import cases_of
+        from eqplugin.measure.expressivity.loading import load_subject
+        from eqplugin.measure.expressivity.suites import cases_of
 
         cases_of(suite)  # an unknown suite is said before anything is loaded
         if len(set(model)) < len(model):
@@ -85,8 +85,8 @@ def _make_folder(out: Path) -> None:
 
 
 def _run(subjects: dict, suite: list[str], draws: int, out: Path | None, quiet: bool) -> None:
-    from eqplugin.bench.expressivity.report import plot_heat_map, results_table, write_json
-    from eqplugin.bench.expressivity.run import run_suites
+    from eqplugin.measure.expressivity.report import plot_heat_map, results_table, write_json
+    from eqplugin.measure.expressivity.run import run_suites
 
     console = Console()
     found = {}

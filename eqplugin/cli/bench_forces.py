@@ -65,12 +65,12 @@ def forces(
 
         eqplugin bench forces ase.calculators.emt:EMT examples/data/cuau_emt/test_600K.xyz
     """
-    from eqplugin.bench.compare import KEYS, Comparison, compare_forces, shared_frames
-    from eqplugin.bench.errors import by_config_type, by_element
-    from eqplugin.bench.labels import read_labelled
-    from eqplugin.bench.models import is_model, labels_of, open_model
-    from eqplugin.bench.tables import error_rows, rich_table
     from eqplugin.cli.data import _mapping
+    from eqplugin.measure.compare import KEYS, Comparison, compare_forces, shared_frames
+    from eqplugin.measure.force_errors import by_config_type, by_element
+    from eqplugin.measure.labels import read_labelled
+    from eqplugin.measure.models import is_model, labels_of, open_model
+    from eqplugin.measure.tables import error_rows, rich_table
 
     splits = {"element": by_element, "config_type": by_config_type}
     if by is not None and by not in splits:
@@ -104,7 +104,7 @@ def forces(
         heads, rows = error_rows(comparison.groups(splits[by]))
         console.print(rich_table(f"by {by}", (*KEYS, by), heads, rows))
     if out is not None:
-        from eqplugin.bench.compare_files import write_comparison
+        from eqplugin.measure.compare_files import write_comparison
 
         written = ", ".join(path.name for path in write_comparison(comparison, out))
         console.print(f"written to {out}: {written}")

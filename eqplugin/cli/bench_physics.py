@@ -13,7 +13,7 @@ from eqplugin.cli._common import read_structure, user_errors
 from eqplugin.errors import EqPluginError
 
 if TYPE_CHECKING:
-    from eqplugin.bench.physics.scans import ScanCurve
+    from eqplugin.measure.physics.scans import ScanCurve
 
 __all__ = ["physics"]
 
@@ -53,11 +53,11 @@ def physics(
 
         eqplugin bench physics my.model --structure a.xyz --scan dihedral.xyz --scan mode_7.xyz
     """
-    from eqplugin.bench.models import labels_of, open_model
-    from eqplugin.bench.physics.run import examine, table_of
-    from eqplugin.bench.physics.scans import read_scan
-    from eqplugin.bench.physics.symmetry import Precision
-    from eqplugin.bench.tables import rich_table
+    from eqplugin.measure.models import labels_of, open_model
+    from eqplugin.measure.physics.run import examine, table_of
+    from eqplugin.measure.physics.scans import read_scan
+    from eqplugin.measure.physics.symmetry import Precision
+    from eqplugin.measure.tables import rich_table
 
     if dtype not in ("float32", "float64"):
         raise EqPluginError(f"--dtype {dtype} is not possible: use float32 or float64.")
@@ -89,8 +89,8 @@ def physics(
 
 
 def _write(results: dict, out: Path) -> None:
-    from eqplugin.bench.physics.plots import plot_pairs, plot_scans
     from eqplugin.files import write_json
+    from eqplugin.measure.physics.plots import plot_pairs, plot_scans
 
     scans = {model: found.scans for model, found in results.items() if found.scans}
     content = {
@@ -98,7 +98,7 @@ def _write(results: dict, out: Path) -> None:
         for model, found in results.items()
     }
     curves = {model: [_curve(c) for c in followed] for model, followed in scans.items()}
-    record = {"schema": "eqplugin.bench.physics/1", "models": content, "scans": curves}
+    record = {"schema": "eqplugin.measure.physics/1", "models": content, "scans": curves}
     write_json(out / "physics.json", record)
     pairs = {model: found.curves for model, found in results.items() if found.curves}
     if pairs:

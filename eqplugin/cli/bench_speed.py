@@ -40,9 +40,9 @@ def speed(
 
         eqplugin bench speed demo/*/best.ckpt --structure examples/data/ethanol_xtb/test_300K.xyz
     """
-    from eqplugin.bench.models import labels_of, open_model
-    from eqplugin.bench.scaling import enlarged, measure, memory_of
-    from eqplugin.bench.tables import rich_table
+    from eqplugin.measure.models import labels_of, open_model
+    from eqplugin.measure.scaling import enlarged, measure, memory_of
+    from eqplugin.measure.tables import rich_table
 
     if calls < 3:
         raise EqPluginError(f"--calls {calls} says nothing about spread: use 3 or more.")
@@ -87,12 +87,12 @@ def _rows(timings: dict, peaks: dict) -> list[list[str]]:
 
 
 def _write(timings: dict, peaks: dict, named: dict, out: Path) -> None:
-    from eqplugin.bench.scaling import hardware
-    from eqplugin.bench.speed_plot import plot_scaling
     from eqplugin.files import write_json
+    from eqplugin.measure.scaling import hardware
+    from eqplugin.measure.speed_plot import plot_scaling
 
     content = {
-        "schema": "eqplugin.bench.speed/1",
+        "schema": "eqplugin.measure.speed/1",
         "hardware": hardware(),
         "models": named,
         "timings": {label: [t.as_dict() for t in of_model] for label, of_model in timings.items()},

@@ -32,8 +32,8 @@ def report(
 
         eqplugin report benchmarks/results/study/acac-reduced --published acac --out acac
     """
-    from eqplugin.bench.report.published import read_published
-    from eqplugin.bench.report.write import write_report
+    from eqplugin.study.report.published import read_published
+    from eqplugin.study.report.write import write_report
 
     target = out or (folder if folder.is_dir() else folder.parent) / "report"
     beside = None if published is None else read_published(published)

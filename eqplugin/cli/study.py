@@ -54,9 +54,9 @@ def study(
         eqplugin study configs/study/acac.yaml data_root=PATH budget=full
         hydra/launcher=submitit_slurm hydra.launcher.partition=gpu
     """
-    from eqplugin.bench.study.estimate import print_estimate
-    from eqplugin.bench.study.records import read_records
-    from eqplugin.bench.study.run import plan_study, prepare, run_study
+    from eqplugin.study.estimate import print_estimate
+    from eqplugin.study.records import read_records
+    from eqplugin.study.run import plan_study, prepare, run_study
 
     console = Console()
     chosen, frames, wishes = prepare(config, context.args, multirun)

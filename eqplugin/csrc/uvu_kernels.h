@@ -20,7 +20,7 @@ namespace eqplugin {
 
 constexpr int kMaxDim = 13;  // 2 l + 1 for l = 6
 
-// What Python computed once per module (eqplugin/nn/compiled_product_plan.py writes it).
+// What Python computed once per module (eqplugin/nn/product/plan.py writes it).
 struct Plan {
   static constexpr int kHeader = 8, kGroupFields = 5, kPathFields = 4;
   int num_groups, num_paths, dim_x, dim_y, dim_out, num_weights, kernel_size, num_entries;

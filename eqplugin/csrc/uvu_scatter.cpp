@@ -3,7 +3,7 @@
 //   out[n] = sum over edges e with dst[e] = n of  TP(x[src[e]], Y[e]; w[e])
 //
 // with its first and second derivatives; see uvu_kernels.h for the algebra and
-// eqplugin/nn/compiled_product_ops.py for how they become autograd formulas. No intermediate has
+// eqplugin/nn/product/operators.py for how they become autograd formulas. No intermediate has
 // both the edges and the product's width as dimensions. Every node is summed by one thread, over
 // its edges in their given order: results do not depend on the number of threads.
 

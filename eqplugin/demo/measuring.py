@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from ase.io import read
 
-from eqplugin.bench.forces import ForceErrors, Predictions, predict
 from eqplugin.files import whole_file, write_json
 from eqplugin.md.nve import NveRun, run_nve
+from eqplugin.measure.forces import ForceErrors, Predictions, predict
 
 __all__ = ["MD_STEPS", "TEMPERATURES", "load_errors", "load_nve", "load_parity", "measure"]
 

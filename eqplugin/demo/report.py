@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from eqplugin.bench.plots import plot_energy_drift, plot_errors, plot_parity
 from eqplugin.demo.measuring import TEMPERATURES, load_errors, load_nve, load_parity
 from eqplugin.demo.training import TrainedModel
 from eqplugin.demo.variants import FEATURE_DIM
 from eqplugin.files import write_text
+from eqplugin.measure.plots import plot_energy_drift, plot_errors, plot_parity
 
 __all__ = ["write_report"]
 

@@ -148,8 +148,8 @@ def _time_all(progress: Progress, models: list[TrainedModel], data: Path) -> dic
     import torch
     from ase.io import read
 
-    from eqplugin.bench.speed import time_force_calls
     from eqplugin.calculator import EqCalculator
+    from eqplugin.measure.speed import time_force_calls
 
     task = progress.add_task("time a force call", total=1, note="models alternated, one thread")
     torch.set_num_threads(1)

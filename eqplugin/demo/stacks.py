@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from eqplugin.bench import stacks
+from eqplugin import stacks
 from eqplugin.demo.variants import FEATURE_DIM, Variant
 
 __all__ = ["STACKS", "DemoStack"]

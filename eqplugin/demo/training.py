@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from eqplugin.bench.training import TrainingRun, fingerprint_of, run_training
 from eqplugin.demo.stacks import STACKS
 from eqplugin.demo.variants import Variant
+from eqplugin.study.training import TrainingRun, fingerprint_of, run_training
 
 __all__ = ["TrainedModel", "train"]
 

@@ -29,7 +29,7 @@ from eqplugin.mace.products_contraction import (
     fasten_contractions,
     restore_contractions,
 )
-from eqplugin.nn.compiled_product import CompiledProduct, load_operators, why_not
+from eqplugin.nn.product.compiled import CompiledProduct, load_operators, why_not
 
 __all__ = [
     "CompiledConvolution",

@@ -13,7 +13,7 @@ from nequip.nn.model_modifier_utils import model_modifier
 from eqplugin.errors import reason_of
 from eqplugin.nequip._faster import FasterScatter
 from eqplugin.nequip._stock import replace_stock
-from eqplugin.nn.compiled_product import (
+from eqplugin.nn.product.compiled import (
     OPS_MODULE,
     CompiledProduct,
     gains,

@@ -8,8 +8,8 @@ from nequip.nn.model_modifier_utils import model_modifier
 
 from eqplugin.nequip._faster import FasterScatter
 from eqplugin.nequip._stock import replace_stock
-from eqplugin.nn.factorized_product import FactorizedTensorProduct
-from eqplugin.nn.product_paths import gains, unsupported
+from eqplugin.nn.product.factorized import FactorizedTensorProduct
+from eqplugin.nn.product.paths import gains, unsupported
 
 __all__ = ["FactorizedTensorProductScatter", "factorize_products"]
 

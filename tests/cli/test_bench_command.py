@@ -45,7 +45,7 @@ def test_what_theory_is_silent_about_is_counted():
 
 
 def test_disagreement_is_a_failure(monkeypatch):
-    from eqplugin.bench.expressivity import rules
+    from eqplugin.measure.expressivity import rules
 
     wrong = rules.Expectation(True, "not true")
     monkeypatch.setattr(rules.Architecture, "chain", lambda *_: wrong)

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from eqplugin.bench import training
-from eqplugin.bench.forces import ForceErrors
 from eqplugin.cli import app
 from eqplugin.demo import report
 from eqplugin.demo.measuring import TEMPERATURES
@@ -21,6 +19,8 @@ from eqplugin.demo.stacks import STACKS
 from eqplugin.demo.training import TrainedModel, train
 from eqplugin.demo.variants import VARIANTS
 from eqplugin.errors import EqPluginError
+from eqplugin.measure.forces import ForceErrors
+from eqplugin.study import training
 
 ROOT = Path(__file__).resolve().parents[2]
 

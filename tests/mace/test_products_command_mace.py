@@ -12,7 +12,7 @@ from eqplugin import EqCalculator
 from eqplugin.cli import app
 from eqplugin.mace import products
 from eqplugin.mace.model_file import load_model
-from eqplugin.nn.compiled_product import load_operators
+from eqplugin.nn.product.compiled import load_operators
 
 needs_operators = pytest.mark.skipif(
     load_operators() is not None, reason=f"no compiled operators here: {load_operators()}"

@@ -25,7 +25,7 @@ from eqplugin.mace.products import (
     restore_products,
 )
 from eqplugin.mace.products_contraction import MonomialContraction, restore_contractions
-from eqplugin.nn.compiled_product import load_operators
+from eqplugin.nn.product.compiled import load_operators
 
 if load_operators() is not None:
     pytest.skip(f"no compiled operators here: {load_operators()}", allow_module_level=True)
@@ -198,7 +198,7 @@ def test_without_a_compiler_files_come_back_and_are_not_opened(tmp_path, monkeyp
     model = stock("8x0e + 8x1o")
     torch.save(model, tmp_path / "plain.model")
     convert_products(tmp_path / "plain.model", tmp_path / "fast.model")
-    for name in ("eqplugin.mace.products", "eqplugin.nn.compiled_product"):
+    for name in ("eqplugin.mace.products", "eqplugin.nn.product.compiled"):
         monkeypatch.setattr(sys.modules[name], "load_operators", lambda: "There is no compiler.")
     with pytest.raises(EqPluginError, match=r"fast\.model has faster .* no compiler.*--back"):
         open_model(tmp_path / "fast.model")

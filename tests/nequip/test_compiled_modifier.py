@@ -22,7 +22,7 @@ from nequip.utils.aoti_metadata import embed_custom_ops_libs
 
 from eqplugin.nequip import compiled_modifier
 from eqplugin.nequip.compiled_modifier import CompiledTensorProductScatter, compile_products
-from eqplugin.nn.compiled_product import OPS_MODULE, load_operators
+from eqplugin.nn.product.compiled import OPS_MODULE, load_operators
 
 compiled_modifier.attach()
 

@@ -22,9 +22,9 @@ from eqplugin.errors import EqPluginError
 from eqplugin.nequip._stock import find_stock, is_stock
 from eqplugin.nequip.compiled_modifier import CompiledTensorProductScatter
 from eqplugin.nequip.factorized_modifier import FactorizedTensorProductScatter
-from eqplugin.nn.compiled_product import load_operators
 from eqplugin.nn.folded_selfconnection import FoldedSelfConnection
-from eqplugin.nn.product_paths import gains
+from eqplugin.nn.product.compiled import load_operators
+from eqplugin.nn.product.paths import gains
 
 TP, FOLD = "enable_FactorizedTP", "enable_FoldedSelfConnection"
 COMPILED = "enable_CompiledTP"

@@ -23,7 +23,7 @@ from test_modifiers import (
     shared,
 )
 
-from eqplugin.nn.compiled_product import load_operators
+from eqplugin.nn.product.compiled import load_operators
 
 OEQ, CUEQ = "enable_OpenEquivariance", "enable_CuEquivariance"
 PACKAGES = {OEQ: "openequivariance", CUEQ: "cuequivariance_torch"}

@@ -12,7 +12,7 @@ from test_modifiers import assert_same, batch, outputs_and_gradients
 
 from eqplugin.nequip.compiled_modifier import CompiledTensorProductScatter
 from eqplugin.nequip.factorized_modifier import FactorizedTensorProductScatter
-from eqplugin.nn.compiled_product import load_operators
+from eqplugin.nn.product.compiled import load_operators
 
 FOLD = "enable_FoldedSelfConnection"
 R_MAX = 3.0

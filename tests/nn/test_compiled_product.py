@@ -17,8 +17,8 @@ from e3nn import o3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eqplugin.nn import compiled_product
-from eqplugin.nn.compiled_product import CompiledProduct, load_operators, status, why_not
+from eqplugin.nn.product import compiled as compiled_product
+from eqplugin.nn.product.compiled import CompiledProduct, load_operators, status, why_not
 
 if load_operators() is not None:
     pytest.skip(f"no compiled operators here: {load_operators()}", allow_module_level=True)
@@ -212,7 +212,7 @@ def test_forward_mode_is_refused_not_answered_with_zero():
 
 
 def test_one_pass_second_derivative_equals_the_composed_one():
-    from eqplugin.nn.compiled_product_ops import _composed
+    from eqplugin.nn.product.operators import _composed
 
     case = Case(nequip_product("5x0e + 3x1o + 2x2e", 2))
     product = CompiledProduct(case.tp)

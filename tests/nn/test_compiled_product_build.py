@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from eqplugin.nn import compiled_product_build as module
-from eqplugin.nn.compiled_product import Status, status
-from eqplugin.nn.compiled_product_build import Unavailable, build, compiler
+from eqplugin.nn.product import build as module
+from eqplugin.nn.product.build import Unavailable, build, compiler
+from eqplugin.nn.product.compiled import Status, status
 
 try:
     BUILT = build()
@@ -96,7 +96,7 @@ def test_damaged_library_is_built_again(cache, fake_compiler):
 
 def test_interrupted_build_leaves_nothing_that_looks_whole(cache, fake_compiler):
     fake_compiler('head -c 5000 "$REAL" > "$output"; kill -9 $PPID')
-    done = run("from eqplugin.nn.compiled_product_build import build; build()")
+    done = run("from eqplugin.nn.product.build import build; build()")
     assert done.returncode != 0
     fake_compiler()  # and no lock either
     assert build().read_bytes() == BUILT.read_bytes()
@@ -148,9 +148,9 @@ def test_switched_off(monkeypatch):
 def test_reason_reaches_who_loads_or_imports_them():
     done = run(
         """
-        from eqplugin.nn.compiled_product import load_operators
+        from eqplugin.nn.product.compiled import load_operators
         print(load_operators())
-        import eqplugin.nn.compiled_product_ops
+        import eqplugin.nn.product.operators
         """,
         EQPLUGIN_NO_COMPILED="1",
     )
@@ -181,7 +181,7 @@ def test_key_changes_with_what_the_library_depends_on(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_main_prints_the_library_for_programs_without_python():
     done = subprocess.run(
-        [sys.executable, "-m", "eqplugin.nn.compiled_product_ops"], capture_output=True, text=True
+        [sys.executable, "-m", "eqplugin.nn.product.operators"], capture_output=True, text=True
     )
     assert done.stdout.strip() == str(BUILT)
     assert done.stderr == ""
@@ -209,7 +209,7 @@ def test_other_builds_give_the_same_numbers(tmp_path, kind):
         import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
         import torch; torch.set_default_dtype(torch.float64)
         from compiled_product_under_test import *
-        from eqplugin.nn.compiled_product import CompiledProduct
+        from eqplugin.nn.product.compiled import CompiledProduct
         for features, l_max in (("5x0e + 3x1o + 9x2e", 2), (natural(4, (8, 1, 17, 2, 3)), 4)):
             case = Case(nequip_product(features, l_max))
             product = case.through(CompiledProduct(case.tp))

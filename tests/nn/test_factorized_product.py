@@ -7,8 +7,8 @@ from e3nn import o3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eqplugin.nn.factorized_product import FactorizedTensorProduct
-from eqplugin.nn.product_paths import gains, plan_blocks, unsupported
+from eqplugin.nn.product.factorized import FactorizedTensorProduct
+from eqplugin.nn.product.paths import gains, plan_blocks, unsupported
 
 F64 = torch.float64
 TOLERANCE = 1e-12

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from eqplugin.nn.compiled_product import load_operators
-from eqplugin.nn.compiled_product_build import compiler
+from eqplugin.nn.product.build import compiler
+from eqplugin.nn.product.compiled import load_operators
 
 
 @pytest.mark.skipif(bool(os.environ.get("EQPLUGIN_NO_COMPILED")), reason="switched off")

@@ -11,8 +11,8 @@ from nequip.utils.unittests.model_tests_basic import EnergyModelTestsMixin
 
 from eqplugin.nequip.compiled_modifier import CompiledTensorProductScatter
 from eqplugin.nequip.factorized_modifier import FactorizedTensorProductScatter
-from eqplugin.nn.compiled_product import load_operators
 from eqplugin.nn.folded_selfconnection import FoldedSelfConnection
+from eqplugin.nn.product.compiled import load_operators
 
 FOLD = "enable_FoldedSelfConnection"
 FACTORIZED = ["enable_FactorizedTP", FOLD]

@@ -1,0 +1,152 @@
+"""Error measures over frames, elements and groups; what is not labelled is None, never zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from eqplugin.measure.forces import FrameResult
+
+__all__ = ["Errors", "by_config_type", "by_element", "errors_of"]
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Errors of a model on a set of frames; None where no frame has the label, or no prediction.
+
+    Attributes:
+        frames: number of frames.
+        energy_mae: per atom, meV; mean over frames.
+        energy_rmse: per atom, meV.
+        energy_max: the largest error of a frame, per atom, meV.
+        relative_energy_mae: per atom, meV, after the mean error of the frames of one composition
+            is taken out: what remains matters to dynamics, the rest only to formation energies.
+            Over compositions of two frames or more: of one frame alone nothing would remain.
+        force_mae: over components, meV/A.
+        force_rmse: over components, meV/A.
+        force_max: the largest error of a component, meV/A.
+        force_cosine: mean cosine between predicted and reference force on an atom.
+        force_rms: of the reference, meV/A: what an error has to be compared with.
+        stress_mae: over the nine entries of the tensor, as NequIP and MACE count, meV/A^3.
+        stress_rmse: over the nine entries, meV/A^3.
+        stress_max: the largest error of a component, meV/A^3.
+    """
+
+    frames: int
+    energy_mae: float | None = None
+    energy_rmse: float | None = None
+    energy_max: float | None = None
+    relative_energy_mae: float | None = None
+    force_mae: float | None = None
+    force_rmse: float | None = None
+    force_max: float | None = None
+    force_cosine: float | None = None
+    force_rms: float | None = None
+    stress_mae: float | None = None
+    stress_rmse: float | None = None
+    stress_max: float | None = None
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The measures, in the order of tables."""
+        return tuple(field.name for field in fields(cls))
+
+
+def errors_of(results: Sequence[FrameResult]) -> Errors:
+    """All measures over the frames."""
+    return Errors(
+        len(results), **_energy_errors(results), **_of_forces(_vectors(results)),
+        **_stress_errors(results),
+    )  # fmt: skip
+
+
+def by_config_type(results: Sequence[FrameResult]) -> dict[str, Errors]:
+    """The measures for each ``config_type``, in the order of first appearance."""
+    names = dict.fromkeys(result.config_type for result in results)
+    return {name: errors_of([r for r in results if r.config_type == name]) for name in names}
+
+
+def by_element(results: Sequence[FrameResult]) -> dict[str, Errors]:
+    """The force measures over the atoms of each element, by atomic number."""
+    numbers = np.unique(np.concatenate([result.numbers for result in results]))
+    table = {}
+    for number in numbers:
+        vectors = [
+            result.forces[result.numbers == number]
+            for result in results
+            if result.forces is not None
+        ]
+        frames = sum(bool(np.any(result.numbers == number)) for result in results)
+        table[chemical_symbols[number]] = Errors(frames, **_of_forces(_stacked(vectors, (3, 2))))
+    return table
+
+
+def _vectors(results: Sequence[FrameResult]) -> np.ndarray:
+    return _stacked((r.forces for r in results if r.forces is not None), (3, 2))
+
+
+def _stacked(arrays: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    return np.concatenate([np.empty((0, *shape)), *arrays])
+
+
+def _energy_errors(results: Sequence[FrameResult]) -> dict[str, float]:
+    labelled = [result for result in results if result.energy is not None]
+    if not labelled:
+        return {}
+    error = np.array([(r.energy[1] - r.energy[0]) / len(r.numbers) for r in labelled])
+    compositions = [tuple(np.sort(r.numbers).tolist()) for r in labelled]
+    relative = np.full(len(error), np.nan)
+    for composition in set(compositions):
+        same = np.array([c == composition for c in compositions])
+        if same.sum() > 1:
+            relative[same] = error[same] - error[same].mean()
+    comparable = relative[np.isfinite(relative)]
+    return {
+        "energy_mae": 1e3 * float(np.abs(error).mean()),
+        "energy_rmse": 1e3 * _rms(error),
+        "energy_max": 1e3 * float(np.abs(error).max()),
+        "relative_energy_mae": 1e3 * float(np.abs(comparable).mean()) if len(comparable) else None,
+    }
+
+
+def _of_forces(vectors: np.ndarray) -> dict[str, float]:
+    """Measures of forces (num_atoms, 3, 2)."""
+    if not len(vectors):
+        return {}
+    reference, predicted = vectors[..., 0], vectors[..., 1]
+    error = predicted - reference
+    return {
+        "force_mae": 1e3 * float(np.abs(error).mean()),
+        "force_rmse": 1e3 * _rms(error),
+        "force_max": 1e3 * float(np.abs(error).max()),
+        "force_cosine": _mean_cosine(reference, predicted),
+        "force_rms": 1e3 * _rms(reference),
+    }
+
+
+def _mean_cosine(one: np.ndarray, other: np.ndarray) -> float | None:
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    defined = norms > 0  # a zero force has no direction
+    if not defined.any():
+        return None
+    return float(((one * other).sum(axis=1)[defined] / norms[defined]).mean())
+
+
+def _stress_errors(results: Sequence[FrameResult]) -> dict[str, float]:
+    pairs = _stacked((r.stress for r in results if r.stress is not None), (2,))
+    if not len(pairs):
+        return {}
+    voigt = np.diff(pairs.reshape(-1, 6, 2))[..., 0]
+    error = np.concatenate([voigt, voigt[:, 3:]], axis=1)  # yz, xz, xy stand twice in the tensor
+    return {
+        "stress_mae": 1e3 * float(np.abs(error).mean()),
+        "stress_rmse": 1e3 * _rms(error),
+        "stress_max": 1e3 * float(np.abs(error).max()),
+    }
+
+
+def _rms(values: np.ndarray) -> float:
+    return float(np.sqrt(np.square(values).mean()))

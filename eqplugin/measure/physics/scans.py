@@ -1,0 +1,120 @@
+"""Energies along a given path, such as a dihedral or a normal mode, beside the reference's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.measure.labels import frames_with_labels
+from eqplugin.measure.physics.verdict import Check, evaluated
+
+__all__ = ["Scan", "ScanCurve", "read_scan", "scan_checks", "scan_curve"]
+
+COORDINATE = "scan"  # info key of the angle or displacement of a frame
+_FEWEST = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """Frames along a path.
+
+    Attributes:
+        name: of the file.
+        frames: in the order of the path, one composition.
+        coordinate: (num_frames,); ``info["scan"]`` where every frame has it, else the frame's
+            number.
+        reference: eV, (num_frames,); None where a frame has no energy.
+    """
+
+    name: str
+    frames: list[Atoms]
+    coordinate: np.ndarray
+    reference: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class ScanCurve:
+    """A model's energy along a scan.
+
+    Attributes:
+        scan: what was followed.
+        energy: eV, (num_frames,), total.
+    """
+
+    scan: Scan
+    energy: np.ndarray
+
+    @property
+    def origin(self) -> int:
+        """The frame where the curves are zero: the lowest of the reference, else of the model."""
+        known = self.energy if self.scan.reference is None else self.scan.reference
+        return int(np.argmin(known))
+
+    def relative(self, energy: np.ndarray) -> np.ndarray:
+        """Energies less that of :attr:`origin`, eV."""
+        return energy - energy[self.origin]
+
+
+def read_scan(path: Path) -> Scan:
+    """Read a scan: frames in order, with reference energies or without.
+
+    Raises:
+        EqPluginError: a file that cannot be read, fewer than three frames, atoms that change.
+    """
+    if not path.is_file():
+        raise EqPluginError(f"The scan {path} is missing: check the path.")
+    try:
+        labelled = frames_with_labels(path)
+    except EqPluginError:
+        raise
+    except Exception as error:  # ASE's readers raise whatever their parsing meets
+        raise EqPluginError(f"{path} cannot be read as frames: {reason_of(error)}.") from None
+    if len(labelled) < _FEWEST:
+        raise EqPluginError(f"{path} holds {len(labelled)} frames: a scan has {_FEWEST} or more.")
+    frames = [frame.atoms for frame in labelled]
+    for index, atoms in enumerate(frames):
+        if not np.array_equal(atoms.numbers, frames[0].numbers):
+            raise EqPluginError(
+                f"{path}, frame {index}: other atoms than in frame 0, so their energies have no "
+                f"common zero: give the frames of one path."
+            )
+    energies = [frame.energy for frame in labelled]
+    known = None if None in energies else np.array(energies, float)
+    return Scan(path.stem, frames, _coordinate(frames), known)
+
+
+def _coordinate(frames: list[Atoms]) -> np.ndarray:
+    try:
+        return np.array([float(atoms.info[COORDINATE]) for atoms in frames])
+    except (KeyError, TypeError, ValueError):
+        return np.arange(len(frames), dtype=float)
+
+
+def scan_curve(calculator: Calculator, scan: Scan) -> ScanCurve:
+    """Energies of a model along a scan."""
+    return ScanCurve(scan, np.array([evaluated(atoms, calculator)[0] for atoms in scan.frames]))
+
+
+def scan_checks(curve: ScanCurve) -> list[Check]:
+    """Height of the curve, and its distance from the reference where there is one.
+
+    No threshold: what an error may be is the user's to say.
+    """
+    name, scan = curve.scan.name, curve.scan
+    energy = 1e3 * curve.relative(curve.energy)
+    checks = [Check(f"{name}: highest", float(energy.max()), None, "meV", "above the lowest frame")]
+    if scan.reference is not None:
+        reference = 1e3 * curve.relative(scan.reference)
+        error = energy - reference
+        rmse = float(np.sqrt(np.mean((error - error.mean()) ** 2)))
+        checks += [
+            Check(f"{name}: error there", float(energy.max() - reference.max()), None, "meV",
+                  "highest of the model less highest of the reference"),
+            Check(f"{name}: RMSE", rmse, None, "meV", "after the mean error is taken out"),
+        ]  # fmt: skip
+    return checks

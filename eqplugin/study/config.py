@@ -1,0 +1,210 @@
+"""Reading a study's config: composed by Hydra, checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from eqplugin.errors import EqPluginError
+from eqplugin.nn.contraction import CONTRACTIONS
+from eqplugin.study.schema import AXES, FAMILIES, MATCHES, Arm, StudyConfig, register
+
+__all__ = ["Study", "read_study"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's config, every value resolved.
+
+    Attributes:
+        config: as the schema has it.
+        arms: name -> axis -> values.
+        hydra: overrides that concern Hydra itself, such as the launcher.
+        path: the config file.
+    """
+
+    config: StudyConfig
+    arms: dict[str, dict[str, list[Any]]]
+    hydra: tuple[str, ...]
+    path: Path
+
+    @property
+    def out(self) -> Path:
+        """The folder of results."""
+        return Path(self.config.out).absolute()
+
+
+def read_study(path: Path, overrides: Sequence[str] = (), sweep: bool = False) -> Study:
+    """Compose and check a study's config.
+
+    Args:
+        path: the YAML file.
+        overrides: as on Hydra's command line; with ``sweep`` the axes may have several values.
+        sweep: the axes in the overrides (with the config's for the others) replace the arms.
+
+    Raises:
+        EqPluginError: what is wrong, in one sentence.
+    """
+    path = Path(path).absolute()
+    if not path.is_file():
+        raise EqPluginError(f"the study's config {path} is missing: check the path.")
+    try:
+        plain, swept, hydra = _sort_overrides(overrides, sweep)
+        config = _compose(path, plain)
+        arms = {name: _axes(_arm(arm), config) for name, arm in config.arms.items()}
+    except (HydraException, OmegaConfBaseException) as error:
+        raise EqPluginError(f"{path.name}: {_first_sentence(error)}") from error
+    if sweep:
+        fixed = Arm(**{axis: [getattr(config, axis)] for axis in AXES})
+        arms = {"sweep": {**_axes(fixed, config), **swept}}
+    if not arms:
+        raise EqPluginError(f"{path.name} has no arms: add `arms:`, or sweep with -m l_max=0,1,2.")
+    _check_values(config, arms)
+    return Study(config, arms, tuple(hydra), path)
+
+
+def _sort_overrides(
+    overrides: Sequence[str], sweep: bool
+) -> tuple[list[str], dict[str, list[Any]], list[str]]:
+    """Overrides for the config, values to sweep by axis, overrides for Hydra itself."""
+    plain: list[str] = []
+    swept: dict[str, list[Any]] = {}
+    hydra: list[str] = []
+    for text in overrides:
+        (override,) = OverridesParser.create().parse_overrides([text])
+        key = override.key_or_group
+        if key.split("/")[0].split(".")[0] == "hydra":
+            hydra.append(text)
+        elif not override.is_sweep_override():
+            plain.append(text)
+            if key in AXES:
+                swept[key] = [override.value()]
+        elif not sweep:
+            raise EqPluginError(f"{text} has several values: add -m to sweep.")
+        elif key not in AXES:
+            raise EqPluginError(
+                f"{key} cannot be swept, only {', '.join(AXES)}: run the study once for each "
+                f"value, with an out= of its own."
+            )
+        else:
+            swept[key] = list(override.sweep_iterator(transformer=lambda value: value))
+    return plain, swept, hydra
+
+
+def _compose(path: Path, overrides: list[str]) -> StudyConfig:
+    register()
+    # where a folder of this name lies beside the config Hydra would take `out=` for a config group
+    out = [text.removeprefix("out=") for text in overrides if text.startswith("out=")]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(path.parent), version_base="1.3"):
+        composed = compose(path.stem, [t for t in overrides if not t.startswith("out=")])
+    if out:
+        OmegaConf.update(composed, "out", out[-1])
+    # a config that does not name the schema is held to it all the same
+    typed = OmegaConf.merge(OmegaConf.structured(StudyConfig), composed)
+    budget, budgets = typed.budget, typed.budgets
+    if budget is not None and budget not in budgets:
+        raise EqPluginError(
+            f"{path.name}: budget={budget} is not one of {', '.join(budgets) or '(none)'}."
+        )
+    missing = sorted(OmegaConf.missing_keys(typed))
+    if missing:
+        raise EqPluginError(f"{path.name}: {missing[0]} is not given: state it in the config.")
+    OmegaConf.resolve(typed)
+    return OmegaConf.to_object(typed)
+
+
+def _first_sentence(error: Exception) -> str:
+    """Hydra's and OmegaConf's reasons without their footnotes."""
+    footnotes = ("full_key:", "object_type=", "reference_type=", "To append")
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith(footnotes)][:2]
+    if len(lines) == 1 and error.__cause__ is not None:
+        lines += str(error.__cause__).strip().splitlines()[:1]
+    key = getattr(error, "full_key", None)
+    at = [f"{key}:"] if key and key not in " ".join(lines) else []
+    return " ".join([*at, *(lines or [type(error).__name__])])
+
+
+def _arm(content: Any) -> Arm:
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Arm), content or {}))
+
+
+def _axes(arm: Arm, config: StudyConfig) -> dict[str, list[Any]]:
+    values = {}
+    for axis in AXES:
+        given = getattr(arm, axis)
+        values[axis] = [getattr(config, axis)] if given is None else list(given)
+    return values
+
+
+def _check_values(config: StudyConfig, arms: dict[str, dict[str, list[Any]]]) -> None:
+    if config.reference_family not in (None, *FAMILIES):
+        raise EqPluginError(
+            f"reference_family={config.reference_family} is not one of {', '.join(FAMILIES)}."
+        )
+    allowed = {
+        "family": FAMILIES,
+        "match": MATCHES,
+        "contraction": (None, *CONTRACTIONS),
+    }
+    for arm, axes in arms.items():
+        for axis, values in axes.items():
+            if not values:
+                raise EqPluginError(f"arm {arm}: {axis} has no values: give at least one.")
+            for value in values:
+                if axis in allowed and value not in allowed[axis]:
+                    known = ", ".join("null" if v is None else v for v in allowed[axis])
+                    raise EqPluginError(f"arm {arm}: {axis}={value} is not one of {known}.")
+                if axis in ("l_max", "seed") and not _count(value, 0):
+                    raise EqPluginError(f"arm {arm}: {axis}={value}: give an integer >= 0.")
+                if axis == "hops" and value is not None and not _count(value, 1):
+                    raise EqPluginError(f"arm {arm}: hops={value}: give an integer >= 1, or null.")
+    if config.mace.modifiers:
+        raise EqPluginError("mace.modifiers: modifiers are NequIP's; leave them out for MACE.")
+    _check_numbers(config)
+    for label in config.data.test:
+        if label in ("train", "val", "e0s") or label != Path(label).name:
+            raise EqPluginError(
+                f"data.test: {label!r} cannot be the label of a test set, because files are named "
+                f"after it: choose another, such as 300K."
+            )
+
+
+def _check_numbers(config: StudyConfig) -> None:
+    data, train = config.data, config.train
+    counts = {
+        "feature_dim": config.feature_dim,
+        "train.steps": train.steps,
+        "train.batch_size": train.batch_size,
+        "train.threads": train.threads,
+        "speed_repeats": config.speed_repeats,
+        "data.train_frames": data.train_frames,
+        "data.val_frames": data.val_frames,
+        "data.test_frames": data.test_frames,
+    }
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise EqPluginError(f"{name}={value} is not possible: give an integer >= 1.")
+    amounts = {
+        "train.lr": train.lr,
+        "train.r_max": train.r_max,
+        "tolerance.parameters": config.tolerance.parameters,
+        "tolerance.time": config.tolerance.time,
+    }
+    for name, value in amounts.items():
+        if not 0 < value < float("inf"):
+            raise EqPluginError(f"{name}={value} is not possible: give a number above 0.")
+
+
+def _count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -1,0 +1,156 @@
+"""What a study would cost: its models built, a step and a force call of each timed in turn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from eqplugin.study.commands import epochs_of
+from eqplugin.study.config import Study
+from eqplugin.study.frames import Frames
+from eqplugin.study.job import Job, Variant
+from eqplugin.study.matching import reference_of
+from eqplugin.study.plan import (
+    Wish,
+    batch_of,
+    find_match,
+    in_own_process,
+    jobs_of,
+    matches_to_find,
+)
+from eqplugin.study.schema import StudyConfig
+
+__all__ = ["Cost", "estimate", "job_seconds", "print_estimate"]
+
+_START = 30.0  # s: imports, statistics and models of a job's two processes
+_EVALUATION = 0.4  # of a training step's time, per frame that is only evaluated
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one variant, counted and measured on a model that was not trained."""
+
+    parameters: int
+    step_ms: float
+
+
+def estimate(config: StudyConfig, variants: Sequence[Variant], frames: Frames) -> list[Cost]:
+    """Build each variant and time its training step, alternated."""
+    import torch
+
+    from eqplugin.study.building import (
+        build,
+        clock_for,
+        count_parameters,
+        time_steps,
+        training_step,
+    )
+    from eqplugin.study.measuring import quietly
+
+    batch = batch_of(frames, config)
+    # a login node may lack the GPU that the jobs will have
+    device = config.train.device if torch.cuda.is_available() else "cpu"
+
+    def run() -> list[Cost]:
+        counts, steps = [], {}
+        for variant in variants:
+            model = build(config, variant, frames.species)
+            model = model.to(torch.device(device))
+            counts.append(count_parameters(model))
+            steps[variant] = training_step(variant.family, model, batch, config.train.r_max)
+        clock = clock_for(device, config.train.threads)
+        times = time_steps(steps, rounds=3, warmup=1, clock=clock)
+        return [
+            Cost(count, float(np.median(times[variant])))
+            for count, variant in zip(counts, variants, strict=True)
+        ]
+
+    return quietly(run, config.train.threads)
+
+
+def job_seconds(config: StudyConfig, cost: Cost, frames: Frames) -> float:
+    """Predicted time of one job on one worker: training with validation, then the tests."""
+    epochs = epochs_of(config, len(frames.train))
+    steps = epochs * (len(frames.train) // config.train.batch_size)
+    per_frame = _EVALUATION * cost.step_ms / config.train.batch_size
+    # tests go frame by frame, where a call's overhead weighs as much as the frame
+    tests = 2 * sum(map(len, frames.tests.values())) * per_frame
+    timing = 3 * config.speed_repeats * cost.step_ms
+    milliseconds = steps * cost.step_ms + epochs * len(frames.val) * per_frame + tests + timing
+    return _START + milliseconds / 1e3
+
+
+def print_estimate(study: Study, frames: Frames, wishes: Sequence[Wish], console: Console) -> float:
+    """List the variants with parameters and predicted time; returns the total in seconds."""
+    config = study.config
+    matches, by_time = {}, []
+    for group, degrees in matches_to_find(wishes).items():
+        if group[0] == "time":
+            # the search takes minutes; by its purpose the time is that of the reference
+            by_time += [
+                wish for wish in wishes if wish.group() == group and not _is_reference(config, wish)
+            ]
+        else:
+            matches[group] = in_own_process(find_match, config, group, degrees, frames)
+    jobs = jobs_of(config, wishes, matches)
+    known = Counter(job.variant for job in jobs if job.variant is not None)
+    reference = reference_of(config)
+    variants = list(dict.fromkeys([*known, *([reference] if by_time else [])]))
+    console.print(f"building and timing {len(variants)} models ...")
+    costs = dict(zip(variants, in_own_process(estimate, config, variants, frames), strict=True))
+    seconds = {variant: job_seconds(config, cost, frames) for variant, cost in costs.items()}
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("model", overflow="fold")
+    for head in ("D", "parameters", "step\nms", "seeds", "min\na job", "hours\nin all"):
+        table.add_column(head, justify="right", no_wrap=True)
+    total = 0.0
+    for variant, seeds in known.items():
+        cost, each = costs[variant], seconds[variant]
+        total += seeds * each
+        table.add_row(
+            variant.name, str(variant.feature_dim), f"{cost.parameters:,}", f"{cost.step_ms:.0f}",
+            str(seeds), f"{each / 60:.1f}", f"{seeds * each / 3600:.2f}",
+        )  # fmt: skip
+    for name, seeds in Counter(map(_open_name, by_time)).items():
+        total += seeds * seconds[reference]
+        table.add_row(
+            name, "?", "?", f"~{costs[reference].step_ms:.0f}", str(seeds),
+            f"{seconds[reference] / 60:.1f}", f"{seeds * seconds[reference] / 3600:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    _print_notes(study, frames, jobs, total, bool(by_time), console)
+    return total
+
+
+def _print_notes(
+    study: Study, frames: Frames, jobs: Sequence[Job], total: float, timed: bool, console: Console
+) -> None:
+    config = study.config
+    epochs = epochs_of(config, len(frames.train))
+    steps = epochs * (len(frames.train) // config.train.batch_size)
+    counts = ", ".join(f"{name} {number}" for name, number in frames.counts.items())
+    console.print(f"frames: {counts}; every job: {steps} steps ({epochs} epochs)")
+    for reason in dict.fromkeys(job.unattainable for job in jobs if job.unattainable):
+        console.print(f"not attainable: {reason}")
+    if timed:
+        console.print("?: feature dimensions are searched when the study is planned (minutes).")
+    where = "this machine's CPU" if config.train.device == "cpu" else "this machine"
+    console.print(
+        f"total: about {total / 3600:.1f} hours on one worker with {where} to itself, from steps "
+        f"timed just now (good to a factor of 1.5); results: {study.out}"
+    )
+
+
+def _is_reference(config: StudyConfig, wish: Wish) -> bool:
+    variant = Variant(wish.family, wish.l_max, wish.hops, wish.contraction, config.feature_dim)
+    return variant == reference_of(config)
+
+
+def _open_name(wish: Wish) -> str:
+    return Variant(wish.family, wish.l_max, wish.hops, wish.contraction, 0).name[:-2] + "same time"

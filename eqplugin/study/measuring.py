@@ -1,0 +1,156 @@
+"""What is measured of a trained model: errors, parameters, time and memory.
+
+Runs as a process of its own (`python -m eqplugin.study.measuring STUDY JOB`), so that its
+peak memory is that of this model alone.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from eqplugin.calculator import EqCalculator
+from eqplugin.files import write_json
+from eqplugin.measure.force_errors import errors_of
+from eqplugin.measure.forces import evaluate
+from eqplugin.measure.labels import LabelledFrame, read_labelled
+from eqplugin.measure.speed import time_force_calls
+from eqplugin.stacks import STACKS
+from eqplugin.study.building import (
+    clock_for,
+    count_parameters,
+    time_steps,
+    training_step,
+)
+from eqplugin.study.schema import StudyConfig
+
+__all__ = ["loaded", "measure", "modifiers_of", "quantiles"]
+
+
+def measure(
+    family: str,
+    model: Path,
+    tests: dict[str, Path],
+    train: Path,
+    batch_size: int,
+    r_max: float,
+    repeats: int,
+    device: str,
+    modifiers: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Measure a trained model.
+
+    Args:
+        family: ``nequip`` or ``mace``.
+        model: as its trainer wrote it.
+        tests: label -> frames.
+        train: the training frames, the first of which make the batch that a step is timed on.
+        batch_size: of it.
+        r_max: cutoff, A.
+        repeats: timed calls and steps.
+        device: ``cpu`` or ``cuda``.
+        modifiers: of a NequIP model, applied for all that is measured.
+
+    Returns:
+        ``errors`` by test, ``parameters``, ``force_ms`` and ``step_ms`` (10, 50, 90 %) and
+        ``peak_bytes`` of inference.
+    """
+    import torch
+
+    calculator = EqCalculator(str(model), device=device, modifiers=modifiers)
+    errors = {}
+    for label, file in tests.items():
+        errors[label] = asdict(errors_of(evaluate(calculator, read_labelled(file))))
+    frames = read_labelled(train)[:batch_size]
+    times = time_force_calls({"model": calculator}, frames[0].atoms, repeats)["model"]
+    peak = _peak_bytes(device)
+    trained = loaded(family, model, device, modifiers)
+    steps = {"model": training_step(family, trained, atoms_of(frames), r_max)}
+    clock = clock_for(device, torch.get_num_threads())  # other jobs may be running beside
+    return {
+        "errors": errors,
+        "parameters": count_parameters(trained),
+        "force_ms": quantiles(times),
+        "step_ms": quantiles(time_steps(steps, repeats, clock=clock)["model"]),
+        "peak_bytes": peak,
+    }
+
+
+def loaded(family: str, model: Path, device: str, modifiers: Sequence[str] = ()) -> Any:
+    """The trained model as a torch module, fit to be trained."""
+    if family == "nequip":
+        from eqplugin.nequip import load_calculator
+
+        return load_calculator(model, device, modifiers).model
+    from eqplugin.mace import load_model
+
+    return load_model(model, device)
+
+
+def modifiers_of(config: StudyConfig, family: str) -> tuple[str, ...]:
+    """What the models of a stack are trained, tested and timed with."""
+    return tuple(getattr(config, family).modifiers)
+
+
+def atoms_of(frames: Sequence[LabelledFrame]) -> list[Atoms]:
+    """The structures alone."""
+    return [frame.atoms for frame in frames]
+
+
+def quantiles(values: np.ndarray) -> list[float]:
+    """10, 50 and 90 %."""
+    return [round(float(value), 4) for value in np.percentile(values, [10, 50, 90])]
+
+
+def _peak_bytes(device: str) -> int:
+    import torch
+
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def quietly(function: Callable[..., Any], threads: int, *arguments: object) -> Any:
+    """Call with so many threads and without the stacks' loading messages."""
+    import torch
+
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(threads)
+    return function(*arguments)
+
+
+def main() -> None:
+    """Measure one job of a study and write measured.json beside its model."""
+    from eqplugin.study.storage import Storage
+
+    storage = Storage(Path(sys.argv[1]))
+    job = storage.job(sys.argv[2])
+    config, folder, files = storage.config, storage.folder(job), storage.files
+    family = job.variant.family
+    result = quietly(
+        measure,
+        config.train.threads,
+        family,
+        STACKS[family].model(folder / job.name),
+        {label: files[label] for label in storage.tests},
+        files["train"],
+        config.train.batch_size,
+        config.train.r_max,
+        config.speed_repeats,
+        config.train.device,
+        modifiers_of(config, family),
+    )
+    write_json(folder / "measured.json", result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""What a report recommends, why, and what stands against it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from eqplugin.study.report.models import Model, Results
+from eqplugin.study.report.statistics import late_fall, paired_difference
+from eqplugin.study.report.tables import Pair, pairs_along
+
+__all__ = ["caveats", "findings", "recommendation"]
+
+WORTH = 0.05  # relative: an error higher by less is not worth a slower model
+FALLING = 0.05  # relative: what the last third of a converged training does not take off
+ENOUGH_SEEDS = 3
+_SHOWN = 3  # pairs in a sentence; the table has all
+
+
+def recommendation(results: Results) -> list[str]:
+    """One model and the reasons, in sentences; nothing where no model is finished.
+
+    The rule: of all models whose mean force error on the first test is within 5 % of the lowest,
+    the one with the fastest force call.
+    """
+    test = results.tests[0] if results.tests else None
+    models = [m for m in results.models if test and m.spread(test, "force_mae")]
+    if not models:
+        return []
+
+    def error(model: Model) -> float:
+        return model.spread(test, "force_mae").mean
+
+    best = min(models, key=error)
+    near = [model for model in models if error(model) <= (1 + WORTH) * error(best)]
+    chosen = min(near, key=lambda model: model.time("force_ms")[1])
+    reasons = [
+        f"**{chosen.label}**: force MAE {chosen.spread(test, 'force_mae')} meV/Å on {test}, "
+        f"{chosen.time('force_ms')[1]:.1f} ms a force call, {chosen.time('step_ms')[1]:.1f} ms a "
+        f"training step, {chosen.parameters:,} parameters."
+    ]
+    if chosen is best:
+        reasons.append("Its mean error is the lowest of all.")
+    else:
+        ratio = best.time("force_ms")[1] / chosen.time("force_ms")[1]
+        reasons.append(
+            f"The lowest mean error is that of {best.label} ({best.spread(test, 'force_mae')} "
+            f"meV/Å), within {WORTH:.0%} of it; its force call takes {ratio:.2f} times as long."
+        )
+        reasons += _support(best, chosen, test)
+    others = [model for model in models if model is not chosen and model is not best]
+    clear = [model for model in others if _clearly_worse(chosen, model, test)]
+    if others and len(chosen.records) > 1:
+        reasons.append(
+            f"Other models whose error on {test} the seeds show to be higher: {len(clear)} of "
+            f"{len(others)} (95 % interval of the paired difference above zero, not adjusted for "
+            f"their number)."
+        )
+    return reasons
+
+
+def _support(best: Model, chosen: Model, test: str) -> list[str]:
+    difference = paired_difference(best.values(test, "force_mae"), chosen.values(test, "force_mae"))
+    if difference is None or difference.low is None:
+        return ["Whether the two differ cannot be tested with one seed."]
+    word = "differ" if difference.decided else "cannot be told apart"
+    return [
+        f"Paired over {difference.n} seeds the two {word}: {difference.mean:+.1f} meV/Å, 95 % "
+        f"interval {difference.low:+.1f} .. {difference.high:+.1f}."
+    ]
+
+
+def _clearly_worse(chosen: Model, other: Model, test: str) -> bool:
+    difference = paired_difference(
+        chosen.values(test, "force_mae"), other.values(test, "force_mae")
+    )
+    return difference is not None and difference.low is not None and difference.low > 0
+
+
+def findings(results: Results) -> list[str]:
+    """What the seeds say about L and hops under each matching rule, on the first test."""
+    sentences = []
+    for match in ("dimension", "parameters", "time"):
+        for axis, word in (("l_max", "L"), ("hops", "hops")):
+            pairs = [p for p in pairs_along(results, match, axis) if p.test == results.tests[0]]
+            if pairs:
+                sentences.append(_finding(match, word, pairs))
+    return sentences
+
+
+def _finding(match: str, word: str, pairs: Sequence[Pair]) -> str:
+    tested = [pair for pair in pairs if pair.difference.p is not None]
+    head = f"Equal {match}, between {word}: "
+    if not tested:
+        return head + f"{len(pairs)} pairs, one seed: no test."
+    decided = [pair for pair in tested if pair.difference.p < 0.05]
+    if not decided:
+        widest = max(pair.difference.high - pair.difference.low for pair in tested) / 2
+        return head + (
+            f"none of {len(tested)} pairs differs at p < 0.05 (Holm); intervals reach up to "
+            f"± {widest:.1f} meV/Å, so smaller differences would not have been seen."
+        )
+    decided.sort(key=lambda pair: -abs(pair.difference.mean))
+    largest = "; ".join(_better(pair) for pair in decided[:_SHOWN])
+    among = ", among them" if len(decided) > _SHOWN else ":"
+    return head + (
+        f"{len(decided)} of {len(tested)} pairs differ at p < 0.05 (Holm){among} {largest}."
+    )
+
+
+def _better(pair: Pair) -> str:
+    low, high = pair.first, pair.second
+    if pair.difference.mean < 0:
+        low, high = high, low
+    return f"{low.label} below {high.label} by {abs(pair.difference.mean):.1f} meV/Å"
+
+
+def caveats(results: Results) -> list[str]:
+    """What the numbers do not show."""
+    lines, shared = [], results.any
+    seeds = [len(model.records) for model in results.models]
+    if seeds and min(seeds) < ENOUGH_SEEDS:
+        few = "One seed: no test" if max(seeds) == 1 else f"As few as {min(seeds)} seeds"
+        lines.append(f"{few}; the spread over seeds is badly known below {ENOUGH_SEEDS}.")
+    lines += _diverged(results)
+    lines += _convergence(results)
+    if results.failed:
+        names = ", ".join(record["job"] for record in results.failed[:4])
+        more = " ..." if len(results.failed) > 4 else ""
+        lines.append(f"Failed jobs: {len(results.failed)} ({names}{more}); see the end.")
+    lines += [f"Not attainable: {reason}." for reason in _reasons(results)]
+    known = tuple(_reasons(results))
+    lines += [w for w in shared.get("warnings", []) if not (known and w.startswith(known))]
+    if len({model.family for model in results.models}) > 1:
+        lines.append(
+            "NequIP and MACE differ in more than L and D (layers, product basis, schedule, loss "
+            "weights), so compare within a stack first."
+        )
+    lines += _mismatched(results)
+    lines += _machine(results)
+    lines += _versions(results)
+    return lines
+
+
+def _reasons(results: Results) -> list[str]:
+    reasons = (record["error"] for record in results.unattainable)
+    return list(dict.fromkeys(reason.rstrip(".") for reason in reasons))
+
+
+def _diverged(results: Results) -> list[str]:
+    """Trainings that ended with a larger validation error than their first epoch's."""
+    names = [
+        f"{model.label}, seed {seed}"
+        for model in results.models
+        for seed, curve in model.curves().items()
+        if len(curve) > 1 and not curve[-1][1] <= curve[0][1]  # NaN is no smaller than anything
+    ]
+    if not names:
+        return []
+    return [
+        f"Diverged: {'; '.join(names)}. Mean and spread of such a model say only that its training "
+        f"is unstable at this learning rate."
+    ]
+
+
+def _convergence(results: Results) -> list[str]:
+    falls = {
+        model.label: [late_fall([e for _, e in curve]) for curve in model.curves().values()]
+        for model in results.models
+    }
+    known = {label: [f for f in fall if f is not None] for label, fall in falls.items()}
+    falling = {label: max(fall) for label, fall in known.items() if fall and max(fall) > FALLING}
+    steps = results.any.get("steps")
+    if falling:
+        worst = max(falling, key=falling.get)
+        return [
+            f"Not converged: after {steps} steps the validation error still falls in "
+            f"{len(falling)} of {len(falls)} models ({worst}: {falling[worst]:.0%} in the last "
+            f"third), so the ranking may change with a longer training."
+        ]
+    short = [label for label, fall in known.items() if not fall]
+    if short:
+        return ["Too few epochs to say whether the trainings have converged."]
+    return [
+        f"The validation error falls by less than {FALLING:.0%} in the last third of {steps} "
+        f"steps, but a schedule that lowers the learning rate flattens any curve: only a larger "
+        f"budget shows whether it would go on falling."
+    ]
+
+
+def _mismatched(results: Results) -> list[str]:
+    """Times are matched when a study is planned; measured again, trained models may differ."""
+    tolerance = results.any.get("config", {}).get("tolerance", {}).get("time", math.inf)
+    far = {
+        label: ratio
+        for label, ratio in results.ratios("time").items()
+        if abs(ratio - 1) > tolerance
+    }
+    if not far:
+        return []
+    named = ", ".join(f"{label}: {ratio:.2f}" for label, ratio in far.items())
+    return [
+        f"Matched by time when the study was planned, but more than {tolerance:.0%} off the "
+        f"reference's training step when all models were timed in turn: {named} of it. What these "
+        f"gain or lose is not at equal time."
+    ]
+
+
+def _versions(results: Results) -> list[str]:
+    edited = sum(n for name, n in results.commits.items() if name.endswith("-dirty"))
+    if len(results.commits) < 2 and not edited:
+        return []
+    uncommitted = f", {edited} of them with uncommitted changes" if edited else ""
+    return [
+        f"The jobs were run with {len(results.commits)} versions of this project's code (below)"
+        f"{uncommitted}: finished jobs are reused when a study is run again."
+    ]
+
+
+def _machine(results: Results) -> list[str]:
+    if results.speed is None:
+        return ["Times were taken job by job, not in turn: differences below 20 % mean nothing."]
+    hardware = results.speed["hardware"]
+    load, cores = hardware.get("load"), hardware.get("cores")
+    if load is not None and cores and load > 1.2 * cores:
+        return [
+            f"The machine was busy when the times were taken (load {load:g} on {cores} cores): "
+            f"ratios between models are indicative, milliseconds are not."
+        ]
+    return []

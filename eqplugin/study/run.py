@@ -1,0 +1,195 @@
+"""A study from start to end: check, plan, run the jobs through Hydra, time the models, gather."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import hydra
+from rich.console import Console
+
+from eqplugin.errors import EqPluginError
+from eqplugin.files import write_json
+from eqplugin.study.config import Study, read_study
+from eqplugin.study.frames import Frames, check_frames
+from eqplugin.study.matching import Match, reference_of
+from eqplugin.study.plan import (
+    Wish,
+    expand,
+    find_match,
+    in_own_process,
+    jobs_of,
+    matches_to_find,
+    name_of,
+)
+from eqplugin.study.progress import watching
+from eqplugin.study.records import LINES, SCHEMA, read_records, write_records
+from eqplugin.study.schema import StudyConfig, register
+from eqplugin.study.speed import models_to_time, time_models
+from eqplugin.study.storage import Storage, read_plan, write_plan
+from eqplugin.study.task import HYDRA, finished_record, record_of, task
+
+__all__ = ["gather", "plan_study", "prepare", "run_study"]
+
+
+def prepare(path: Path, overrides: Sequence[str], sweep: bool) -> tuple[Study, Frames, list[Wish]]:
+    """Read and check everything; nothing is written.
+
+    Raises:
+        EqPluginError: anything that could not end in a report.
+    """
+    study = read_study(path, overrides, sweep)
+    read_plan(study.out)  # refuses results of another schema, as do the lines
+    if (study.out / LINES).is_file():
+        read_records(study.out)
+    frames = check_frames(study.config)
+    return study, frames, expand(study)
+
+
+def plan_study(study: Study, frames: Frames, wishes: Sequence[Wish], console: Console) -> Storage:
+    """Match feature dimensions (by time: measured, once) and write the plan and the data."""
+    config, matches = study.config, {}
+    cache = study.out / "matches.json"
+    stored = json.loads(cache.read_text()) if cache.is_file() else {}
+    for group, degrees in matches_to_find(wishes).items():
+        known = {degree: stored.get(_match_key(config, group, degree)) for degree in degrees}
+        if None in known.values():
+            wanted = ", ".join(map(str, degrees))
+            console.print(f"matching {name_of(group)} by {group[0]} at l_max {wanted} ...")
+            new = [degree for degree in degrees if known[degree] is None or group[0] != "time"]
+            found = in_own_process(find_match, config, group, new, frames)
+            known |= {degree: asdict(match) for degree, match in found.items()}
+        matches[group] = {degree: Match(**match) for degree, match in known.items()}
+        if group[0] == "time":
+            # measured once: a second measurement would give other dimensions, hence other jobs
+            stored |= {_match_key(config, group, d): match for d, match in known.items()}
+            write_json(cache, stored)
+    notes = [
+        f"{match.reason}." for found in matches.values() for match in found.values() if match.reason
+    ]
+    return write_plan(study.out, config, frames, jobs_of(config, wishes, matches), notes)
+
+
+def _match_key(config: StudyConfig, group: tuple, degree: int) -> str:
+    """Everything that a measured match depends on but the machine."""
+    reference = reference_of(config)
+    families = [asdict(getattr(config, family)) for family in (group[1], reference.family)]
+    return json.dumps(
+        [group, degree, asdict(reference), config.reset_width, families,
+         asdict(config.train) | {"steps": None}, config.tolerance.time]
+    )  # fmt: skip
+
+
+def run_study(storage: Storage, study: Study, workers: int | None, console: Console) -> Path:
+    """Run what is not done yet and write ``results.jsonl``.
+
+    Args:
+        storage: the planned study.
+        study: its config, with the user's overrides for Hydra.
+        workers: jobs at a time through joblib; None: Hydra's launcher as configured.
+        console: for progress.
+    """
+    pending = [job for job in storage.jobs if finished_record(storage, job) is None]
+    console.print(
+        f"{len(storage.jobs)} jobs of {storage.steps} steps, {len(storage.jobs) - len(pending)} "
+        f"done before; results: {storage.out}"
+    )
+    if pending:
+        launcher = list(study.hydra)
+        if workers is not None:
+            launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}", *launcher]
+        _check_launcher(launcher)
+        with watching(storage, pending, console):
+            _multirun(study, storage, [job.name for job in pending], launcher)
+    gather(storage)  # whatever becomes of the timing, the lines are there
+    _time_all(storage, console)
+    return gather(storage)
+
+
+def _time_all(storage: Storage, console: Console) -> None:
+    """Time the models in turn, unless these very models have been."""
+    import torch
+
+    fingerprints = {name: storage.fingerprint(j) for name, j in models_to_time(storage).items()}
+    speed = storage.out / "speed.json"
+    known = json.loads(speed.read_text()) if speed.is_file() else {}
+    if not fingerprints or known.get("fingerprints") == fingerprints:
+        return
+    if storage.config.train.device == "cuda" and not torch.cuda.is_available():
+        console.print(
+            "no GPU here, so the models are not timed in turn: each has the times of its own job "
+            "until the study is run once more on a machine with one."
+        )
+        return
+    console.print(f"timing {len(fingerprints)} models in turn ...")
+    in_own_process(time_models, storage.out)
+
+
+def _multirun(study: Study, storage: Storage, names: list[str], overrides: list[str]) -> None:
+    """Hand the jobs to Hydra, as on its own command line."""
+    arguments = [
+        "--multirun",
+        f"job={','.join(names)}",
+        f"hydra.sweep.dir={storage.out / HYDRA}",
+        "hydra.sweep.subdir=${job}",
+        "hydra/hydra_logging=disabled",
+        "hydra/job_logging=disabled",
+        *overrides,
+    ]
+    register()
+    application = hydra.main(
+        version_base="1.3", config_path=str(study.path.parent), config_name=study.path.stem
+    )(task)
+    with patch.object(sys, "argv", ["eqplugin-study", *arguments]):
+        application()
+
+
+def _check_launcher(overrides: Sequence[str]) -> None:
+    """A launcher that is not installed, in a sentence rather than in Hydra's own words."""
+    for text in overrides:
+        key, _, name = text.partition("=")
+        plugin = name.split("_")[0]  # submitit_slurm and submitit_local are one plugin
+        if key != "hydra/launcher" or plugin == "basic":
+            continue
+        try:
+            found = find_spec(f"hydra_plugins.hydra_{plugin}_launcher")
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            raise EqPluginError(
+                f"Hydra's launcher {name} is not installed: `pip install hydra-{plugin}-launcher` "
+                f"(joblib and submitit: `pip install eqplugin[study]`), or run one job after the "
+                f"other."
+            )
+
+
+def gather(storage: Storage) -> Path:
+    """Write the lines of all jobs, those that never ended too, to one file; returns it."""
+    records: list[dict[str, Any]] = []
+    for job in storage.jobs:
+        record = finished_record(storage, job) or _unfinished(storage, job)
+        records.append(record)
+    speed = storage.out / "speed.json"
+    if speed.is_file():
+        records.append({"kind": "speed", **json.loads(speed.read_text())})
+    path = storage.out / LINES
+    write_records(path, records)
+    return path
+
+
+def _unfinished(storage: Storage, job: Any) -> dict[str, Any]:
+    try:
+        record = json.loads((storage.folder(job) / "result.jsonl").read_text())
+        if record.get("schema") == SCHEMA:
+            return {**record, "arms": job.arms}
+    except (OSError, ValueError):
+        pass
+    return record_of(
+        storage, job, "failed", error="the job did not end: run the study again to go on."
+    )

@@ -1,0 +1,66 @@
+"""All models of a study timed in turn on one machine, so that their times can be compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eqplugin.calculator import EqCalculator
+from eqplugin.files import write_json
+from eqplugin.measure.labels import read_labelled
+from eqplugin.measure.speed import time_force_calls
+from eqplugin.stacks import STACKS
+from eqplugin.study.building import time_steps, training_step
+from eqplugin.study.job import Job
+from eqplugin.study.measuring import atoms_of, loaded, modifiers_of, quantiles, quietly
+from eqplugin.study.records import surroundings
+from eqplugin.study.storage import Storage
+from eqplugin.study.task import finished_record
+
+__all__ = ["models_to_time", "time_models"]
+
+
+def models_to_time(storage: Storage) -> dict[str, Job]:
+    """Variant's name -> its first job that is done: the seed does not change the time."""
+    chosen: dict[str, Job] = {}
+    for job in storage.jobs:
+        if job.variant is None or job.variant.name in chosen:
+            continue
+        record = finished_record(storage, job)
+        if record is not None and (storage.out / record["model"]).is_file():
+            chosen[job.variant.name] = job
+    return chosen
+
+
+def time_models(out: Path) -> None:
+    """Write speed.json: force calls and training steps of every variant, A B C A B C ..."""
+    storage = Storage(out)
+    write_json(out / "speed.json", quietly(_measure, storage.config.train.threads, storage))
+
+
+def _measure(storage: Storage) -> dict[str, Any]:
+    config, jobs = storage.config, models_to_time(storage)
+    frames = atoms_of(read_labelled(storage.files["train"])[: config.train.batch_size])
+    calculators, steps = {}, {}
+    for name, job in jobs.items():
+        family = job.variant.family
+        model = STACKS[family].model(storage.folder(job) / job.name)
+        modifiers = modifiers_of(config, family)
+        calculators[name] = EqCalculator(
+            str(model), device=config.train.device, modifiers=modifiers
+        )
+        trained = loaded(family, model, config.train.device, modifiers)
+        steps[name] = training_step(family, trained, frames, config.train.r_max)
+    calls = time_force_calls(calculators, frames[0], config.speed_repeats)
+    rounds = time_steps(steps, config.speed_repeats)
+    return {
+        "study": config.name,
+        "atoms": len(frames[0]),
+        "batch_size": len(frames),
+        "fingerprints": {name: storage.fingerprint(job) for name, job in jobs.items()},
+        "models": {
+            name: {"force_ms": quantiles(calls[name]), "step_ms": quantiles(rounds[name])}
+            for name in jobs
+        },
+        **surroundings(),
+    }

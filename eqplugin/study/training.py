@@ -1,0 +1,277 @@
+"""Real training runs of either stack: resumed where interrupted, reused when done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from threading import Event
+
+from eqplugin.errors import EqPluginError
+from eqplugin.files import write_json
+from eqplugin.stacks import Stack
+
+__all__ = [
+    "TrainingResult",
+    "TrainingRun",
+    "fingerprint_of",
+    "progress_of",
+    "run_logged",
+    "run_training",
+]
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run: what is called, where, and what decides its weights.
+
+    Attributes:
+        label: for messages.
+        stack: whose trainer it is.
+        folder: of this run alone; emptied when it holds a run with another fingerprint.
+        command: as a user would type it; the program is looked for in this environment.
+        epochs: passes over the training set.
+        fingerprint: of everything that decides the weights, see :func:`fingerprint_of`.
+        again: what the user does to go on after an interruption.
+        threads: of the training process.
+    """
+
+    label: str
+    stack: Stack
+    folder: Path
+    command: tuple[str, ...]
+    epochs: int
+    fingerprint: str
+    again: str
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training run.
+
+    Attributes:
+        model: the trained model.
+        seconds: spent training, all attempts together but those that were killed hard.
+        reused: finished at an earlier time.
+        epoch_seconds: of one epoch, validation included; None where it was too short to see.
+        peak_bytes: largest resident memory of the training process; None where the system does
+            not tell (no /proc).
+        cpu_seconds: of processor time, all attempts together; a busy machine changes it little.
+    """
+
+    model: Path
+    seconds: float
+    reused: bool
+    epoch_seconds: float | None
+    peak_bytes: int | None
+    cpu_seconds: float | None = None
+
+
+def run_training(
+    run: TrainingRun, report: Callable[[int, str], None], stop: Event
+) -> TrainingResult:
+    """Train in the run's folder, or go on with what is there, or return what is finished.
+
+    Args:
+        run: what to train.
+        report: called with (epochs done, message) while training runs.
+        stop: when set, training is ended; it can be resumed.
+
+    Raises:
+        EqPluginError: when training fails or ends early; names the log.
+    """
+    folder = run.folder
+    state = _read_state(folder)
+    if state.get("fingerprint") != run.fingerprint and folder.exists():
+        # another config, data set or version: its weights would not be comparable
+        shutil.rmtree(folder)
+        state = {}
+    model = run.stack.model(folder)
+    if state.get("finished") and model.is_file():
+        report(run.epochs, f"reused, {progress_of(run.stack, folder)[1]}")
+        return _result(model, state, reused=True)
+
+    _refuse_if_running(folder, state)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = {"fingerprint": run.fingerprint, "finished": False}
+    before = {key: state.get(key, 0.0) for key in ("seconds", "cpu_seconds")}
+    _write_state(folder, **unfinished, **before)
+    command = [*run.command, *run.stack.resume(folder)]
+    watch = _Watch()
+
+    def poll() -> None:
+        done, note = progress_of(run.stack, folder)
+        watch.see(done)
+        report(done, note)
+
+    def started(pid: int) -> None:
+        watch.pid = pid
+        _write_state(folder, **unfinished, **before, pid=pid)
+
+    start = time.monotonic()
+
+    def spent() -> dict[str, float | None]:
+        seconds = before["seconds"] + time.monotonic() - start
+        return {"seconds": seconds, "cpu_seconds": _sum(before["cpu_seconds"], watch.cpu_seconds)}
+
+    log = folder / "console.log"
+    try:
+        run_logged(command, log, started, poll, stop, run.threads)
+    except EqPluginError as error:
+        _write_state(folder, **unfinished, **spent())
+        interrupted = stop.is_set()
+        raise EqPluginError(f"interrupted: {run.again}." if interrupted else str(error)) from error
+    done, note = progress_of(run.stack, folder)
+    if done < run.epochs or not model.is_file():
+        raise EqPluginError(
+            f"training {run.label} stopped after {done} of {run.epochs} epochs; its output: {log}. "
+            f"{run.again[:1].upper()}{run.again[1:]}."
+        )
+    state = {
+        "fingerprint": run.fingerprint,
+        "finished": True,
+        "epoch_seconds": watch.epoch_seconds() or state.get("epoch_seconds"),
+        "peak_bytes": watch.peak_bytes or state.get("peak_bytes"),
+        **spent(),
+    }
+    _write_state(folder, **state)
+    report(run.epochs, note)
+    return _result(model, state, reused=False)
+
+
+def _result(model: Path, state: dict, reused: bool) -> TrainingResult:
+    told = {key: state.get(key) for key in ("epoch_seconds", "peak_bytes", "cpu_seconds")}
+    return TrainingResult(model, state["seconds"], reused, **told)
+
+
+def _sum(before: float | None, now: float | None) -> float | None:
+    return None if before is None or now is None else before + now
+
+
+class _Watch:
+    """What can be seen from outside of a training process: pace and memory."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self.peak_bytes: int | None = None
+        self.cpu_seconds: float | None = None
+        self._seen: list[tuple[int, float]] = []  # epochs done, when first seen
+
+    def see(self, epochs: int) -> None:
+        if epochs and (not self._seen or epochs > self._seen[-1][0]):
+            self._seen.append((epochs, time.monotonic()))
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+            # after the name, which may hold anything: field 3 on; 14 to 17 are processor times
+            times = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+        except OSError:
+            return
+        self.cpu_seconds = sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):  # the high-water mark, so the last look is the largest
+                self.peak_bytes = 1024 * int(line.split()[1])
+
+    def epoch_seconds(self) -> float | None:
+        """Mean over the epochs after the first one seen, which bears the start."""
+        if len(self._seen) < 2:
+            return None
+        (first, begin), (last, end) = self._seen[0], self._seen[-1]
+        return (end - begin) / (last - first)
+
+
+def run_logged(
+    command: list[str],
+    log: Path,
+    started: Callable[[int], None],
+    poll: Callable[[], None],
+    stop: Event,
+    threads: int = 1,
+) -> None:
+    """Run a command of this environment, its output in a log file, polling once a second."""
+    program = Path(sys.executable).parent / command[0]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    with log.open("w") as file:
+        # in a session of its own: Ctrl-C reaches us alone, and we end it in good order
+        process = subprocess.Popen(
+            [str(program), *command[1:]],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+        started(process.pid)
+        try:
+            while process.poll() is None:
+                if stop.wait(1.0):
+                    raise EqPluginError("interrupted")
+                poll()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if process.returncode != 0:
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        raise EqPluginError(
+            f"`{' '.join(command[:5])} ...` failed with exit status {process.returncode}; "
+            f"its last line: {lines[-1] if lines else '(no output)'}; the whole output: {log}"
+        )
+
+
+def _refuse_if_running(folder: Path, state: dict) -> None:
+    """Two runs must not write to one folder; a killed program may have left its training behind."""
+    pid = state.get("pid")
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return
+    if str(folder) in command:
+        raise EqPluginError(
+            f"an earlier training run (process {pid}) still writes to {folder}: "
+            f"wait for it or end it with `kill {pid}`."
+        )
+
+
+def fingerprint_of(stack: Stack, command: Iterable[object], files: Iterable[Path]) -> str:
+    """Hash of everything that decides the weights: command, versions, configs and data.
+
+    Args:
+        stack: whose packages' versions count.
+        command: what is called, without the places where things lie.
+        files: configs and data, by their content.
+    """
+    digest = hashlib.sha256()
+    digest.update(json.dumps(list(command)).encode())
+    for package in stack.packages:
+        digest.update(f"{package}={version(package)}".encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _read_state(folder: Path) -> dict:
+    try:
+        return json.loads((folder / "run.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_state(folder: Path, **state: object) -> None:
+    write_json(folder / "run.json", state)
+
+
+def progress_of(stack: Stack, folder: Path) -> tuple[int, str]:
+    """Epochs done, and the validation error in words."""
+    values = stack.force_maes(folder)
+    if not values:
+        return 0, "starting"
+    last = max(values)
+    return last + 1, f"validation {1e3 * values[last]:.1f} meV/A"
