@@ -1,4 +1,4 @@
-"""What a feature budget costs: paths, radial outputs, parameters and memory, counted exactly.
+"""What a NequIP design costs: paths, radial outputs, parameters and memory, counted exactly.
 
 The counts repeat, without building anything, which irreps NequIP's ConvNetLayer and
 InteractionBlock end up with; the tests compare them with built models parameter by parameter.
@@ -8,37 +8,31 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
 from e3nn.o3 import Irrep, Irreps
 
-from eqplugin.budget import BudgetError, FeatureBudget, minimum_feature_dim
+from eqplugin.design import Design, DesignError, minimum_feature_dim
 
-__all__ = ["Architecture", "ModelCost", "count_costs", "match_parameters"]
+__all__ = ["ModelCost", "NequIPOptions", "count_costs", "match_parameters"]
 
 # Muls per irrep; insertion order is irrelevant for counting.
 _Muls = Counter
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """Everything besides the feature budget that the counts depend on.
+class NequIPOptions:
+    """What the counts depend on beside the design; defaults of ``eqplugin.nequip.SteerableModel``.
 
-    The defaults are those of :func:`eqplugin.nequip.SteerableModel`; ``hops``, ``contraction`` and
-    ``reset_width`` those of :func:`eqplugin.nequip.KHopInvariantModel` (``contraction=None``: the
-    steerable model).
+    ``bilinear_channels`` is that of :class:`eqplugin.nn.contraction.InvariantContraction`.
     """
 
-    num_layers: int = 4
     num_types: int = 3
     type_embed_num_features: int = 32
     num_bessels: int = 8
     radial_mlp_depth: int = 1
     radial_mlp_width: int = 128
-    hops: int | None = None
-    contraction: str | None = None
-    reset_width: int | None = None
     bilinear_channels: int = 4
 
 
@@ -83,53 +77,36 @@ class ModelCost:
 
 
 _NOTHING = ModelCost(0, 0, 0, 0, 0, 0, 0, 0)
+DEFAULTS = NequIPOptions()
 
 
-def count_costs(budget: FeatureBudget, arch: Architecture | None = None) -> ModelCost:
+def count_costs(design: Design, options: NequIPOptions = DEFAULTS) -> ModelCost:
     """Count a model's tensor-product paths, parameters by part, and values per edge.
 
     Args:
-        budget: feature dimension and highest degree.
-        arch: the rest of the architecture.
+        design: a NequIP design.
+        options: the rest of the architecture.
 
     Returns:
         ModelCost; ``total`` equals the number of trainable parameters of the built model.
-
-    Raises:
-        BudgetError: for hops that do not divide the number of layers.
     """
-    arch = arch or Architecture()
-    harmonics = Irreps.spherical_harmonics(budget.l_max)
-    width = arch.reset_width or budget.scalars
-    period = _period(arch)
-    features = _Muls({Irrep("0e"): arch.type_embed_num_features})
+    harmonics = Irreps.spherical_harmonics(design.l_max)
+    features = _Muls({Irrep("0e"): options.type_embed_num_features})
     cost = _NOTHING
-    for layer in range(arch.num_layers):
-        reset = (layer + 1) % period == 0
-        contracted = reset and arch.contraction not in (None, "drop")
-        hidden = (
-            _Muls({Irrep("0e"): width})
-            if reset and not contracted
-            else _Muls({ir: mul for mul, ir in budget.irreps})
-        )
-        layer_cost, features = _convolution(features, harmonics, hidden, layer, arch)
+    for layer, outgoing in enumerate(design.layers()):
+        contracted = design.contracts_after(layer)
+        hidden = _muls(design.irreps if contracted else outgoing)
+        layer_cost, features = _convolution(features, harmonics, hidden, layer, options)
         cost += layer_cost
         if contracted:
-            cost += _part(contraction=_contraction(features, width, arch))
-            features = _Muls({Irrep("0e"): width})
+            cost += _part(contraction=_contraction(features, outgoing.dim, design, options))
+            features = _muls(outgoing)
     readout = features[Irrep("0e")]
-    return cost + _part(other=arch.num_types * arch.type_embed_num_features + readout)
+    return cost + _part(other=options.num_types * options.type_embed_num_features + readout)
 
 
-def _period(arch: Architecture) -> int:
-    """Convolutions between two resets; the steerable model resets once, at the readout."""
-    if arch.contraction is None or arch.hops is None:
-        return arch.num_layers
-    if arch.hops < 1 or arch.num_layers % arch.hops:
-        raise BudgetError(
-            f"num_layers={arch.num_layers} is not a multiple of hops={arch.hops}: change either."
-        )
-    return arch.hops
+def _muls(irreps: Irreps) -> _Muls:
+    return _Muls({ir: mul for mul, ir in irreps})
 
 
 def _part(**counts: int) -> ModelCost:
@@ -137,7 +114,7 @@ def _part(**counts: int) -> ModelCost:
 
 
 def _convolution(
-    features: _Muls, harmonics: Irreps, hidden: _Muls, layer: int, arch: Architecture
+    features: _Muls, harmonics: Irreps, hidden: _Muls, layer: int, options: NequIPOptions
 ) -> tuple[ModelCost, _Muls]:
     """Cost of one ConvNetLayer and the irreps it returns."""
     reachable = {out for ir in features for _, edge in harmonics for out in ir * edge}
@@ -156,15 +133,17 @@ def _convolution(
     for mul, out in paths:
         mid[out] += mul
     radial_outputs = sum(mul for mul, _ in paths)
-    radial = _mlp(arch.num_bessels, arch.radial_mlp_width, arch.radial_mlp_depth, radial_outputs)
+    radial = _mlp(
+        options.num_bessels, options.radial_mlp_width, options.radial_mlp_depth, radial_outputs
+    )
     linear = sum(mul * mul for mul in features.values())
     linear += sum(mul * mid[ir] for ir, mul in convolved.items())
     self_connection = 0
     if layer > 0:  # none in the first layer, for the isolated-atom limit
-        self_connection = arch.type_embed_num_features * sum(
+        self_connection = options.type_embed_num_features * sum(
             mul * features[ir] for ir, mul in convolved.items()
         )
-    hidden_values = arch.radial_mlp_width * arch.radial_mlp_depth
+    hidden_values = options.radial_mlp_width * options.radial_mlp_depth
     edge_values = _dim(features) + radial_outputs + hidden_values + _dim(mid)
     cost = _part(
         paths=len(paths),
@@ -186,7 +165,7 @@ def _dim(muls: _Muls) -> int:
     return sum(mul * ir.dim for ir, mul in muls.items())
 
 
-def _contraction(features: _Muls, width: int, arch: Architecture) -> int:
+def _contraction(features: _Muls, width: int, design: Design, options: NequIPOptions) -> int:
     """Parameters of an InvariantContraction of these features to ``width`` scalars."""
     scalar = Irrep("0e")
     steerable = sorted((ir for ir in features if ir != scalar), key=lambda ir: ir.l)
@@ -196,80 +175,79 @@ def _contraction(features: _Muls, width: int, arch: Architecture) -> int:
         pivots = min(features[ir], ir.dim)
         invariants += features[ir] * pivots
         mixings += features[ir] * pivots
-    if arch.contraction == "bispectrum":
+    if design.contraction == "bispectrum":
         left, right = set(), set()
         for a, first in enumerate(steerable):
             for b, second in enumerate(steerable[a:], a):
                 for third in steerable[b:]:
                     if third in first * second:
-                        invariants += arch.bilinear_channels * features[third]
+                        invariants += options.bilinear_channels * features[third]
                         left.add(first)
                         right.add(second)
-        mixings += arch.bilinear_channels * sum(
+        mixings += options.bilinear_channels * sum(
             features[ir] for factors in (left, right) for ir in factors
         )
     return mixings + invariants * width
 
 
 def match_parameters(
-    reference: FeatureBudget,
+    reference: Design,
     degrees: Sequence[int],
-    arch: Architecture | None = None,
+    options: NequIPOptions = DEFAULTS,
     tolerance: float = 0.02,
-) -> list[FeatureBudget]:
+) -> list[Design]:
     """Choose a feature dimension for each degree so that all parameter totals agree.
 
     Args:
-        reference: the budget whose model sets the number of parameters; parity and profile are
-            taken from it too, and a degree equal to its own keeps its feature dimension.
+        reference: the design that sets the number of parameters; all but degree and feature
+            dimension are taken from it, and its own degree keeps its feature dimension.
         degrees: highest degrees to match.
-        arch: the rest of the architecture.
+        options: the rest of the architecture.
         tolerance: largest total over smallest total, minus one.
 
     Returns:
-        A budget per degree, with as few left-over scalars as the tolerance allows.
+        A design per degree, with as few left-over scalars as the tolerance allows.
 
     Raises:
-        BudgetError: when some degree has no feature dimension that fits.
+        DesignError: when some degree has no feature dimension that fits.
     """
-    target = count_costs(reference, arch).total
+    target = count_costs(reference, options).total
     choices = []  # per degree: {total: feature_dim}, evenly dividing dimensions first
     for l_max in degrees:
         if l_max == reference.l_max:
             choices.append({target: reference.feature_dim})
         else:
-            choices.append(_close_dims(reference, l_max, target, arch, tolerance))
+            choices.append(_close_dims(reference, l_max, target, options, tolerance))
     # The totals come in steps, so slide a window of the tolerance over them until it holds one of
     # each degree; the window nearest to the target wins.
-    totals = sorted({total for options in choices for total in options}, key=lambda t: target - t)
+    totals = sorted({total for found in choices for total in found}, key=lambda t: target - t)
     for low in (total for total in totals if total <= target):
         high = (1 + tolerance) * low
         if high < target:
             continue
-        fitting = [[d for t, d in options.items() if low <= t <= high] for options in choices]
+        fitting = [[d for t, d in found.items() if low <= t <= high] for found in choices]
         if all(fitting):
             return [
-                FeatureBudget(dims[0], l_max, reference.parity, reference.profile)
+                replace(reference, l_max=l_max, feature_dim=dims[0])
                 for l_max, dims in zip(degrees, fitting, strict=True)
             ]
-    raise BudgetError(
+    raise DesignError(
         f"the totals cannot be made to agree within {tolerance:.0%} for l_max in {[*degrees]}: "
         "raise feature_dim, so that one scalar more or less counts for less."
     )
 
 
 def _close_dims(
-    reference: FeatureBudget,
+    reference: Design,
     l_max: int,
     target: int,
-    arch: Architecture | None,
+    options: NequIPOptions,
     tolerance: float,
 ) -> dict[int, int]:
     """Totals near the target and their feature dimensions, fewest left-over scalars first."""
 
     def total(dim: int) -> int:
-        budget = FeatureBudget(dim, l_max, reference.parity, reference.profile)
-        return count_costs(budget, arch).total
+        return count_costs(replace(reference, l_max=l_max, feature_dim=dim), options).total
 
     # Dimensions that divide evenly have strictly rising counts, so bisect those; between two of
     # them the left-over scalars make the count jump up and down, so scan there.
@@ -280,7 +258,7 @@ def _close_dims(
     close = {t: dim for t, dim in found.items() if abs(t - target) <= tolerance * target}
     if not close:
         nearest = min(found, key=lambda t: abs(t - target))
-        raise BudgetError(
+        raise DesignError(
             f"no feature dimension at l_max={l_max} gives {target} parameters within "
             f"{tolerance:.0%}: the closest, {found[nearest]}, gives {nearest}."
         )

@@ -8,8 +8,8 @@ from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper, NeighborList
 from nequip.nn import InteractionBlock
 from nequip.utils.global_state import set_global_state
 
-from eqplugin.budget import BudgetError, FeatureBudget
-from eqplugin.costs import Architecture, count_costs, match_parameters
+from eqplugin.costs import NequIPOptions, count_costs, match_parameters
+from eqplugin.design import Design, DesignError
 from eqplugin.nequip import KHopInvariantModel, SteerableModel
 from eqplugin.nn.contraction import InvariantContraction
 
@@ -53,9 +53,8 @@ def compare(model, cost):
 @pytest.mark.parametrize("parity", ["natural", "both"])
 @pytest.mark.parametrize("l_max", [0, 1, 2, 3, pytest.param(6, marks=pytest.mark.slow)])
 def test_steerable_counts_equal_the_built_model(l_max, parity):
-    budget = FeatureBudget(100, l_max, parity)
     model = SteerableModel(feature_dim=100, l_max=l_max, parity=parity, num_layers=3, **COMMON)
-    compare(model, count_costs(budget, Architecture(num_layers=3)))
+    compare(model, count_costs(Design(100, l_max, parity=parity, num_layers=3)))
 
 
 @pytest.mark.parametrize("reset_width", [None, 30])
@@ -76,7 +75,7 @@ def test_khop_counts_equal_the_built_model(l_max, parity, hops, contraction, res
     model = KHopInvariantModel(
         feature_dim=60, l_max=l_max, parity=parity, num_layers=2, **options, **COMMON
     )
-    cost = count_costs(FeatureBudget(60, l_max, parity), Architecture(num_layers=2, **options))
+    cost = count_costs(Design(60, l_max, parity=parity, num_layers=2, **options))
     compare(model, cost)
 
 
@@ -87,29 +86,28 @@ def test_counts_follow_the_rest_of_the_architecture():
     )
     compare(
         model,
-        count_costs(FeatureBudget(40, 1), Architecture(num_layers=2, num_bessels=5, **options)),
+        count_costs(Design(40, 1, num_layers=2), NequIPOptions(num_bessels=5, **options)),
     )
 
 
 @pytest.mark.parametrize("feature_dim, hops", [(96, None), (512, None), (512, 1), (512, 2)])
 def test_matched_parameters_agree_within_two_percent(feature_dim, hops):
-    arch = Architecture(hops=hops, contraction="bispectrum" if hops else None)
-    reference = FeatureBudget(feature_dim, 1)
-    matched = match_parameters(reference, range(7), arch)
-    totals = [count_costs(budget, arch).total for budget in matched]
+    reference = Design(feature_dim, 1, hops=hops)
+    matched = match_parameters(reference, range(7))
+    totals = [count_costs(design).total for design in matched]
     assert max(totals) <= 1.02 * min(totals)
-    assert [budget.l_max for budget in matched] == list(range(7))
+    assert [design.l_max for design in matched] == list(range(7))
     assert matched[1] == reference
 
 
 def test_parameters_out_of_reach_are_refused():
-    with pytest.raises(BudgetError, match="closest"):
-        match_parameters(FeatureBudget(4, 0), [4])
+    with pytest.raises(DesignError, match="closest"):
+        match_parameters(Design(4, 0), [4])
 
 
 def test_hops_that_do_not_divide_the_layers_are_refused():
-    with pytest.raises(BudgetError, match="multiple of hops=3"):
-        count_costs(FeatureBudget(64, 1), Architecture(hops=3, contraction="power"))
+    with pytest.raises(DesignError, match="multiple of hops=3"):
+        Design(64, 1, hops=3, contraction="power")
 
 
 @pytest.mark.parametrize("feature_dim, l_max", [(128, 1), (128, 3), (512, 2)])
@@ -135,5 +133,5 @@ def test_predicted_memory_is_good_to_forty_percent(feature_dim, l_max):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         model({key: value.clone() for key, value in data.items()})["forces"].square().sum()
     measured = sum(size for size, _ in kept.values()) / data["edge_index"].shape[1]
-    predicted = count_costs(FeatureBudget(feature_dim, l_max)).training_bytes_per_edge()
+    predicted = count_costs(Design(feature_dim, l_max)).training_bytes_per_edge()
     assert predicted == pytest.approx(measured, rel=0.4)

@@ -163,12 +163,13 @@ def _read_nequip(path: Path, kind: str) -> torch.nn.Module:
 
 def _mace(model: str | Path | torch.nn.Module, name: str, options: Options) -> Backend:
     try:
-        from eqplugin.calculator.mace_backend import MACEBackend, load_mace
+        from eqplugin.calculator.mace_backend import MACEBackend
+        from eqplugin.mace.loading import read_model
     except ImportError as error:
         raise EqPluginError(
             f"{name} needs MACE, which cannot be imported ({error}): "
             f"`pip install --no-deps mace-torch==0.3.16` and the extra eqplugin[mace]."
         ) from error
     owned = not isinstance(model, torch.nn.Module)
-    module = load_mace(str(model), options.device) if owned else model
+    module = read_model(model, options.device) if owned else model
     return MACEBackend(module, name, options.device, options.dtype, options.head, owned)

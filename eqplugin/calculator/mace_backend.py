@@ -22,17 +22,7 @@ from numpy.typing import NDArray
 from eqplugin.calculator.graph import Graph
 from eqplugin.errors import EqPluginError
 
-__all__ = ["MACEBackend", "load_mace"]
-
-
-def load_mace(path: str, device: torch.device) -> torch.nn.Module:
-    """Load a ``.model`` file, MACE's or ours.
-
-    Raises:
-        EqPluginError: for a damaged or foreign file.
-    """
-    # on the CPU first: a file saved on a GPU loads where there is none
-    return eqplugin.mace.load_model(path, device="cpu").to(device)
+__all__ = ["MACEBackend"]
 
 
 class MACEBackend:

@@ -10,9 +10,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from eqplugin.budget import FeatureBudget
 from eqplugin.cli._common import integer_range, user_errors
-from eqplugin.costs import Architecture, ModelCost, count_costs, match_parameters
+from eqplugin.costs import ModelCost, NequIPOptions, count_costs, match_parameters
+from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
 
 __all__ = ["budget"]
@@ -91,27 +91,30 @@ def budget(
       `eqplugin budget --feature-dim 128 --l-max 1 --hops 2 --num-layers 4`
     """
     with user_errors():
-        arch = Architecture(
-            num_layers=_positive("--num-layers", num_layers),
+        options = NequIPOptions(
             num_types=_positive("--num-types", num_types),
             type_embed_num_features=_positive("--type-embed", type_embed),
             radial_mlp_depth=radial_depth,
             radial_mlp_width=_positive("--radial-width", radial_width),
-            hops=None if hops is None else _positive("--hops", hops),
-            contraction=None if hops is None else contraction.value,
-            reset_width=None if reset_width is None else _positive("--reset-width", reset_width),
         )
         degrees = integer_range("--l-max", l_max)
-        reference = FeatureBudget(feature_dim, degrees[0], parity.value, profile.value)
+        designs = [
+            Design(
+                feature_dim,
+                degree,
+                hops=hops,
+                contraction=None if hops is None else contraction.value,
+                reset_width=reset_width,
+                num_layers=num_layers,
+                parity=parity.value,
+                profile=profile.value,
+            )
+            for degree in (degrees[:1] if match is Match.parameters else degrees)
+        ]
         if match is Match.parameters:
-            budgets = match_parameters(reference, degrees, arch)
-        else:
-            budgets = [
-                FeatureBudget(feature_dim, degree, parity.value, profile.value)
-                for degree in degrees
-            ]
-        rows = [(chosen, count_costs(chosen, arch)) for chosen in budgets]
-        _print_json(rows) if as_json else _print_table(rows, match, arch)
+            designs = match_parameters(designs[0], degrees, options)
+        rows = [(design, count_costs(design, options)) for design in designs]
+        _print_json(rows) if as_json else _print_table(rows, match)
 
 
 def _positive(option: str, value: int) -> int:
@@ -120,7 +123,7 @@ def _positive(option: str, value: int) -> int:
     return value
 
 
-def _print_json(rows: list[tuple[FeatureBudget, ModelCost]]) -> None:
+def _print_json(rows: list[tuple[Design, ModelCost]]) -> None:
     records = [
         {
             "feature_dim": chosen.feature_dim,
@@ -143,10 +146,9 @@ def _print_json(rows: list[tuple[FeatureBudget, ModelCost]]) -> None:
     typer.echo(json.dumps(records, indent=2))
 
 
-def _print_table(
-    rows: list[tuple[FeatureBudget, ModelCost]], match: Match, arch: Architecture
-) -> None:
-    kind = "steerable" if arch.contraction is None else f"{arch.hops}-hop invariant"
+def _print_table(rows: list[tuple[Design, ModelCost]], match: Match) -> None:
+    first = rows[0][0]
+    kind = f"{first.hops}-hop invariant" if first.has_resets else "steerable"
     # two tables: together with the irreps the counts would not fit a terminal of 80 columns
     features = Table(box=SIMPLE_HEAD, padding=(0, 1))
     counts = Table(
@@ -160,7 +162,7 @@ def _print_table(
         features.add_column(name, justify="right", no_wrap=True)
     features.add_column("irreps", overflow="fold")
     names = ["L", "paths", "radial\nout/edge", "radial\nparams", "linear", "self-\nconn."]
-    if arch.contraction is not None:
+    if first.has_resets:
         names.append("contr.")
     for name in [*names, "total", "memory\nkB/edge"]:
         counts.add_column(name, justify="right", no_wrap=True)
@@ -168,7 +170,7 @@ def _print_table(
         degree = str(chosen.l_max)
         features.add_row(degree, str(chosen.feature_dim), str(chosen.irreps).replace("+", " "))
         parts = [cost.radial, cost.linear, cost.self_connection]
-        if arch.contraction is not None:
+        if first.has_resets:
             parts.append(cost.contraction)
         counts.add_row(
             degree,
@@ -180,7 +182,7 @@ def _print_table(
         )
     console = Console()
     console.print(
-        f"\n{kind} NequIP model, {arch.num_layers} convolutions, equal {match.value}", style="bold"
+        f"\n{kind} NequIP model, {first.num_layers} convolutions, equal {match.value}", style="bold"
     )
     console.print(features)
     console.print(counts)

@@ -42,12 +42,13 @@ def mace_export(
         import torch
 
         from eqplugin.errors import EqPluginError
-        from eqplugin.mace.export import export_lammps, load_model
+        from eqplugin.mace.export import export_lammps
+        from eqplugin.mace.loading import read_model
 
         dtypes = {"float32": torch.float32, "float64": torch.float64}
         if dtype not in dtypes:
             raise EqPluginError(f"--dtype {dtype} is not possible: use float32 or float64.")
         suffix = "-mliap_lammps.pt" if format == "mliap" else "-lammps.pt"
         target = out or model.with_name(model.name + suffix)
-        written = export_lammps(load_model(model), target, format, head, dtypes[dtype])
+        written = export_lammps(read_model(model), target, format, head, dtypes[dtype])
         typer.echo(f"{written} is ready for LAMMPS.")

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from eqplugin.budget import FeatureBudget
 from eqplugin.cli._common import integer_range, read_structure, user_errors
 from eqplugin.cli.budget import ParityOption, ProfileOption
+from eqplugin.design import Design
 
 __all__ = ["app"]
 
@@ -71,8 +71,8 @@ def info(
     with user_errors():
         from eqplugin.theory.report import site_report
 
-        budgets = [
-            FeatureBudget(feature_dim, degree, parity.value, profile.value)
+        designs = [
+            Design(feature_dim, degree, parity=parity.value, profile=profile.value)
             for degree in dict.fromkeys(integer_range("--l-max", l_max))
         ]
         atoms = read_structure(structure, frame)
@@ -85,31 +85,31 @@ def info(
         ) as progress:
             task = progress.add_task("", total=len(atoms))
             rows = site_report(
-                atoms, budgets, cutoff, tolerance, progress=lambda: progress.advance(task)
+                atoms, designs, cutoff, tolerance, progress=lambda: progress.advance(task)
             )
         if as_json:
             typer.echo(json.dumps({"structure": str(structure), "sites": rows}, indent=2))
         else:
-            _print(structure, rows, budgets)
+            _print(structure, rows, designs)
 
 
-def _print(path: Path, rows: list[dict], budgets: list[FeatureBudget]) -> None:
+def _print(path: Path, rows: list[dict], designs: list[Design]) -> None:
     console = Console()
     console.print(f"\n{path}", style="bold")
-    table = _table(rows, budgets, sites=True, counts=True)
+    table = _table(rows, designs, sites=True, counts=True)
     if Console(width=_ENDLESS).measure(table).maximum <= console.width:
         console.print(table)
     else:  # nothing may be cut off: one table below the other
-        console.print(_table(rows, budgets, sites=True, counts=False))
-        for start in range(0, len(budgets), _COUNTS_PER_TABLE):
-            some = budgets[start : start + _COUNTS_PER_TABLE]
+        console.print(_table(rows, designs, sites=True, counts=False))
+        for start in range(0, len(designs), _COUNTS_PER_TABLE):
+            some = designs[start : start + _COUNTS_PER_TABLE]
             console.print(_table(rows, some, sites=False, counts=True))
     console.print(_advice(rows))
 
 
-def _table(rows: list[dict], budgets: list[FeatureBudget], *, sites: bool, counts: bool) -> Table:
+def _table(rows: list[dict], designs: list[Design], *, sites: bool, counts: bool) -> Table:
     """Sites with the dimensions of V_l^Stab, the surviving counts per L, or both."""
-    degrees = max(budget.l_max for budget in budgets)
+    degrees = max(design.l_max for design in designs)
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), caption_justify="left")
     captions = []
     table.add_column("atoms", overflow="fold")
@@ -119,10 +119,10 @@ def _table(rows: list[dict], budgets: list[FeatureBudget], *, sites: bool, count
         table.add_column(f"l = 0..{degrees}")
         captions.append(f"dimensions of V_l^Stab for l = 0..{degrees}, natural parity")
     if counts:
-        for budget in budgets:
-            table.add_column(f"L={budget.l_max}", justify="right", no_wrap=True)
+        for design in designs:
+            table.add_column(f"L={design.l_max}", justify="right", no_wrap=True)
         captions.append(
-            f"how many of the {budgets[0].feature_dim} feature dimensions survive at each L"
+            f"how many of the {designs[0].feature_dim} feature dimensions survive at each L"
         )
     if sites:
         table.add_column("L\nneeded", justify="right", no_wrap=True)
@@ -135,7 +135,7 @@ def _table(rows: list[dict], budgets: list[FeatureBudget], *, sites: bool, count
             natural = " ".join(map(str, row["natural"][: degrees + 1]))
             cells += [row["group"], str(row["num_neighbors"]), natural]
         if counts:
-            cells += [_count(row, budget.l_max) for budget in budgets]
+            cells += [_count(row, design.l_max) for design in designs]
         if sites:
             cells.append("> 8" if needed is None else str(needed))
         table.add_row(*cells)

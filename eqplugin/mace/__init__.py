@@ -10,16 +10,16 @@ from importlib import import_module
 from eqplugin.mace import compat
 
 _EXPORTS = {
-    "ConventionError": "compat.convention",
-    "KHopInvariantMACE": "models",
-    "SteerableMACE": "models",
-    "convention_of": "compat.convention",
-    "convert_model": "convert",
-    "descriptors": "export",
-    "export_lammps": "export",
-    "extract_config": "export",
-    "load_model": "export",
-    "rebuild": "export",
+    "ConventionError": ("compat.convention", "ConventionError"),
+    "KHopInvariantMACE": ("models", "KHopInvariantMACE"),
+    "SteerableMACE": ("models", "SteerableMACE"),
+    "convention_of": ("compat.convention", "convention_of"),
+    "convert_model": ("convert", "convert_model"),
+    "descriptors": ("export", "descriptors"),
+    "export_lammps": ("export", "export_lammps"),
+    "extract_config": ("export", "extract_config"),
+    "load_model": ("loading", "read_model"),
+    "rebuild": ("export", "rebuild"),
 }
 
 __all__ = list(_EXPORTS)
@@ -32,7 +32,8 @@ import_module(f"{__name__}._guards").install()
 def __getattr__(name: str) -> object:
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    module, attribute = _EXPORTS[name]
+    return getattr(import_module(f"{__name__}.{module}"), attribute)
 
 
 def __dir__() -> list[str]:

@@ -24,8 +24,8 @@ from mace.modules.models import ScaleShiftMACE
 from mace.tools import model_script_utils, scripts_utils
 
 from eqplugin.errors import EqPluginError
-from eqplugin.mace._irreps import ModelSpec
 from eqplugin.mace.export import config_wrapper, descriptors, rebuild
+from eqplugin.mace.plan import design_of, family_name, plan_layers
 
 __all__ = ["install"]
 
@@ -61,15 +61,14 @@ def _exchange(owner: Any, name: str, wrap: Callable[[Callable], Callable]) -> No
 def _refusing(backend: str, stock: Callable) -> Callable:
     @functools.wraps(stock)
     def extract(model: torch.nn.Module) -> dict[str, Any]:
-        spec = ModelSpec.of(model)
-        if spec is not None:
-            layers = int(model.num_interactions)
-            if spec.plan(layers, getattr(model, "use_so3", False)).is_stock:
+        design = design_of(model)
+        if design is not None:
+            if plan_layers(design, getattr(model, "use_so3", False)).is_stock:
                 model.__class__ = ScaleShiftMACE  # it is the stock model, weight for weight
                 return stock(model)
             raise EqPluginError(
-                f"This {spec.model} cannot be converted to or from {backend}: the conversion "
-                f"assumes equal channels and the same irreps in every layer and would leave "
+                f"This {family_name(model)} cannot be converted to or from {backend}, whose "
+                f"kernels assume equal channels and the same irreps in every layer and would leave "
                 f"weights random; use it as it is (for LAMMPS: `eqplugin mace-export`)."
             )
         return stock(model)
@@ -80,7 +79,7 @@ def _refusing(backend: str, stock: Callable) -> Callable:
 def _extract_model(stock: Callable) -> Callable:
     @functools.wraps(stock)
     def extract(model: torch.nn.Module, map_location: str = "cpu") -> torch.nn.Module:
-        if ModelSpec.of(model) is None:
+        if family_name(model) is None:
             return stock(model, map_location=map_location)
         return rebuild(model).to(map_location)
 
@@ -96,7 +95,7 @@ def _get_descriptors(stock: Callable) -> Callable:
         num_layers: int = -1,
     ) -> Any:
         atoms = self.atoms if atoms is None else atoms
-        if atoms is None or not any(ModelSpec.of(model) for model in self.models):
+        if atoms is None or not any(family_name(model) for model in self.models):
             return stock(self, atoms, invariants_only, num_layers)
         layers = None if num_layers == -1 else num_layers
         found = [

@@ -11,7 +11,7 @@ from mace.modules.blocks import EquivariantProductBasisBlock, LinearReadoutBlock
 from mace.modules.models import ScaleShiftMACE
 from mace.modules.wrapper_ops import Linear
 
-from eqplugin.mace._irreps import LayerPlan
+from eqplugin.mace.plan import LayerPlan
 
 __all__ = ["BlockOptions", "fit_layers"]
 

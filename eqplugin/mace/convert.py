@@ -14,7 +14,7 @@ from torch import nn
 
 from eqplugin.files import whole_file
 from eqplugin.mace.compat.convention import convention_of, require_legacy
-from eqplugin.mace.model_file import ModelFileError, Target, load_model, save_model
+from eqplugin.mace.model_file import ModelFileError, Target, read_model_file, save_model
 from eqplugin.mace.products import make_plain
 
 __all__ = ["convert_model"]
@@ -42,7 +42,7 @@ def convert_model(path: str | Path, out: str | Path, target: Target) -> nn.Modul
     """
     if target not in ("0.4", "0.6"):
         raise ModelFileError(f"e3nn={target} is not possible: choose 0.4 or 0.6.")
-    model = load_model(path)
+    model = read_model_file(path)
     if target == "0.4":
         make_plain(model)
         require_legacy(model, f"Converting {path} to e3nn 0.4")
@@ -50,7 +50,7 @@ def convert_model(path: str | Path, out: str | Path, target: Target) -> nn.Modul
         convention_of(model)  # a model of mixed signs is refused
     with whole_file(out, error=ModelFileError) as temporary:
         save_model(model, temporary, target)
-        _compare(model, load_model(temporary), path)
+        _compare(model, read_model_file(temporary), path)
     return model
 
 

@@ -18,19 +18,17 @@ import torch
 from ase import Atoms
 from e3nn.o3 import Irrep, Irreps
 from e3nn.util import jit
-from mace import data
 from mace.calculators.lammps_mace import LAMMPS_MACE
 from mace.calculators.lammps_mliap_mace import LAMMPS_MLIAP_MACE
-from mace.modules.models import MACE
-from mace.tools import scripts_utils, torch_geometric
-from mace.tools.utils import AtomicNumberTable
+from mace.tools import scripts_utils
 from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
-from eqplugin.mace._irreps import ModelSpec
+from eqplugin.mace.batch import batch_of
 from eqplugin.mace.models import FAMILIES, as_family, as_stock
-from eqplugin.mace.products import make_plain, require_operators
+from eqplugin.mace.plan import design_arguments, design_of, family_name
+from eqplugin.mace.products import make_plain
 
 __all__ = [
     "FORMATS",
@@ -38,42 +36,11 @@ __all__ = [
     "descriptors",
     "export_lammps",
     "extract_config",
-    "load_model",
     "rebuild",
 ]
 
 FORMATS = ("libtorch", "mliap")
 _stock_extract = scripts_utils.extract_config_mace_model
-
-
-def load_model(path: str | os.PathLike[str], device: str = "cpu") -> torch.nn.Module:
-    """Load a ``.model`` file, ours under our class.
-
-    Args:
-        path: written by MACE or eqplugin. It is a pickle: open only files that you trust.
-        device: where the weights go.
-
-    Raises:
-        EqPluginError: for a missing, damaged or foreign file, or one of faster products
-            (``eqplugin products``) where those cannot run.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise EqPluginError(f"{path} does not exist: give a .model file of MACE.")
-    try:
-        model = torch.load(path, map_location=device, weights_only=False)
-    except Exception as error:  # a damaged pickle fails in many ways
-        raise EqPluginError(
-            f"{path} cannot be read as a model ({type(error).__name__}): give a .model file of "
-            f"MACE, not a checkpoint or a compiled model."
-        ) from error
-    if not isinstance(model, MACE):
-        raise EqPluginError(
-            f"{path} holds a {type(model).__name__}, not a MACE model: give the .model file that "
-            f"training writes."
-        )
-    require_operators(model, path)
-    return as_family(model)
 
 
 def extract_config(model: torch.nn.Module) -> dict[str, Any]:
@@ -86,19 +53,11 @@ def extract_config(model: torch.nn.Module) -> dict[str, Any]:
         For our models the arguments of their class in :data:`eqplugin.mace.models.FAMILIES`; for
         others what MACE's ``extract_config_mace_model`` returns.
     """
-    spec = ModelSpec.of(model)
+    design = design_of(model)
     config = _stock_extract(as_stock(model))
-    if spec is None:
+    if design is None:
         return config
-    del config["hidden_irreps"]
-    config |= {
-        "feature_dim": spec.feature_dim,
-        "max_L": spec.max_L,
-        "hidden_irreps": spec.hidden_irreps,
-        "num_channels": spec.num_channels,
-    }
-    if spec.model == "KHopInvariantMACE":
-        config |= {"hops": spec.hops, "reset_width": spec.reset_width}
+    config |= design_arguments(design)
     config["correlation"] = [_correlation(product) for product in model.products]
     config["atomic_numbers"] = [int(z) for z in model.atomic_numbers]
     return config
@@ -114,8 +73,7 @@ def rebuild(model: torch.nn.Module) -> torch.nn.Module:
     Raises:
         EqPluginError: when a weight finds no place, which would leave it random.
     """
-    spec = ModelSpec.of(model)
-    cls = type(model) if spec is None else FAMILIES[spec.model]
+    cls = FAMILIES.get(family_name(model), type(model))
     previous = torch.get_default_dtype()
     torch.set_default_dtype(next(model.parameters()).dtype)
     try:
@@ -137,7 +95,7 @@ def config_wrapper(stock: Callable) -> Callable:
 
     @functools.wraps(stock)
     def extract(model: torch.nn.Module) -> dict[str, Any]:
-        if ModelSpec.of(model) is None:
+        if family_name(model) is None:
             return stock(model)
         as_family(model)  # callers go on with model.__class__(**config)
         return extract_config(model)
@@ -172,7 +130,9 @@ def descriptors(
         raise EqPluginError(
             f"num_layers={num_layers} is not possible: the model has {layers} layers."
         )
-    features = model(_batch(model, atoms), compute_force=False)["node_feats"].detach().cpu().numpy()
+    features = (
+        model(batch_of([atoms], model), compute_force=False)["node_feats"].detach().cpu().numpy()
+    )
     found, start = [], 0
     for product in model.products:
         irreps = Irreps(str(product.linear.irreps_out))
@@ -187,26 +147,6 @@ def descriptors(
 
 def _scalar(ir: Irrep) -> bool:
     return ir == Irrep(0, 1)
-
-
-def _batch(model: torch.nn.Module, atoms: Atoms) -> dict[str, torch.Tensor]:
-    weight = next(model.parameters())
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(weight.dtype)
-    try:
-        config = data.config_from_atoms(atoms, key_specification=data.KeySpecification({}, {}))
-        heads = getattr(model, "heads", ["Default"])
-        config.head = heads[-1]
-        item = data.AtomicData.from_config(
-            config,
-            z_table=AtomicNumberTable([int(z) for z in model.atomic_numbers]),
-            cutoff=float(model.r_max),
-            heads=heads,
-        )
-    finally:
-        torch.set_default_dtype(previous)
-    loader = torch_geometric.dataloader.DataLoader([item], batch_size=1, shuffle=False)
-    return next(iter(loader)).to(weight.device).to_dict()
 
 
 def export_lammps(

@@ -22,9 +22,9 @@ import torch
 from e3nn.util.codegen import CodeGenMixin
 from torch import fx, nn
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 
-__all__ = ["ModelFileError", "Target", "load_model", "save_model"]
+__all__ = ["ModelFileError", "Target", "read_model_file", "save_model"]
 
 Target = Literal["0.4", "0.6"]
 
@@ -50,8 +50,10 @@ class ModelFileError(EqPluginError):
     """A file that is not a MACE model, or not readable, or not writable."""
 
 
-def load_model(path: str | Path) -> nn.Module:
-    """Read a MACE model, written on e3nn 0.4.x or 0.6, onto the CPU.
+def read_model_file(path: str | Path) -> nn.Module:
+    """Read what a ``.model`` file holds, written on e3nn 0.4.x or 0.6, onto the CPU, as it is.
+
+    :func:`eqplugin.mace.load_model` gives models of ours their class.
 
     Raises:
         ModelFileError: for a missing or corrupt file, or one that holds something else.
@@ -68,10 +70,9 @@ def load_model(path: str | Path) -> nn.Module:
     try:
         model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # unpickling runs code of many packages: anything may be raised
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise ModelFileError(
             f"{path} cannot be read as a MACE model: it is corrupt or needs a package that is "
-            f"missing here ({type(error).__name__}: {reason[:200]})."
+            f"missing here ({reason_of(error)[:200]})."
         ) from error
     if not isinstance(model, _MODELS):
         hint = ""

@@ -1,8 +1,8 @@
-"""MACE models: dimension-matched steerable and k-hop invariant.
+"""The MACE model: dimension-matched steerable, and k-hop invariant where it resets.
 
-Both are :class:`mace.modules.ScaleShiftMACE` with its own forward pass; what is new is which
-irreps each layer gets. Every block in them is MACE's, so they pickle as plain ScaleShiftMACE and
-load in a MACE installation that has never heard of eqplugin.
+It is :class:`mace.modules.ScaleShiftMACE` with its own forward pass; what is new is which irreps
+each layer gets. Every block in it is MACE's, so it pickles as plain ScaleShiftMACE and loads in a
+MACE installation that has never heard of eqplugin.
 """
 
 from __future__ import annotations
@@ -17,21 +17,32 @@ from e3nn.util.jit import compile_mode
 from mace.modules.blocks import NonLinearReadoutBlock
 from mace.modules.models import ScaleShiftMACE
 
-from eqplugin.budget import BudgetError
-from eqplugin.mace._irreps import SPEC_ATTRIBUTE, ModelSpec
+from eqplugin.design import DesignError
 from eqplugin.mace._layers import BlockOptions, fit_layers
 from eqplugin.mace.compat.jitmode import building_eagerly
+from eqplugin.mace.plan import design_from, family_name, plan_layers, record_design
 
-__all__ = ["FAMILIES", "KHopInvariantMACE", "SteerableMACE", "as_family", "as_stock"]
+__all__ = [
+    "FAMILIES",
+    "KHopInvariantMACE",
+    "SteerableMACE",
+    "as_family",
+    "as_stock",
+    "check_degrees",
+]
 
 
 @compile_mode("script")
 class SteerableMACE(ScaleShiftMACE):
-    """Dimension-matched steerable MACE: the same feature dimension D at every ``max_L``.
+    """Dimension-matched MACE: the same feature dimension D at every ``max_L``.
 
     MACE wants equally many channels of every degree. Only its product basis needs that; here the
     basis keeps C equal channels and its linear layer maps them to exactly the wanted irreps. With
     irreps that stock MACE can build, weights and outputs are those of ScaleShiftMACE.
+
+    With ``hops`` the model is k-hop invariant: after every h-th product only the scalars (0e) go
+    on, and the geometry *between* neighbourhoods of h hops is not seen: a scientific control and a
+    cheap model, not an upgrade. With ``hops=1`` this is MACE with 0e features alone.
 
     Args:
         feature_dim: D = sum_l mul_l (2l + 1) of the features between layers, met exactly; what
@@ -40,9 +51,14 @@ class SteerableMACE(ScaleShiftMACE):
         max_L: highest degree of the features. At fixed D a higher one means fewer channels: fewer
             parameters, more tensor-product paths and a longer step.
         hidden_irreps: instead of the two: any irreps with scalars, such as ``"64x0e+32x1o"``.
-        num_channels: C of the product basis; default: the largest multiplicity (the scalars).
-            Time and memory per step are about linear in C; below the largest multiplicity the
-            features are linear combinations of C products.
+        num_channels: C of the product basis; default: the largest multiplicity (the scalars),
+            layer by layer. Time and memory per step are about linear in C; below the largest
+            multiplicity the features are linear combinations of C products.
+        hops: products between two resets, h >= 1, at most ``num_interactions``; None never
+            resets. h = 1 makes the cheapest step.
+        reset_width: scalars that a reset keeps; default: those of the features. With ``hops=1``
+            every layer is a reset, so ``reset_width=feature_dim`` (or ``max_L=0``) holds the
+            feature dimension.
         **kwargs: all other arguments of :class:`mace.modules.ScaleShiftMACE` (``r_max``,
             ``num_interactions``, ``correlation``, ``max_ell``, ``interaction_cls``, ``heads``,
             ...), which builds and runs the model.
@@ -52,9 +68,10 @@ class SteerableMACE(ScaleShiftMACE):
     dimensions).
 
     Raises:
-        BudgetError: for irreps that cannot be met or a backend that cannot hold them.
+        DesignError: for an impossible design or a backend that cannot hold it.
 
-    Source: Wang et al., ICLR 2024 (constant feature dimension); Batatia et al., NeurIPS 2022.
+    Source: Wang et al., ICLR 2024 (constant feature dimension, k-hop invariant GNNs); Batatia et
+    al., NeurIPS 2022.
     """
 
     def __init__(
@@ -64,26 +81,28 @@ class SteerableMACE(ScaleShiftMACE):
         max_L: int | None = None,
         hidden_irreps: str | Irreps | None = None,
         num_channels: int | None = None,
+        hops: int | None = None,
+        reset_width: int | None = None,
         **kwargs: Any,
     ) -> None:
-        self._build(
-            ModelSpec("SteerableMACE", feature_dim, max_L, _text(hidden_irreps), num_channels),
-            kwargs,
-        )
-
-    def _build(self, spec: ModelSpec, kwargs: dict[str, Any]) -> None:
+        chosen = {
+            "feature_dim": feature_dim,
+            "max_L": max_L,
+            "hidden_irreps": None if hidden_irreps is None else str(hidden_irreps),
+            "num_channels": num_channels,
+            "hops": hops,
+            "reset_width": reset_width,
+        }
+        design = design_from(chosen, kwargs["num_interactions"])
         _refuse_backends(kwargs)
-        plan = spec.plan(
-            kwargs["num_interactions"],
-            kwargs.get("use_so3", False),
-            kwargs.get("keep_last_layer_irreps", False),
+        plan = plan_layers(
+            design, kwargs.get("use_so3", False), kwargs.get("keep_last_layer_irreps", False)
         )
-        _check_degrees(plan.uniform_base.lmax, kwargs["max_ell"])
+        check_degrees(plan.uniform_base.lmax, kwargs["max_ell"])
         with building_eagerly():
-            # grandparent's constructor by name: a subclass must not run its parent's plan first
-            ScaleShiftMACE.__init__(self, hidden_irreps=plan.uniform_base, **kwargs)
+            super().__init__(hidden_irreps=plan.uniform_base, **kwargs)
             fit_layers(self, plan, _block_options(kwargs))
-        setattr(self, SPEC_ATTRIBUTE, spec.to_json())
+        record_design(self, design)
 
     def __reduce_ex__(self, protocol: int) -> tuple:
         """Pickle as plain ScaleShiftMACE, so that no file ever needs eqplugin to be read."""
@@ -100,51 +119,7 @@ class SteerableMACE(ScaleShiftMACE):
 
 @compile_mode("script")
 class KHopInvariantMACE(SteerableMACE):
-    """k-hop invariant MACE: after every h-th product only the scalars (0e) go on.
-
-    Between two resets the features are those of :class:`SteerableMACE`. The geometry *between*
-    neighbourhoods of h hops is not seen: a scientific control and a cheap model, not an upgrade.
-    With ``hops=1`` this is MACE with 0e features alone.
-
-    Args:
-        hops: products between two resets, h >= 1, at most ``num_interactions``; None never
-            resets. h = 1 makes the cheapest step.
-        reset_width: scalars that a reset keeps; default: those of the feature budget. With
-            ``hops=1`` every layer is a reset, so ``reset_width=feature_dim`` (or ``max_L=0``)
-            holds the feature dimension.
-        feature_dim: as in :class:`SteerableMACE`.
-        max_L: as in :class:`SteerableMACE`.
-        hidden_irreps: as in :class:`SteerableMACE`.
-        num_channels: as in :class:`SteerableMACE`; the default is taken layer by layer.
-        **kwargs: as in :class:`SteerableMACE`.
-
-    Raises:
-        BudgetError: for ``hops < 1`` and all that :class:`SteerableMACE` refuses.
-
-    Source: Wang et al., ICLR 2024 (k-hop invariant GNNs).
-    """
-
-    def __init__(
-        self,
-        *,
-        hops: int | None,
-        feature_dim: int | None = None,
-        max_L: int | None = None,
-        hidden_irreps: str | Irreps | None = None,
-        num_channels: int | None = None,
-        reset_width: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        spec = ModelSpec(
-            "KHopInvariantMACE",
-            feature_dim,
-            max_L,
-            _text(hidden_irreps),
-            num_channels,
-            hops,
-            reset_width,
-        )
-        self._build(spec, kwargs)
+    """:class:`SteerableMACE` with hops, under the name that older configs and files use."""
 
 
 FAMILIES: dict[str, type[SteerableMACE]] = {
@@ -171,9 +146,9 @@ def as_family(model: torch.nn.Module) -> torch.nn.Module:
     Args:
         model: any MACE model, e.g. from ``torch.load``; one of ours is changed in place.
     """
-    spec = ModelSpec.of(model)
-    if spec is not None:
-        model.__class__ = FAMILIES[spec.model]
+    name = family_name(model)
+    if name is not None:
+        model.__class__ = FAMILIES[name]
     return model
 
 
@@ -186,23 +161,20 @@ def _block_options(kwargs: dict[str, Any]) -> BlockOptions:
     )
 
 
-def _text(irreps: str | Irreps | None) -> str | None:
-    return None if irreps is None else str(irreps)
-
-
 def _refuse_backends(kwargs: dict[str, Any]) -> None:
     for name, backend in (("cueq_config", "cuEquivariance"), ("oeq_config", "OpenEquivariance")):
         config = kwargs.get(name)
         if config is not None and getattr(config, "enabled", True):
-            raise BudgetError(
+            raise DesignError(
                 f"{name} is set, but {backend} kernels assume the same irreps in every layer, "
                 f"which this model does not have: leave {name} out."
             )
 
 
-def _check_degrees(max_L: int, max_ell: int) -> None:
+def check_degrees(max_L: int, max_ell: int) -> None:
+    """Refuse features of a higher degree than the edge harmonics that they are made of."""
     if max_L > max_ell:
-        raise BudgetError(
+        raise DesignError(
             f"max_L={max_L} is higher than max_ell={max_ell}, the degree of the edge harmonics "
             f"that features are made of: raise max_ell to {max_L} or lower max_L."
         )

@@ -23,7 +23,7 @@ from e3nn import o3
 
 from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
-from eqplugin.mace.model_file import ModelFileError, load_model, save_model
+from eqplugin.mace.model_file import ModelFileError, read_model_file, save_model
 from eqplugin.mace.products_contraction import (
     MonomialContraction,
     fasten_contractions,
@@ -145,7 +145,7 @@ def convert_products(path: str | Path, out: str | Path, back: bool = False) -> t
         EqPluginError: as in :func:`compile_products` and :func:`restore_products`, or for a file
             that cannot be read or written.
     """
-    model = load_model(path)
+    model = read_model_file(path)
     try:
         model = restore_products(model) if back else compile_products(model)
     except EqPluginError as error:

@@ -10,26 +10,31 @@ import argparse
 import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
-from unittest.mock import patch
 
 import torch
 from e3nn.util import jit
 from mace import data, tools
 from mace.cli import run_train
-from mace.tools import model_script_utils
 
 from eqplugin.errors import EqPluginError, reason_of
-from eqplugin.mace._build import configure_with_families, families_built_by, spec_from
+from eqplugin.exchange import exchanged
 from eqplugin.mace._data_checks import check_training_data
-from eqplugin.mace._irreps import ModelSpec
 from eqplugin.mace._loop import TrainingLoop
+from eqplugin.mace.build import (
+    building_families,
+    configure_with_families,
+    design_of_arguments,
+    in_stock_words,
+)
 from eqplugin.mace.export import config_wrapper
-from eqplugin.mace.models import FAMILIES
+from eqplugin.mace.models import FAMILIES, check_degrees
+from eqplugin.mace.plan import plan_layers
 
-__all__ = ["build_parser", "parse", "train"]
+__all__ = ["build_parser", "check_model", "parse", "train"]
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     for action in parser._actions:
         if action.dest == "model":
             action.choices = [*action.choices, *FAMILIES]
-    ours = parser.add_argument_group("eqplugin", "options of SteerableMACE and KHopInvariantMACE")
+    ours = parser.add_argument_group("eqplugin", "options of SteerableMACE")
     ours.add_argument(
         "--feature_dim",
         type=int,
@@ -50,13 +55,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--hops",
         type=int,
         default=None,
-        help="KHopInvariantMACE: products between two resets to scalars; left out: never",
+        help="products between two resets to scalars; left out: never",
     )
     ours.add_argument(
         "--reset_width",
         type=int,
         default=None,
-        help="KHopInvariantMACE: scalars a reset keeps; default: those of the feature budget",
+        help="scalars a reset keeps; default: those of the features",
     )
     ours.add_argument(
         "--zero_shift",
@@ -88,21 +93,55 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         EqPluginError: for anything that could not end in a trained model.
     """
     try:
-        args = build_parser().parse_args(list(argv))
+        args = build_parser().parse_args(_with_present_config(argv))
     except OSError as error:
         raise EqPluginError(f"The config file cannot be read ({error}): check the path.") from error
-    if args.model in FAMILIES:
-        _check_family(args)
-    else:
-        _check_stock(args)
+    check_model(args)
     _check_numbers(args)
     check_training_data(args)
     return args
 
 
+# configs were one per family once; what their names meant beside the grade, kept for one release
+_KHOP_CONFIGS = {
+    "minimal": ("--hops", "1", "--max_L", "0"),
+    "realistic": ("--hops", "2", "--num_interactions", "4"),
+    "everything": ("--hops", "2", "--num_interactions", "4"),
+}
+
+
+def _with_present_config(argv: Sequence[str]) -> list[str]:
+    """The command line with a config of an older name (``khop_minimal.yaml``) under the new one."""
+    parts = []
+    for part in argv:
+        parts += part.split("=", 1) if part.startswith("--config=") else [part]
+    if "--config" not in parts[:-1]:
+        return parts
+    at = parts.index("--config") + 1
+    path = Path(parts[at])
+    family, _, grade = path.stem.partition("_")
+    if path.is_file() or family not in ("steerable", "khop") or grade not in _KHOP_CONFIGS:
+        return parts
+    new = path.with_name(f"{grade}{path.suffix}")
+    changes = _KHOP_CONFIGS[grade] if family == "khop" else ()
+    logging.warning(f"{path} is now {' '.join([str(new), *changes])}: the old name goes soon.")
+    place = ("--name", path.stem, "--work_dir", f"outputs/mace/{path.stem}")
+    return [*parts[:at], str(new), *changes, *place, *parts[at + 1 :]]
+
+
+def check_model(args: argparse.Namespace) -> None:
+    """Refuse options that make no model, ours or stock.
+
+    Raises:
+        EqPluginError: naming the option.
+    """
+    if args.model in FAMILIES:
+        _check_family(args)
+    else:
+        _check_stock(args)
+
+
 def _check_family(args: argparse.Namespace) -> None:
-    if args.model == "SteerableMACE" and args.hops is not None:
-        raise EqPluginError("--hops belongs to --model KHopInvariantMACE: change one of the two.")
     for flag, backend in (
         ("enable_cueq", "cuEquivariance"),
         ("only_cueq", "cuEquivariance"),
@@ -127,17 +166,8 @@ def _check_family(args: argparse.Namespace) -> None:
             "--zero_shift has no effect with a residual first layer, which gives an isolated atom "
             "an energy of its own: add --interaction_first RealAgnosticInteractionBlock."
         )
-    spec = spec_from(args)
-    plan = spec.plan(args.num_interactions, args.use_so3)
-    if plan.uniform_base.lmax > args.max_ell:
-        raise EqPluginError(
-            f"max_L={plan.uniform_base.lmax} is higher than max_ell={args.max_ell}, the degree of "
-            f"the edge harmonics: raise --max_ell or lower --max_L."
-        )
-    # MACE's checks know equal channels only; the blocks are fitted to the plan afterwards
-    args.eqplugin_spec = spec
-    args.hidden_irreps = str(plan.uniform_base)
-    args.num_channels = args.max_L = None
+    plan = plan_layers(design_of_arguments(args), args.use_so3)
+    check_degrees(plan.uniform_base.lmax, args.max_ell)
 
 
 def _check_stock(args: argparse.Namespace) -> None:
@@ -191,8 +221,8 @@ def train(argv: Sequence[str]) -> None:
         EqPluginError: for bad input, before anything is written.
     """
     args = parse(argv)
-    with _exchanged(args), _surroundings_kept():
-        run_train.run(args)
+    with building_families(design_of_arguments(args)), _in_trainer(args), _surroundings_kept():
+        run_train.run(in_stock_words(args))
 
 
 @contextmanager
@@ -210,31 +240,21 @@ def _surroundings_kept() -> Iterator[None]:
             handler.close()
 
 
-@contextmanager
-def _exchanged(args: argparse.Namespace) -> Iterator[None]:
+def _in_trainer(args: argparse.Namespace) -> AbstractContextManager[None]:
     """MACE's names that our trainer needs to be others, for the length of one run."""
-    spec = getattr(args, "eqplugin_spec", None) or ModelSpec(args.model)
-    with ExitStack() as stack:
-        for owner, name, replacement in (
-            (run_train, "configure_model", configure_with_families(run_train.configure_model)),
-            (
-                model_script_utils,
-                "_build_model",
-                families_built_by(model_script_utils._build_model, spec),
-            ),
-            (
-                run_train,
-                "extract_config_mace_model",
-                config_wrapper(run_train.extract_config_mace_model),
-            ),
-            (run_train, "init_distributed", _with_gloo(run_train.init_distributed)),
-            (run_train, "DDP", _ddp),
-            (run_train, "jit", SimpleNamespace(compile=_loud(jit.compile))),
-            (data, "load_from_xyz", _with_isolated_atoms(data.load_from_xyz)),
-            (tools, "train", _resumable(args.restart_latest)),
-        ):
-            stack.enter_context(patch.object(owner, name, replacement))
-        yield
+    return exchanged(
+        (run_train, "configure_model", configure_with_families(run_train.configure_model)),
+        (
+            run_train,
+            "extract_config_mace_model",
+            config_wrapper(run_train.extract_config_mace_model),
+        ),
+        (run_train, "init_distributed", _with_gloo(run_train.init_distributed)),
+        (run_train, "DDP", _ddp),
+        (run_train, "jit", SimpleNamespace(compile=_loud(jit.compile))),
+        (data, "load_from_xyz", _with_isolated_atoms(data.load_from_xyz)),
+        (tools, "train", _resumable(args.restart_latest)),
+    )
 
 
 def _resumable(restart_latest: bool) -> Callable[..., None]:

@@ -85,10 +85,10 @@ def open_batch_model(model: str | Path, device: str = "cpu", dtype: str | None =
 def _mace_batch(path: Path, device: str, dtype: str | None) -> Any:
     import eqplugin.mace  # noqa: F401 - repairs MACE for e3nn 0.6 before it is imported
 
-    from eqplugin.mace.export import load_model  # isort: skip
+    from eqplugin.mace.loading import read_model  # isort: skip
     from torch_sim.models.mace import MaceModel
 
-    module = load_model(path, device)
+    module = read_model(path, device)
     chosen = parse_dtype(dtype) or next(module.parameters()).dtype
     return MaceModel(module, device=torch.device(device), dtype=chosen)
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nequip.integrations.ase import NequIPCalculator
-from nequip.model import modify
-from nequip.model.modify_utils import get_all_modifiers
 
 from eqplugin.errors import EqPluginError
+from eqplugin.nequip.modify import modify_model
 
 __all__ = ["load_calculator"]
 
@@ -49,14 +48,7 @@ def load_calculator(
     calculator = NequIPCalculator._from_saved_model(
         path, device=device, chemical_species_to_atom_type_map=True
     )
-    offered = get_all_modifiers(calculator.model)
-    for modifier in modifiers:
-        if modifier not in offered:
-            raise EqPluginError(
-                f"modifier {modifier!r} is not offered by {path}: use one of "
-                f"{', '.join(sorted(offered))}."
-            )
-    if modifiers:
-        modify(calculator.model, [{"modifier": modifier} for modifier in modifiers])
-        calculator.model.to(calculator.device)
+    calculator.model = modify_model(
+        calculator.model, modifiers, f"the model {path}", calculator.device
+    )
     return calculator

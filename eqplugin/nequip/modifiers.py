@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from eqplugin.nequip._stock import find_stock
 __all__ = ["attach"]
 
 _OFFERED: dict[str, type] = {}  # modifier -> the NequIP class it hangs on
+# by name: nequip-package would follow an import statement
 _COMPILED = "eqplugin.nequip.compiled_modifier"
 
 
@@ -38,9 +38,8 @@ def attach(modify_utils: Any) -> None:
     for name in ("enable_FoldedSelfConnection", "enable_PermanentlyFoldedSelfConnection"):
         _offer(InteractionBlock, name, getattr(folded_modifier, name))
     _offer(TensorProductScatter, "enable_FactorizedTP", factorized_modifier.enable_FactorizedTP)
-    if find_spec(_COMPILED) is not None:
-        import_module(_COMPILED).attach()
-        _OFFERED["enable_CompiledTP"] = TensorProductScatter
+    import_module(_COMPILED).attach()
+    _OFFERED["enable_CompiledTP"] = TensorProductScatter
     FasterScatter.offer()
     modify_utils.get_all_modifiers = _with_ours(modify_utils.get_all_modifiers)
 

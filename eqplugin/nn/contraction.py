@@ -24,17 +24,12 @@ have no bias, and are zero for zero features.
 
 from __future__ import annotations
 
-from typing import Final
-
 import torch
 from e3nn.math._normalize_activation import normalize2mom
 from e3nn.o3._irreps import Irreps
 from e3nn.o3._wigner import wigner_3j
 
-__all__ = ["CONTRACTIONS", "InvariantContraction"]
-
-# "drop" is realised by the convolution itself, see above.
-CONTRACTIONS: Final = ("bispectrum", "power", "drop")
+__all__ = ["InvariantContraction"]
 
 
 def _triples(irreps: Irreps) -> list[tuple[int, int, int]]:

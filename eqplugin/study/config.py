@@ -14,8 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from eqplugin.design import CONTRACTIONS
 from eqplugin.errors import EqPluginError
-from eqplugin.nn.contraction import CONTRACTIONS
 from eqplugin.study.schema import AXES, FAMILIES, MATCHES, Arm, StudyConfig, register
 
 __all__ = ["Study", "read_study"]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ase import Atoms
 
-from eqplugin.budget import BudgetError, FeatureBudget, minimum_feature_dim
 from eqplugin.costs import Architecture, count_costs, match_parameters
+from eqplugin.design import Design, DesignError, minimum_feature_dim
 from eqplugin.errors import EqPluginError
 from eqplugin.study.job import Variant
 from eqplugin.study.schema import StudyConfig
@@ -172,7 +172,7 @@ def match_by_count(
 def _count(config: StudyConfig, variant: Variant, species: tuple[str, ...]) -> int:
     if variant.family == "nequip":
         arch = architecture(config, variant, len(species))
-        return count_costs(FeatureBudget(variant.feature_dim, variant.l_max), arch).total
+        return count_costs(Design(variant.feature_dim, variant.l_max), arch).total
     from eqplugin.study.building import build, count_parameters
 
     return count_parameters(build(config, variant, species))
@@ -197,10 +197,10 @@ def _match_nequip(
     tolerance: float,
 ) -> dict[int, Match]:
     arch = architecture(config, reference, num_types)
-    budget = FeatureBudget(reference.feature_dim, reference.l_max)
+    budget = Design(reference.feature_dim, reference.l_max)
     try:
         budgets = match_parameters(budget, [reference.l_max, *degrees], arch, tolerance)
-    except BudgetError as error:
+    except DesignError as error:
         return {degree: _alone(budget, degree, arch, tolerance, error) for degree in degrees}
     return {
         degree: Match(found.feature_dim, 1.0)
@@ -209,14 +209,14 @@ def _match_nequip(
 
 
 def _alone(
-    budget: FeatureBudget, degree: int, arch: Architecture, tolerance: float, error: BudgetError
+    budget: Design, degree: int, arch: Architecture, tolerance: float, error: DesignError
 ) -> Match:
     """One degree that cannot be matched must not take the others with it."""
     if degree == budget.l_max:
         return Match(budget.feature_dim, 1.0)
     try:
         found = match_parameters(budget, [budget.l_max, degree], arch, tolerance)
-    except BudgetError as own:
+    except DesignError as own:
         return Match(None, math.nan, str(own))
     return Match(found[1].feature_dim, 1.0)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ase import Atoms
 
-from eqplugin.budget import FeatureBudget
+from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
 from eqplugin.study.config import Study
 from eqplugin.study.frames import Frames
@@ -109,7 +109,7 @@ def _wish(arm: str, axes: dict[str, Any]) -> Wish:
 
 def _check_budget(config: StudyConfig, wish: Wish) -> None:
     try:
-        FeatureBudget(config.feature_dim, wish.l_max)
+        Design(config.feature_dim, wish.l_max)
     except EqPluginError as error:
         raise EqPluginError(f"arm {wish.arm or wish.match}: {error}") from error
 

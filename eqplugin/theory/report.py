@@ -7,7 +7,7 @@ from typing import Any
 
 from ase import Atoms
 
-from eqplugin.budget import FeatureBudget
+from eqplugin.design import Design
 from eqplugin.theory.orientation import recommended_l_max
 from eqplugin.theory.point_group import TOLERANCE, PointGroup
 from eqplugin.theory.sites import find_sites
@@ -18,7 +18,7 @@ __all__ = ["site_report"]
 
 def site_report(
     atoms: Atoms,
-    budgets: Sequence[FeatureBudget],
+    designs: Sequence[Design],
     cutoff: float | None = None,
     tolerance: float = TOLERANCE,
     l_max: int = 6,
@@ -28,10 +28,10 @@ def site_report(
 
     Args:
         atoms: molecule or crystal.
-        budgets: features to count; all of one parity.
+        designs: features to count; all of one parity.
         cutoff: see :func:`eqplugin.theory.sites.find_sites`.
         tolerance: A.
-        l_max: highest degree of the dimension lists, raised to the highest of the budgets.
+        l_max: highest degree of the dimension lists, raised to the highest of the designs.
         progress: called after each atom.
 
     Returns:
@@ -39,8 +39,8 @@ def site_report(
         V_l^Stab under ``so3``, ``natural`` and ``opposite``, ``surviving_dimensions`` by L and
         ``l_max_needed`` (None: more than 8).
     """
-    highest = max([l_max, *(budget.l_max for budget in budgets)])
-    parity = budgets[0].parity if budgets else "natural"
+    highest = max([l_max, *(design.l_max for design in designs)])
+    parity = designs[0].parity if designs else "natural"
     needed: dict[str, int | None] = {}
     records = []
     for site in find_sites(atoms, cutoff, tolerance, progress):
@@ -55,8 +55,8 @@ def site_report(
                 "num_neighbors": site.num_neighbors,
                 **{kind: list(stabilizer_dimensions(group, highest, kind)) for kind in KINDS},
                 "surviving_dimensions": {
-                    str(budget.l_max): surviving_dimensions(group, budget.irreps)
-                    for budget in budgets
+                    str(design.l_max): surviving_dimensions(group, design.irreps)
+                    for design in designs
                 },
                 "l_max_needed": needed[group.name],
             }

@@ -5,9 +5,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from eqplugin.budget import FeatureBudget
 from eqplugin.cli import app
 from eqplugin.costs import count_costs
+from eqplugin.design import Design
 
 
 def run(*arguments):
@@ -20,7 +20,7 @@ def test_json_holds_the_counts():
     rows = json.loads(result.stdout)
     assert [row["l_max"] for row in rows] == [0, 1, 2]
     assert rows[1]["irreps"] == "128x0e+128x1o"
-    assert rows[1]["parameters"]["total"] == count_costs(FeatureBudget(512, 1)).total == 4_187_360
+    assert rows[1]["parameters"]["total"] == count_costs(Design(512, 1)).total == 4_187_360
 
 
 def test_table_names_irreps_and_totals_within_80_columns():
@@ -46,7 +46,7 @@ def test_matching_parameters_changes_the_dimension():
         (["-D", "64", "-L", "3..1"], "--l-max=3..1 is not a range"),
         (["-D", "64", "-L", "-1"], "l_max=-1"),
         (["-D", "64", "-L", "1", "--hops", "3"], "not a multiple of hops=3"),
-        (["-D", "64", "-L", "1", "--hops", "0"], "--hops=0"),
+        (["-D", "64", "-L", "1", "--hops", "0"], "hops=0"),
         (["-D", "64", "-L", "1", "--num-layers", "0"], "--num-layers=0"),
     ],
 )

@@ -27,7 +27,7 @@ from eqplugin.mace import reference
 from eqplugin.mace.compat import signs
 from eqplugin.mace.compat.convention import ATTRIBUTE, ConventionError
 from eqplugin.mace.convert import convert_model
-from eqplugin.mace.model_file import ModelFileError, load_model
+from eqplugin.mace.model_file import ModelFileError, read_model_file
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SAVED = Path(__file__).parent / "reference"
@@ -79,15 +79,15 @@ def test_the_file_for_0_4_needs_nothing_that_0_4_lacks(ours, old, tmp_path):
 def test_there_and_back_keeps_every_bit(ours, tmp_path):
     convert_model(ours, tmp_path / "there.model", "0.4")
     convert_model(tmp_path / "there.model", tmp_path / "back.model", "0.6")
-    expected = load_model(ours).state_dict()
-    found = load_model(tmp_path / "back.model").state_dict()
+    expected = read_model_file(ours).state_dict()
+    found = read_model_file(tmp_path / "back.model").state_dict()
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
 def test_the_converted_model_agrees_and_keeps_its_record(ours, tmp_path):
     convert_model(ours, tmp_path / "out.model", "0.4")
-    model = load_model(tmp_path / "out.model")
+    model = read_model_file(tmp_path / "out.model")
     assert getattr(model, ATTRIBUTE) == "0.4"
     found = reference.evaluate(model)
     assert max(reference.deviations(found, STORED["so3-1e-corr2"]).values()) <= TOLERANCE

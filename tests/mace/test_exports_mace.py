@@ -23,11 +23,11 @@ from typer.testing import CliRunner
 import eqplugin.mace  # noqa: F401 - installs the guards
 from eqplugin.cli import app
 from eqplugin.errors import EqPluginError
+from eqplugin.mace import load_model
 from eqplugin.mace.export import (
     descriptors,
     export_lammps,
     extract_config,
-    load_model,
     rebuild,
 )
 from eqplugin.mace.models import KHopInvariantMACE, SteerableMACE
@@ -240,7 +240,7 @@ def test_files_that_are_no_models_are_refused(tmp_path):
     for name, culprit in [
         ("missing.model", "does not exist"),
         ("corrupt.model", "cannot be read"),
-        ("checkpoint.pt", "holds a dict"),
+        ("checkpoint.pt", "does not hold a MACE model but a dict"),
     ]:
         with pytest.raises(EqPluginError, match=culprit) as caught:
             load_model(tmp_path / name)

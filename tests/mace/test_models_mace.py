@@ -21,9 +21,9 @@ from mace_under_test import (
     without_eqplugin,
 )
 
-from eqplugin.budget import BudgetError
-from eqplugin.mace._irreps import ModelSpec
+from eqplugin.design import DesignError
 from eqplugin.mace.models import KHopInvariantMACE, SteerableMACE, as_family, as_stock
+from eqplugin.mace.plan import design_of
 
 DENSITY = "RealAgnosticDensityResidualInteractionBlock"
 NONLINEAR = "RealAgnosticResidualNonLinearInteractionBlock"
@@ -211,7 +211,7 @@ print([[float(x) for x in row] for row in atoms.get_forces()])
 
 def test_the_helper_really_blocks_eqplugin():
     with pytest.raises(AssertionError, match="eqplugin"):
-        without_eqplugin("import eqplugin.budget")
+        without_eqplugin("import eqplugin.design")
 
 
 def test_class_survives_copies_and_returns_after_loading():
@@ -222,7 +222,7 @@ def test_class_survives_copies_and_returns_after_loading():
     file.seek(0)
     loaded = torch.load(file, weights_only=False)
     assert type(loaded) is ScaleShiftMACE
-    assert ModelSpec.of(loaded) == ModelSpec.of(model)
+    assert design_of(loaded) == design_of(model)
     assert type(as_family(loaded)) is KHopInvariantMACE
     assert same_weights(loaded, model)
     assert torch.equal(
@@ -246,12 +246,15 @@ def test_a_copy_is_independent():
     [
         ({"feature_dim": 8, "max_L": 2}, "feature_dim=8"),
         ({"feature_dim": 0, "max_L": 0}, "feature_dim=0"),
-        ({"feature_dim": 32, "max_L": -1}, "max_L=-1"),
+        ({"feature_dim": 32, "max_L": -1}, "l_max=-1 .*max_L in MACE"),
         ({"feature_dim": 32}, "max_L"),
         ({"max_L": 1}, "feature_dim"),
         ({"feature_dim": 64, "max_L": 3}, "max_ell=2"),
         ({"feature_dim": 32, "max_L": 1, "num_channels": 0}, "num_channels=0"),
-        ({"feature_dim": 32, "max_L": 1, "num_interactions": 0}, "num_interactions=0"),
+        (
+            {"feature_dim": 32, "max_L": 1, "num_interactions": 0},
+            "num_layers=0 .*num_interactions in MACE",
+        ),
         ({"feature_dim": 32, "max_L": 1, "hidden_irreps": "8x0e"}, "not both"),
         ({"hidden_irreps": "8x1o"}, "no scalars"),
         ({"hidden_irreps": "eight"}, "'eight'"),
@@ -260,14 +263,14 @@ def test_a_copy_is_independent():
     ],
 )
 def test_impossible_models_are_refused_in_one_sentence(choice, culprit):
-    with pytest.raises(BudgetError, match=culprit) as caught:
+    with pytest.raises(DesignError, match=culprit) as caught:
         steerable(**choice)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("hops", [0, -1, 3, 1.5, True])
 def test_impossible_hops_are_refused(hops):
-    with pytest.raises(BudgetError, match=f"hops={hops}"):
+    with pytest.raises(DesignError, match=f"hops={hops}"):
         khop(hops, "4x0e+2x1o", num_interactions=2)
 
 

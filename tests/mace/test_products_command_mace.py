@@ -11,7 +11,7 @@ import eqplugin.mace  # noqa: F401 - applies the repairs
 from eqplugin import EqCalculator
 from eqplugin.cli import app
 from eqplugin.mace import products
-from eqplugin.mace.model_file import load_model
+from eqplugin.mace.model_file import read_model_file
 from eqplugin.nn.product.compiled import load_operators
 
 needs_operators = pytest.mark.skipif(
@@ -50,7 +50,10 @@ def test_there_and_back(plain, tmp_path):
     back = run(fast, again, "--back")
     assert back.exit_code == 0, back.stderr
     assert back.stdout == f"{again}: ScaleShiftMACE with MACE's own products\n"
-    before, models = load_model(plain).state_dict(), [load_model(fast), load_model(again)]
+    before, models = (
+        read_model_file(plain).state_dict(),
+        [read_model_file(fast), read_model_file(again)],
+    )
     assert [products.count_converted(model) for model in models] == [(2, 2), (0, 0)]
     for model in models:
         state = model.state_dict()

@@ -12,11 +12,11 @@ from mace_under_test import graph, khop, molecule, rattled, stock
 
 import eqplugin.mace  # noqa: F401 - applies the repairs
 from eqplugin.errors import EqPluginError
+from eqplugin.mace import load_model as open_model
 from eqplugin.mace import reference
 from eqplugin.mace.convert import convert_model
 from eqplugin.mace.export import export_lammps
-from eqplugin.mace.export import load_model as open_model
-from eqplugin.mace.model_file import load_model
+from eqplugin.mace.model_file import read_model_file
 from eqplugin.mace.products import (
     CompiledConvolution,
     compile_products,
@@ -123,12 +123,12 @@ def test_files_there_and_back(tmp_path):
     model = stock("8x0e + 8x1o")
     torch.save(model, tmp_path / "plain.model")
     convert_products(tmp_path / "plain.model", tmp_path / "compiled.model")
-    compiled = load_model(tmp_path / "compiled.model")
+    compiled = read_model_file(tmp_path / "compiled.model")
     assert not plain(compiled)
     expected = outputs_and_gradients(model)
     assert_same(outputs_and_gradients(compiled), expected)
     convert_products(tmp_path / "compiled.model", tmp_path / "back.model", back=True)
-    back = load_model(tmp_path / "back.model")
+    back = read_model_file(tmp_path / "back.model")
     assert plain(back)
     found = outputs_and_gradients(back)
     assert all(torch.equal(found[key], value) for key, value in expected.items())

@@ -9,7 +9,8 @@ import yaml
 from mace_under_test import REPOSITORY
 
 from eqplugin.errors import EqPluginError
-from eqplugin.mace._irreps import ModelSpec
+from eqplugin.mace.build import design_of_arguments
+from eqplugin.mace.plan import design_of
 from eqplugin.mace.train import build_parser, parse, train
 
 CONFIGS = REPOSITORY / "configs/mace"
@@ -36,20 +37,35 @@ def acac():
     ]
 
 
-def test_both_families_have_three_grades():
-    assert [
-        f"{family}_{grade}"
-        for family in ("khop", "steerable")
-        for grade in ("everything", "minimal", "realistic")
-    ] == NAMES
+def test_there_are_three_grades():
+    assert NAMES == ["everything", "minimal", "realistic"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_config_is_accepted_and_builds_its_family(name):
     args = parse(line(name, *(acac() if "realistic" in name else [])))
     assert args.name == name
-    assert args.model == ("KHopInvariantMACE" if "khop" in name else "SteerableMACE")
-    assert args.eqplugin_spec.feature_dim >= 64
+    assert args.model == "SteerableMACE"
+    assert design_of_arguments(args).feature_dim >= 64
+
+
+@pytest.mark.parametrize(
+    "old, new, hops",
+    [
+        ("steerable_minimal", "minimal", None),
+        ("khop_minimal", "minimal", 1),
+        ("khop_realistic", "realistic", 2),
+    ],
+)
+@pytest.mark.parametrize("form", ["two words", "one word"])
+def test_configs_of_older_names_are_found_with_a_notice(old, new, hops, form, caplog):
+    command = line(old, *(acac() if new == "realistic" else []))
+    if form == "one word":
+        command = ["=".join(command[:2]), *command[2:]]
+    args = parse(command)
+    assert (args.name, args.hops) == (old, hops)
+    assert f"{new}.yaml" in caplog.text
+    assert parse([*command, "--name", "mine", "--max_L", "1"]).name == "mine"
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if "realistic" in n])
@@ -77,7 +93,7 @@ def test_values_are_the_defaults_unless_said_otherwise(name):
 def test_minimal_configs_learn(name, tmp_path):
     train(line(name, "--work_dir", tmp_path, "--max_num_epochs", 3, "--ema_decay", 0.9))
     model = torch.load(tmp_path / f"{name}.model", weights_only=False)
-    assert ModelSpec.of(model).feature_dim == 64
+    assert design_of(model).feature_dim == 64
     log = next((tmp_path / "logs").glob("*[0-9].log")).read_text()
     table = next(row for row in log.splitlines() if "valid_Default" in row and "|" in row)
     assert float(table.split("|")[4]) < 60.0  # % of the force's own size; zero forces give 100

@@ -14,7 +14,7 @@ from mace_training import E0S, KHOP, STEERABLE, arguments, log_of, same_weights,
 from mace_under_test import REPOSITORY, evaluate, without_eqplugin
 
 from eqplugin.errors import EqPluginError
-from eqplugin.mace._irreps import ModelSpec
+from eqplugin.mace.plan import design_of, family_name
 from eqplugin.mace.train import parse, train
 
 pytestmark = pytest.mark.usefixtures("without_torchscript")
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("without_torchscript")
 @pytest.mark.parametrize("family", [STEERABLE, KHOP])
 def test_short_training_lowers_the_loss(ethanol, tmp_path, family):
     model = trained(ethanol, tmp_path, **family, max_num_epochs=20, lr=0.03)
-    assert ModelSpec.of(model).model == family["model"]
+    assert family_name(model) == family["model"]
     losses = [
         float(line.split("loss=")[1].split(",")[0])
         for line in log_of(tmp_path).splitlines()
@@ -178,7 +178,7 @@ def test_fine_tuning_starts_from_the_foundation(ethanol, tmp_path):
     )  # fmt: skip
     ours = {k: v for k, v in tuned.state_dict().items() if "scale_shift" not in k}
     assert all(torch.equal(base.state_dict()[key], value) for key, value in ours.items())
-    assert ModelSpec.of(tuned) == ModelSpec.of(base)
+    assert design_of(tuned) == design_of(base)
 
 
 def test_fine_tuning_refuses_another_architecture(ethanol, tmp_path):
@@ -210,7 +210,7 @@ def test_two_processes_on_cpu(ethanol, tmp_path, family):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Processes: 2" in log_of(tmp_path)
-    assert ModelSpec.of(torch.load(tmp_path / "run.model", weights_only=False)) is not None
+    assert design_of(torch.load(tmp_path / "run.model", weights_only=False)) is not None
 
 
 def acac():

@@ -8,7 +8,7 @@ from models_under_test import build, graph
 from nequip.model.modify_utils import only_apply_persistent_modifiers
 from nequip.nn._tp_scatter_base import TensorProductScatter
 
-from eqplugin.budget import BudgetError
+from eqplugin.errors import EqPluginError
 
 MODIFIERS = ["enable_FactorizedTP", "enable_FoldedSelfConnection"]
 MODELS = {
@@ -47,5 +47,5 @@ def test_a_package_or_a_loaded_model_is_a_stock_one():
 
 @pytest.mark.parametrize("builder", MODELS)
 def test_an_unknown_modifier_is_named_with_those_there_are(builder):
-    with pytest.raises(BudgetError, match=r"'enable_Magic' is not a model .*enable_FactorizedTP"):
+    with pytest.raises(EqPluginError, match=r"'enable_Magic' is not a model .*enable_FactorizedTP"):
         build(builder, modifiers=["enable_Magic"], **MODELS[builder])

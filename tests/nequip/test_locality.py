@@ -18,7 +18,7 @@ from models_under_test import (
 )
 from nequip.data import AtomicDataDict
 
-from eqplugin.nn.contraction import CONTRACTIONS
+from eqplugin.design import CONTRACTIONS
 from eqplugin.theory.structures import articulated
 
 FEATURES = AtomicDataDict.NODE_FEATURES_KEY

@@ -4,8 +4,8 @@ import pytest
 import torch
 from e3nn import o3
 
-from eqplugin.budget import FeatureBudget
-from eqplugin.nn.contraction import CONTRACTIONS, InvariantContraction
+from eqplugin.design import CONTRACTIONS, Design
+from eqplugin.nn.contraction import InvariantContraction
 
 F64 = torch.float64
 POLYNOMIAL = ("power", "bispectrum")
@@ -104,12 +104,12 @@ BUDGETS = [(32, 1), (64, 2), (128, 3), (100, 4), (180, 5), (200, 6)]
 
 @pytest.mark.parametrize("feature_dim, l_max", BUDGETS)
 def test_power_keeps_the_gram_matrices(feature_dim, l_max):
-    irreps = FeatureBudget(feature_dim, l_max).irreps
+    irreps = Design(feature_dim, l_max).irreps
     assert rank(irreps, "power") == power_rank(irreps)
 
 
 def test_power_at_128_keeps_94_of_125():
-    irreps = FeatureBudget(128, 3).irreps
+    irreps = Design(128, 3).irreps
     assert irreps == o3.Irreps("8x0e + 8x1o + 8x2e + 8x3o")
     assert rank(irreps, "power") == 94
     assert rank(irreps, "bispectrum") == 125
@@ -117,13 +117,13 @@ def test_power_at_128_keeps_94_of_125():
 
 @pytest.mark.parametrize("feature_dim, l_max", BUDGETS)
 def test_bispectrum_keeps_all_but_the_orientation(feature_dim, l_max):
-    irreps = FeatureBudget(feature_dim, l_max).irreps
+    irreps = Design(feature_dim, l_max).irreps
     assert min(mul for mul, _ in irreps) >= 4
     assert rank(irreps, "bispectrum") == feature_dim - 3
 
 
 def test_both_parities_keep_all_but_the_orientation():
-    irreps = FeatureBudget(96, 2, parity="both").irreps
+    irreps = Design(96, 2, parity="both").irreps
     assert rank(irreps, "bispectrum") == 96 - 3
 
 
@@ -226,7 +226,7 @@ def test_nodes_are_independent_and_may_be_none(kind):
 
 def test_output_has_unit_scale_at_any_width():
     for feature_dim, l_max in ((32, 1), (512, 1), (512, 3)):
-        irreps = FeatureBudget(feature_dim, l_max).irreps
+        irreps = Design(feature_dim, l_max).irreps
         out = contraction(irreps, out_features=64)(features(irreps, nodes=200))
         assert 0.3 < out.square().mean() < 3.0
 

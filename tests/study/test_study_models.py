@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from ase.build import molecule
 
-from eqplugin.budget import FeatureBudget
 from eqplugin.costs import count_costs
+from eqplugin.design import Design
 from eqplugin.study.building import build, count_parameters, time_steps, training_step
 from eqplugin.study.config import read_study
 from eqplugin.study.job import Variant
@@ -24,7 +24,7 @@ def config():
 
 def test_counted_parameters_are_those_of_the_built_model(config):
     variant = Variant("nequip", 1, 1, "bispectrum", 16)
-    counted = count_costs(FeatureBudget(16, 1), architecture(config, variant, len(SPECIES)))
+    counted = count_costs(Design(16, 1), architecture(config, variant, len(SPECIES)))
     assert count_parameters(build(config, variant, SPECIES)) == counted.total
 
 
@@ -33,11 +33,11 @@ def test_equal_parameters_within_the_tolerance(config):
     wanted = [Variant("nequip", degree, None, None, 0) for degree in (0, 1, 2)]
     found = match_by_count(config, reference, wanted, SPECIES)
     arch = architecture(config, reference, len(SPECIES))
-    totals = [count_costs(FeatureBudget(m.feature_dim, d), arch).total for d, m in found.items()]
+    totals = [count_costs(Design(m.feature_dim, d), arch).total for d, m in found.items()]
     assert found[1].feature_dim == 64
     assert max(totals) / min(totals) < 1 + config.tolerance.parameters
     # at equal dimension they are far from equal
-    equal = [count_costs(FeatureBudget(64, degree), arch).total for degree in found]
+    equal = [count_costs(Design(64, degree), arch).total for degree in found]
     assert max(equal) / min(equal) > 1.5
 
 

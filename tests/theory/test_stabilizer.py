@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from eqplugin.budget import FeatureBudget
+from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
 from eqplugin.theory.orientation import recommended_l_max
 from eqplugin.theory.point_group import PointGroup, find_point_group
@@ -47,7 +47,7 @@ def test_every_cell_of_the_table(site):
 @pytest.mark.parametrize("site", BUDGET_TABLE)
 def test_every_cell_of_the_table_at_constant_dimension(site):
     for l_max, expected in zip((1, 2, 3, 4), BUDGET_TABLE[site], strict=True):
-        budget = FeatureBudget(100, l_max)
+        budget = Design(100, l_max)
         assert budget.multiplicities == MULTIPLICITIES[l_max]
         assert surviving_dimensions(group_of(site), budget.irreps) == expected
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,31 +73,9 @@ def _from_config(path: Path, overrides: list[str]) -> Subject:
 
 
 def _from_nequip_config(path: Path, overrides: list[str]) -> Subject:
-    from hydra import compose, initialize_config_dir
-    from nequip.utils.resolvers import _register_default_resolvers
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from eqplugin.nequip.config import read_model_section
 
-    try:
-        with initialize_config_dir(version_base=None, config_dir=str(path.resolve().parent)):
-            config = compose(config_name=path.stem, overrides=overrides)
-        _register_default_resolvers()
-        text = _without_statistics(OmegaConf.to_yaml(config))
-        section = OmegaConf.create(text).training_module.model
-        options = OmegaConf.to_container(section, resolve=True)
-    except Exception as error:  # hydra and omegaconf raise many kinds
-        if isinstance(error, EqPluginError):
-            raise
-        kind = "" if isinstance(error, OmegaConfBaseException) else f" ({type(error).__name__})"
-        reason = str(error).strip().splitlines()[0]
-        raise EqPluginError(f"{path} cannot be read as a NequIP config{kind}: {reason}") from error
-    return _from_model_section(options, path.stem)
-
-
-def _without_statistics(text: str) -> str:
-    """Statistics of training data are not at hand; they scale energies and tell nothing apart."""
-    text = re.sub(r"\$\{training_data_stats:\s*num_neighbors_mean\s*\}", "10.0", text)
-    return re.sub(r"\$\{training_data_stats:[^}]*\}", "1.0", text)
+    return _from_model_section(read_model_section(path.parent, path.stem, overrides), path.stem)
 
 
 def _from_model_section(options: Mapping[str, Any], name: str) -> Subject:
@@ -195,10 +172,10 @@ def _from_mace_config(path: Path, overrides: list[str]) -> Subject:
 
 
 def _from_mace_file(path: Path) -> Subject:
-    from eqplugin.mace import load_model
+    from eqplugin.mace.loading import read_model
     from eqplugin.measure.expressivity.mace_config import in_double_precision
     from eqplugin.measure.expressivity.mace_subject import MACESubject
 
-    subject = MACESubject(path.name, in_double_precision(load_model(path), path))
+    subject = MACESubject(path.name, in_double_precision(read_model(path), path))
     subject.trained = True
     return subject

@@ -6,23 +6,16 @@ import contextlib
 import io
 import logging
 from pathlib import Path
-from unittest.mock import patch
 
-import numpy as np
 import torch
 
 from eqplugin.errors import EqPluginError
-from eqplugin.mace._build import configure_with_families, families_built_by
-from eqplugin.mace._irreps import ModelSpec
+from eqplugin.mace.build import build_untrained
 from eqplugin.mace.export import extract_config
 from eqplugin.mace.models import FAMILIES
-from eqplugin.mace.train import _check_family, build_parser
+from eqplugin.mace.plan import family_name
+from eqplugin.mace.train import build_parser, check_model
 from eqplugin.measure.expressivity.mace_subject import in_float64
-
-# MACE only after eqplugin.mace
-from mace.tools import model_script_utils  # isort: skip
-from mace.tools.arg_parser_tools import check_args  # isort: skip
-from mace.tools.utils import AtomicNumberTable  # isort: skip
 
 __all__ = ["in_double_precision", "model_from_options"]
 
@@ -48,33 +41,10 @@ def model_from_options(path: Path, overrides: list[str]) -> torch.nn.Module:
     args = build_parser().parse_args(argv)
     if args.foundation_model is not None:
         raise EqPluginError(f"{path} starts from a foundation model: give that .model file itself.")
-    if args.model in FAMILIES:
-        _check_family(args)
-    try:
-        args, _ = check_args(args)
-    except AssertionError as error:
-        raise EqPluginError(f"{path} is refused by MACE: {error}.") from error
+    check_model(args)
     numbers = _elements(args.atomic_numbers)
-    args.mean, args.std, args.scaling = [0.0], [1.0], "std_scaling"
-    args.avg_num_neighbors = args.avg_num_neighbors or 10.0
-    args.compute_energy, args.compute_forces = True, True
-    args.compute_dipole = args.compute_polarizability = False
-    spec = getattr(args, "eqplugin_spec", None) or ModelSpec(args.model)
-    build = families_built_by(model_script_utils._build_model, spec)
-
-    def configure() -> torch.nn.Module:
-        with patch.object(model_script_utils, "_build_model", build), _silence():
-            model, _ = configure_with_families(model_script_utils.configure_model)(
-                args,
-                None,
-                np.zeros((1, len(numbers))),
-                None,
-                ["Default"],
-                AtomicNumberTable(list(numbers)),
-            )
-        return model
-
-    return in_float64(configure)
+    with _silence():
+        return in_float64(lambda: build_untrained(args, numbers))
 
 
 def _elements(text: str | None) -> tuple[int, ...]:
@@ -107,8 +77,7 @@ def in_double_precision(model: torch.nn.Module, path: Path) -> torch.nn.Module:
     Raises:
         EqPluginError: when the file does not hold enough to rebuild the model.
     """
-    spec = ModelSpec.of(model)
-    cls = type(model) if spec is None else FAMILIES[spec.model]
+    cls = FAMILIES.get(family_name(model), type(model))
     try:
         with _silence():
             config = extract_config(model)

@@ -14,11 +14,8 @@ import eqplugin.mace  # noqa: F401 - repairs MACE for the e3nn it shares with Ne
 from eqplugin.measure.expressivity.rules import Architecture, Block
 from eqplugin.measure.expressivity.subject import Subject
 
-# MACE only after the repair
+from eqplugin.mace.batch import batch_of  # isort: skip  (MACE only after the repair)
 from e3nn.o3 import Irreps  # isort: skip
-from mace import data  # isort: skip
-from mace.tools import torch_geometric  # isort: skip
-from mace.tools.utils import AtomicNumberTable  # isort: skip
 
 __all__ = ["MACESubject", "in_float64"]
 
@@ -56,26 +53,13 @@ class MACESubject(Subject):
                 model.scale_shift.shift.zero_()
 
     def _energies(self, atoms: Atoms, edges: NDArray | None) -> torch.Tensor:
-        batch = in_float64(lambda: self._batch(atoms))
+        batch = in_float64(lambda: batch_of([atoms], self.model, self.r_max))
         if edges is not None:
             batch["edge_index"] = torch.as_tensor(edges)
             shape = (edges.shape[1], 3)
             batch["shifts"] = batch["unit_shifts"] = torch.zeros(shape, dtype=torch.float64)
         out = self.model(batch, compute_force=False)
         return out["node_energy"]
-
-    def _batch(self, atoms: Atoms) -> dict[str, torch.Tensor]:
-        config = data.config_from_atoms(atoms, key_specification=data.KeySpecification({}, {}))
-        heads = getattr(self.model, "heads", ["Default"])
-        config.head = heads[-1]
-        item = data.AtomicData.from_config(
-            config,
-            z_table=AtomicNumberTable([int(z) for z in self.model.atomic_numbers]),
-            cutoff=self.r_max,
-            heads=heads,
-        )
-        loader = torch_geometric.dataloader.DataLoader([item], batch_size=1, shuffle=False)
-        return next(iter(loader)).to_dict()
 
 
 def _architecture(model: torch.nn.Module) -> Architecture:

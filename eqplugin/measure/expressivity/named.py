@@ -10,23 +10,34 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ase.data import chemical_symbols
 
-from eqplugin.errors import EqPluginError
+from eqplugin.design import Design
+from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.measure.expressivity.subject import Subject
 from eqplugin.theory.structures import CUTOFF
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["FAMILIES", "build_named", "is_named"]
 
-_NEQUIP = {
-    "steerable": "eqplugin.nequip.SteerableModel",
-    "khop": "eqplugin.nequip.KHopInvariantModel",
-    "nequip": "nequip.model.NequIPGNNModel",
-}
-FAMILIES = (*_NEQUIP, "mace-steerable", "mace-khop", "mace")
 _CHANNELS = 8
+# builder, and what the family means beside it
+_NEQUIP = {
+    "steerable": ("eqplugin.nequip.SteerableModel", {}),
+    "khop": ("eqplugin.nequip.SteerableModel", {"hops": 1}),
+    "nequip": ("nequip.model.NequIPGNNModel", {"parity": False, "num_features": _CHANNELS}),
+}
+_MACE = {
+    "mace-steerable": ("SteerableMACE", {}),
+    "mace-khop": ("SteerableMACE", {"hops": 1}),
+    "mace": ("ScaleShiftMACE", {}),
+}
+FAMILIES = (*_NEQUIP, *_MACE)
 _COMMA = re.compile(r",(?![^\[(]*[\])])")  # outside brackets
 
 
@@ -67,36 +78,37 @@ def _renamed(options: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     return {names.get(key, key): value for key, value in options.items()}
 
 
-def _require_integers(name: str, options: dict[str, Any], keys: dict[str, tuple[str, int]]) -> None:
-    """Refuse what the stacks would answer with an error of their own from deep inside."""
-    for key, (argument, least) in keys.items():
-        value = options.get(argument, least)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise EqPluginError(
-                f"--model {name}: {key}={value} is not possible: give an integer >= {least}."
-            )
+def _require_positive(name: str, key: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise EqPluginError(f"--model {name}: {key}={value} is not possible: give an integer >= 1.")
 
 
 def _nequip(family: str, options: dict[str, Any], name: str) -> Subject:
     from eqplugin.measure.expressivity.nequip_subject import build_nequip
 
     names = {"L": "l_max", "D": "feature_dim", "layers": "num_layers", "blocks": "num_blocks"}
-    options = {"l_max": 1} | _renamed(options, names)
-    _require_integers(name, options, {"L": ("l_max", 0), "layers": ("num_layers", 1)})
-    if family == "nequip":
-        options = {"parity": False, "num_features": _CHANNELS} | options
-    else:
+    builder, defaults = _NEQUIP[family]
+    options = {"l_max": 1} | defaults | _renamed(options, names)
+    _check_design(options)
+    if "num_features" not in options:
         channels = _CHANNELS * (2 if options.get("parity") in ("both", True) else 1)
         options.setdefault("feature_dim", channels * (options["l_max"] + 1) ** 2)
-    if family == "khop":
-        options.setdefault("hops", 1)
     common = {
-        "_target_": _NEQUIP[family],
+        "_target_": builder,
         "type_names": ["C", "H", "O"],
         "r_max": CUTOFF,
         "avg_num_neighbors": 2.0,
     }
     return build_nequip(common | options, name)
+
+
+def _check_design(options: dict[str, Any], stack: str = "nequip") -> None:
+    """Refuse what the stacks would answer with an error of their own from deep inside."""
+    known = ("feature_dim", "l_max", "hops", "contraction", "num_layers", "parity", "profile")
+    chosen = {key: options[key] for key in known if key in options}
+    if "num_blocks" in options:  # the builder multiplies the two
+        chosen.pop("hops", None)
+    Design(**chosen, stack=stack)
 
 
 def _mace(family: str, options: dict[str, Any], name: str) -> Subject:
@@ -107,7 +119,7 @@ def _mace(family: str, options: dict[str, Any], name: str) -> Subject:
     from e3nn.o3 import Irreps
     from mace import modules
 
-    from eqplugin.mace.models import KHopInvariantMACE, SteerableMACE
+    from eqplugin.mace import models
 
     names = {
         "L": "max_L",
@@ -117,10 +129,13 @@ def _mace(family: str, options: dict[str, Any], name: str) -> Subject:
         "ell": "max_ell",
         "irreps": "hidden_irreps",
     }
-    options = _renamed(options, names)
-    least = {"L": 0, "layers": 1, "nu": 1, "ell": 1}
-    _require_integers(name, options, {key: (names[key], value) for key, value in least.items()})
+    builder, defaults = _MACE[family]
+    options = defaults | _renamed(options, names)
+    for key in ("nu", "ell"):
+        _require_positive(name, key, options.get(names[key], 1))
     degree = options.pop("max_L", 1)
+    layers = options.setdefault("num_interactions", 2)
+    _check_design({"l_max": degree, "num_layers": layers, "hops": options.get("hops")}, "mace")
     if "hidden_irreps" not in options:
         if "feature_dim" in options:
             options["max_L"] = degree
@@ -135,7 +150,6 @@ def _mace(family: str, options: dict[str, Any], name: str) -> Subject:
         "max_ell": max(degree, 1),
         "interaction_cls": "RealAgnosticResidualInteractionBlock",
         "interaction_cls_first": "RealAgnosticInteractionBlock",
-        "num_interactions": 2,
         "num_elements": len(numbers),
         "MLP_irreps": Irreps("8x0e"),
         "atomic_energies": np.zeros((1, len(numbers))),
@@ -155,23 +169,24 @@ def _mace(family: str, options: dict[str, Any], name: str) -> Subject:
                 f"{', '.join(known)}."
             )
         arguments[key] = known[arguments[key]]
-    if family == "mace-khop":
-        arguments.setdefault("hops", 1)
-    classes = {
-        "mace": modules.ScaleShiftMACE,
-        "mace-steerable": SteerableMACE,
-        "mace-khop": KHopInvariantMACE,
-    }
+    ours = models.FAMILIES.get(builder)
+    build = partial(_stock, arguments) if ours is None else partial(ours, **arguments)
     try:
-        if family == "mace" and "hidden_irreps" in arguments:
-            arguments["hidden_irreps"] = Irreps(arguments["hidden_irreps"])
-        model = in_float64(lambda: classes[family](**arguments))
+        model = in_float64(build)
     except EqPluginError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise EqPluginError(f"--model {name} does not build: {reason}") from error
+        raise EqPluginError(f"--model {name} does not build: {reason_of(error)}") from error
     return MACESubject(name, model)
+
+
+def _stock(arguments: dict[str, Any]) -> torch.nn.Module:
+    from e3nn.o3 import Irreps
+    from mace.modules import ScaleShiftMACE
+
+    if "hidden_irreps" in arguments:
+        arguments = arguments | {"hidden_irreps": Irreps(arguments["hidden_irreps"])}
+    return ScaleShiftMACE(**arguments)
 
 
 def _atomic_numbers(numbers: Any, name: str) -> list[int]:

@@ -1,63 +1,119 @@
-"""Builds our models where MACE's trainer builds its own."""
+"""Builds MACE models as MACE's trainer does, ours among them."""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
+import copy
 import functools
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from e3nn.o3 import Irreps
 from mace import modules
+from mace.tools import model_script_utils
+from mace.tools.arg_parser_tools import check_args
+from mace.tools.utils import AtomicNumberTable
 
+from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
-from eqplugin.mace._irreps import ModelSpec
+from eqplugin.exchange import exchanged
 from eqplugin.mace.models import FAMILIES
+from eqplugin.mace.plan import design_arguments, design_from, family_name, plan_layers
 
-__all__ = ["configure_with_families", "families_built_by", "spec_from"]
+__all__ = [
+    "build_untrained",
+    "building_families",
+    "configure_with_families",
+    "design_of_arguments",
+    "in_stock_words",
+]
 
-
-def spec_from(args: argparse.Namespace) -> ModelSpec:
-    """Read the model's specification from the options of ``mace-train``."""
-    return ModelSpec(
-        model=args.model,
-        feature_dim=args.feature_dim,
-        max_L=args.max_L,
-        hidden_irreps=args.hidden_irreps,
-        num_channels=args.num_channels,
-        hops=args.hops,
-        reset_width=args.reset_width,
-    )
+_NEIGHBORS = 10.0  # of a model without data: it scales messages and costs nothing
 
 
-def families_built_by(stock: Callable, spec: ModelSpec) -> Callable:
-    """Wrap ``model_script_utils._build_model`` so that it knows our families.
+def design_of_arguments(args: argparse.Namespace) -> Design | None:
+    """The design that the options of ``mace-train`` ask for; None for a stock model.
 
-    The arguments are those of its ScaleShiftMACE: scale and shift from the training data, unless
-    ``--zero_shift`` asks for an isolated atom at exactly its E0.
+    Raises:
+        DesignError: for an impossible choice.
+    """
+    if args.model not in FAMILIES:
+        return None
+    return design_from(vars(args), args.num_interactions)
+
+
+def in_stock_words(args: argparse.Namespace) -> argparse.Namespace:
+    """A copy of the options that MACE's own checks accept: they know equal channels only.
+
+    The blocks are fitted to the design when the model is built.
+    """
+    design = design_of_arguments(args)
+    args = copy.copy(args)
+    if design is not None:
+        args.hidden_irreps = str(plan_layers(design, args.use_so3).uniform_base)
+        args.num_channels = args.max_L = None
+    return args
+
+
+def build_untrained(
+    args: argparse.Namespace, atomic_numbers: Sequence[int], scale: float = 1.0
+) -> torch.nn.Module:
+    """The model of a training, ours or stock, with random weights and without its data.
+
+    Args:
+        args: options of ``mace-train``, as parsed.
+        atomic_numbers: of the elements it is to know.
+        scale: of the interaction energies.
+
+    Raises:
+        EqPluginError: for what MACE itself refuses.
+    """
+    design, args = design_of_arguments(args), in_stock_words(args)
+    try:
+        args, _ = check_args(args)
+    except AssertionError as error:
+        raise EqPluginError(f"MACE refuses the options: {error}.") from error
+    args.mean, args.std, args.scaling = [0.0], [scale], "std_scaling"
+    args.avg_num_neighbors = args.avg_num_neighbors or _NEIGHBORS
+    args.compute_energy, args.compute_forces = True, True
+    args.compute_dipole = args.compute_polarizability = False
+    energies = np.zeros((1, len(atomic_numbers)))
+    table = AtomicNumberTable([int(z) for z in atomic_numbers])
+    with building_families(design):
+        configure = configure_with_families(model_script_utils.configure_model)
+        model, _ = configure(args, None, energies, None, ["Default"], table)
+    return model
+
+
+def building_families(design: Design | None) -> contextlib.AbstractContextManager[None]:
+    """Let MACE's ``model_script_utils`` build our families, for the length of a block.
+
+    Args:
+        design: of the model to be built; None where it is a stock one.
+    """
+    stock = model_script_utils._build_model
+    return exchanged((model_script_utils, "_build_model", _with_families(stock, design)))
+
+
+def _with_families(stock: Callable, design: Design | None) -> Callable:
+    """The arguments are those of MACE's ScaleShiftMACE: scale and shift from the training data,
+    unless ``--zero_shift`` asks for an isolated atom at exactly its E0.
     """
 
     @functools.wraps(stock)
     def build(
         args: argparse.Namespace, config: dict, foundation: Any, heads: Sequence[str]
     ) -> torch.nn.Module:
-        if args.model not in FAMILIES:
+        if design is None:
             return stock(args, config, foundation, heads)
-        chosen = {
-            "feature_dim": spec.feature_dim,
-            "max_L": spec.max_L,
-            "hidden_irreps": spec.hidden_irreps,
-            "num_channels": spec.num_channels,
-        }
-        if spec.model == "KHopInvariantMACE":
-            chosen |= {"hops": spec.hops, "reset_width": spec.reset_width}
-        config = {key: value for key, value in config.items() if key != "hidden_irreps"}
-        model = FAMILIES[spec.model](
-            **config,
-            **chosen,
+        model = FAMILIES[args.model](
+            **{key: value for key, value in config.items() if key != "hidden_irreps"},
+            **design_arguments(design),
             pair_repulsion=args.pair_repulsion,
             distance_transform=args.distance_transform,
             correlation=args.correlation,
@@ -75,7 +131,7 @@ def families_built_by(stock: Callable, spec: ModelSpec) -> Callable:
             use_agnostic_product=args.use_agnostic_product,
         )
         layers = ", ".join(str(product.linear.irreps_out) for product in model.products)
-        logging.info(f"{spec.model}: features after each layer: {layers}")
+        logging.info(f"{args.model}: features after each layer: {layers}")
         return model
 
     return build
@@ -94,8 +150,8 @@ def configure_with_families(stock: Callable) -> Callable:
         **more: Any,
     ) -> tuple:
         ours = args.model in FAMILIES
-        if model_foundation is not None and not ours and ModelSpec.of(model_foundation):
-            name = ModelSpec.of(model_foundation).model
+        name = family_name(model_foundation)
+        if not ours and name is not None:
             raise EqPluginError(
                 f"{args.foundation_model} is a {name}, which --model {args.model} cannot "
                 f"fine-tune: give --model {name} with the same feature_dim, max_L and hops."

@@ -1,0 +1,37 @@
+"""Loading a MACE model to run or train it: the one opener of ``.model`` files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from mace.modules.models import MACE
+
+from eqplugin.mace.model_file import ModelFileError, read_model_file
+from eqplugin.mace.models import as_family
+from eqplugin.mace.products import require_operators
+
+__all__ = ["read_model"]
+
+
+def read_model(path: str | Path, device: str | torch.device = "cpu") -> torch.nn.Module:
+    """Load a ``.model`` file, ours under our class.
+
+    Args:
+        path: written by MACE or eqplugin, on e3nn 0.4 or 0.6. It is a pickle: open only files that
+            you trust.
+        device: where the weights go.
+
+    Raises:
+        EqPluginError: for a missing, damaged or foreign file, a model without energies, or one of
+            faster products (``eqplugin products``) where those cannot run.
+    """
+    model = read_model_file(path)
+    if not isinstance(model, MACE):
+        raise ModelFileError(
+            f"{path} holds a {type(model).__name__}, which has no energies: give a .model file of "
+            f"a MACE or ScaleShiftMACE."
+        )
+    require_operators(model, path)
+    # from the CPU: a file saved on a GPU loads where there is none
+    return as_family(model).to(device)
