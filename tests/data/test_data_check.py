@@ -51,11 +51,10 @@ def test_table_names_copies_and_fits_a_terminal(store, monkeypatch):
     assert max(map(len, table.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", ["make", "verify", "check"])
-def test_help_shows_examples(command):
-    result = CliRunner().invoke(app, [command, "--help"])
+def test_help_shows_examples():
+    result = CliRunner().invoke(app, ["check", "--help"])
     assert result.exit_code == 0
-    assert f"eqplugin data {command}" in result.stdout
+    assert "eqplugin data check" in result.stdout
 
 
 def test_all_problems_are_collected(store):

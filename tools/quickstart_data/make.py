@@ -3,7 +3,7 @@
 Molecular dynamics is chaotic. On another processor, or with another version of tblite, ASE or
 numpy, a difference in the last digit grows until the trajectory is a different (equally good) one,
 so the frames may differ from the shipped ones after some time. The labels *of given positions* do
-not: :func:`eqplugin.data.verify_labels` recomputes them and is the test of a shipped file.
+not: :func:`quickstart_data.verify.verify_labels` recomputes them and is the test of a shipped file.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 
 from ase import Atoms
 
-from eqplugin.data._cuau import CUAU
-from eqplugin.data._ethanol import ETHANOL
-from eqplugin.data._files import RECORD, read_record, sha256, write_frames
-from eqplugin.data._recipe import Dataset, FileRecipe
 from eqplugin.data.errors import DataError
 from eqplugin.files import write_json
+from quickstart_data.cuau import CUAU
+from quickstart_data.ethanol import ETHANOL
+from quickstart_data.recipe import Dataset, FileRecipe
+from quickstart_data.record import RECORD, read_record, sha256, write_frames
 
 __all__ = ["DATASETS", "MadeFile", "get_dataset", "make_dataset", "make_frames"]
 

@@ -10,9 +10,9 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
-from eqplugin.data._files import RECORD, read_record, sha256
 from eqplugin.data.errors import DataError
-from eqplugin.data.make import get_dataset
+from quickstart_data.make import get_dataset
+from quickstart_data.record import RECORD, read_record, sha256
 
 __all__ = ["ENERGY_TOLERANCE", "FORCE_TOLERANCE", "FileVerdict", "Verdict", "verify_labels"]
 
@@ -138,7 +138,7 @@ def verify_labels(
     record = read_record(folder)
     if record is None:
         raise DataError(
-            f"{folder} holds no {RECORD}: give a folder that `eqplugin data make` filled."
+            f"{folder} holds no {RECORD}: give a folder that `tools/make_data.py make` filled."
         )
     dataset = get_dataset(record["name"])
     return Verdict(
