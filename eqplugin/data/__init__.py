@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eqplugin.data._frames import Labels, read_frames
+    from eqplugin.data._labels import Labels
     from eqplugin.data.check import check_files, read_e0s
     from eqplugin.data.errors import DataError, Problem
     from eqplugin.data.report import DataReport, FileSummary, raise_on_errors
@@ -23,19 +23,17 @@ __all__ = [
     "check_files",
     "raise_on_errors",
     "read_e0s",
-    "read_frames",
 ]
 
 _HOME = {
     "DataError": "errors",
     "DataReport": "report",
     "FileSummary": "report",
-    "Labels": "_frames",
+    "Labels": "_labels",
     "Problem": "errors",
     "check_files": "check",
     "raise_on_errors": "report",
     "read_e0s": "check",
-    "read_frames": "_frames",
 }
 
 

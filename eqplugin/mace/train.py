@@ -28,6 +28,7 @@ from eqplugin.mace._irreps import ModelSpec
 from eqplugin.mace._loop import TrainingLoop
 from eqplugin.mace.export import config_wrapper
 from eqplugin.mace.models import FAMILIES
+from eqplugin.structures import read_frames
 
 __all__ = ["build_parser", "parse", "train"]
 
@@ -291,9 +292,7 @@ def _with_isolated_atoms(stock: Callable) -> Callable:
     def load(file_path: str, key_specification: Any, *rest: Any, **more: Any) -> tuple:
         energies, configs = stock(file_path, key_specification, *rest, **more)
         if energies and key_specification.info_keys.get("energy") == "energy":
-            from ase.io import iread
-
-            for atoms in iread(file_path, index=":", parallel=False):
+            for atoms in read_frames(file_path):
                 if len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom":
                     energies[int(atoms.numbers[0])] = float(atoms.get_potential_energy())
         return energies, configs

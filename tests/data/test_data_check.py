@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from eqplugin.cli.data import app
 from eqplugin.data import DataError, check_files, raise_on_errors, read_e0s
-from eqplugin.data._frame_checks import close_pairs
+from eqplugin.structures import close_pairs
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "examples" / "data"
@@ -23,7 +23,7 @@ SHARED = Path(os.environ.get("EQPLUGIN_DATA", ROOT.parent / "shared" / "data"))
 
 def test_missing_file_and_folder(store, tmp_path):
     result = run_check("absent.xyz", str(tmp_path))
-    assert "eqplugin: error: absent.xyz does not exist: check the path." in result.stderr
+    assert "eqplugin: error: absent.xyz is missing: check the path." in result.stderr
     assert f"eqplugin: error: {tmp_path} is a folder, not a file: check the path." in result.stderr
     assert result.exit_code == 1
 
