@@ -56,7 +56,7 @@ def get_dataset(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def _chosen(dataset: Dataset, only: Iterable[str]) -> list[FileRecipe]:
+def _selected_recipes(dataset: Dataset, only: Iterable[str]) -> list[FileRecipe]:
     wanted = [name.removesuffix(".xyz") for name in only]
     known = [recipe.stem for recipe in dataset.files]
     for name in wanted:
@@ -201,7 +201,7 @@ def make_dataset(
     """
     dataset = get_dataset(name)
     only, folder = tuple(only), Path(out)
-    recipes = _chosen(dataset, only)
+    recipes = _selected_recipes(dataset, only)
     record = _open_record(dataset, folder, fresh=force and not only)
     reusable = {
         r.stem: not force and _reusable(folder / r.filename, record["files"].get(r.filename), r)

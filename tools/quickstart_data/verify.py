@@ -64,7 +64,7 @@ class Verdict:
         return not self.problems
 
 
-def _picked(num_frames: int, every: int) -> list[int]:
+def _checked_indices(num_frames: int, every: int) -> list[int]:
     """Every ``every``-th frame; all of a file so short that one frame would stand for it."""
     return list(range(0, num_frames, every if num_frames > every else 1))
 
@@ -97,7 +97,7 @@ def _verify_file(
         problems.append(f"{path} has other bytes than {RECORD} records (sha256 differs).")
     limits = {"energy": ENERGY_TOLERANCE, "forces": FORCE_TOLERANCE, "stress": STRESS_TOLERANCE}
     worst: dict[str, float] = {}
-    picked = _picked(len(frames), every)
+    picked = _checked_indices(len(frames), every)
     for done, index in enumerate(picked, 1):
         for name, value in _difference(frames[index], label(frames[index])).items():
             worst[name] = max(worst.get(name, 0.0), value)
