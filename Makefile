@@ -49,8 +49,8 @@ format: $(STAMP)  ## let ruff rewrite the code
 	$(BIN)/ruff format .
 
 data: $(STAMP)  ## regenerate the shipped quick-start data from its seeds
-	$(BIN)/eqplugin data make ethanol-xtb --out examples/data/ethanol_xtb
-	$(BIN)/eqplugin data make cuau-emt --out examples/data/cuau_emt
+	$(BIN)/python tools/make_data.py make ethanol-xtb --out examples/data/ethanol_xtb
+	$(BIN)/python tools/make_data.py make cuau-emt --out examples/data/cuau_emt
 
 clean:  ## remove the environment and what the demo wrote
 	rm -rf $(VENV) demo outputs

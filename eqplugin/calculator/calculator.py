@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from eqplugin.calculator.checks import (
     check_committee,
     check_outputs,
-    check_structure,
+    check_species,
     parse_device,
     parse_dtype,
 )
@@ -29,6 +29,7 @@ from eqplugin.calculator.neighbors import choose_search
 from eqplugin.calculator.results import COMMITTEE_PROPERTIES, PROPERTIES, as_results
 from eqplugin.calculator.skin import SkinList
 from eqplugin.errors import EqPluginError
+from eqplugin.structures import check_structure
 
 __all__ = ["EqCalculator", "StressError"]
 
@@ -190,5 +191,6 @@ class EqCalculator(Calculator):
         return found[0] if len(found) == 1 else found
 
     def _graph(self, atoms: Atoms) -> Graph:
-        check_structure(atoms, self.species, self._name)
+        check_species(atoms, self.species, self._name)
+        check_structure(atoms)
         return self.neighbors.graph(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)

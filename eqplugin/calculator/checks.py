@@ -1,4 +1,4 @@
-"""What is wrong with a structure or with a result, in one sentence, before it becomes a number."""
+"""What a model cannot take or should not have returned, in one sentence, before it is a number."""
 
 from __future__ import annotations
 
@@ -7,22 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import chemical_symbols
-from numpy.typing import NDArray
 
 from eqplugin.calculator.graph import Backend, Graph
 from eqplugin.errors import EqPluginError
+from eqplugin.structures import element_name
 
-__all__ = ["check_committee", "check_outputs", "check_structure", "parse_device", "parse_dtype"]
-
-# beyond this float64 positions no longer resolve bond lengths to 1e-9 A
-MAX_COORDINATE = 1e6
-# of the box spanned by the unit vectors along the periodic cell vectors
-MIN_INDEPENDENCE = 1e-6
+__all__ = ["check_committee", "check_outputs", "check_species", "parse_device", "parse_dtype"]
 
 
-def check_structure(atoms: Atoms, species: Sequence[int], model: str) -> None:
-    """Refuse structures for which no model has an answer.
+def check_species(atoms: Atoms, species: Sequence[int], model: str) -> None:
+    """Refuse elements that a model does not know.
 
     Args:
         atoms: the structure.
@@ -30,52 +24,16 @@ def check_structure(atoms: Atoms, species: Sequence[int], model: str) -> None:
         model: what to call the model in a message.
 
     Raises:
-        EqPluginError: no atoms, unknown species, positions or cell that are not finite numbers or
-            far too large, periodic directions without a cell vector.
+        EqPluginError: naming the first such atom.
     """
-    if len(atoms) == 0:
-        raise EqPluginError("the structure has no atoms: check how it was read.")
-    numbers, positions = atoms.numbers, atoms.positions
-    known = np.isin(numbers, species)
+    known = np.isin(atoms.numbers, species)
     if not known.all():
         first = int(np.argmin(known))
-        names = ", ".join(_symbol(z) for z in sorted(species))
+        names = ", ".join(map(element_name, sorted(species)))
         raise EqPluginError(
-            f"the model {model} does not know {_symbol(numbers[first])} (atom {first}): "
-            f"it was trained for {names}."
+            f"the model {model} does not know {element_name(atoms.numbers[first])} "
+            f"(atom {first}): it was trained for {names}."
         )
-    usable = np.abs(positions) < MAX_COORDINATE  # False for NaN, too
-    if not usable.all():
-        first = int(np.argmin(usable.all(axis=1)))
-        raise EqPluginError(
-            f"{_symbol(numbers[first])} (atom {first}) has the position "
-            f"{positions[first].tolist()}: positions must be finite and within 1e6 A."
-        )
-    _check_cell(atoms.cell.array, atoms.pbc)
-
-
-def _check_cell(cell: NDArray, pbc: NDArray) -> None:
-    if not (np.abs(cell) < MAX_COORDINATE).all():
-        raise EqPluginError(
-            f"the cell {cell.tolist()} has entries that are not finite or above 1e6 A."
-        )
-    lengths = np.linalg.norm(cell, axis=1)
-    for axis in np.flatnonzero(pbc):
-        if lengths[axis] < 1e-6:
-            raise EqPluginError(
-                f"the structure is periodic along cell vector {axis + 1}, which is zero: "
-                f"set the cell, or pbc to False there."
-            )
-    rows = cell[pbc] / lengths[pbc, None]
-    if len(rows) > 1 and np.sqrt(max(np.linalg.det(rows @ rows.T), 0.0)) < MIN_INDEPENDENCE:
-        raise EqPluginError(
-            f"the periodic cell vectors {cell[pbc].tolist()} are not independent: check the cell."
-        )
-
-
-def _symbol(number: int) -> str:
-    known = 0 <= number < len(chemical_symbols)
-    return chemical_symbols[number] if known else f"atomic number {number}"
 
 
 def check_committee(backends: Sequence[Backend]) -> None:
@@ -93,7 +51,7 @@ def check_committee(backends: Sequence[Backend]) -> None:
             )
         if set(other.species) != set(first.species):
             only = set(other.species) ^ set(first.species)
-            names = ", ".join(_symbol(z) for z in sorted(only))
+            names = ", ".join(element_name(z) for z in sorted(only))
             raise EqPluginError(
                 f"a committee needs the same species: {first.name} and {other.name} differ "
                 f"in {names}."
@@ -118,7 +76,7 @@ def check_outputs(outputs: dict[str, torch.Tensor], graph: Graph, model: str) ->
         where = ""
         if name == "forces":
             atom = int((~torch.isfinite(values)).any(1).nonzero()[0])
-            where = f" on {_symbol(graph.numbers[atom])} (atom {atom})"
+            where = f" on {element_name(graph.numbers[atom])} (atom {atom})"
         raise EqPluginError(
             f"the model {model} returned {name}{where} that are not finite: the structure is far "
             f"from its training data, or its weights are damaged."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from eqplugin.cli._common import read_structure, user_errors
+from eqplugin.cli._common import user_errors
 from eqplugin.errors import EqPluginError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def physics(
     from eqplugin.measure.physics.scans import read_scan
     from eqplugin.measure.physics.symmetry import Precision
     from eqplugin.measure.tables import rich_table
+    from eqplugin.structures import read_structure
 
     if dtype not in ("float32", "float64"):
         raise EqPluginError(f"--dtype {dtype} is not possible: use float32 or float64.")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from eqplugin.cli._common import integer_range, read_structure, user_errors
+from eqplugin.cli._common import integer_range, user_errors
 from eqplugin.errors import EqPluginError
 
 __all__ = ["speed"]
@@ -43,6 +43,7 @@ def speed(
     from eqplugin.measure.models import labels_of, open_model
     from eqplugin.measure.scaling import enlarged, measure, memory_of
     from eqplugin.measure.tables import rich_table
+    from eqplugin.structures import read_structure
 
     if calls < 3:
         raise EqPluginError(f"--calls {calls} says nothing about spread: use 3 or more.")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from eqplugin.cli._common import integer_range, read_structure, user_errors
+from eqplugin.cli._common import integer_range, user_errors
 from eqplugin.cli.budget import ParityOption, ProfileOption
 from eqplugin.design import Design
 
@@ -69,6 +69,7 @@ def info(
       `eqplugin theory info diamond.cif --cutoff 4.0 --json`
     """
     with user_errors():
+        from eqplugin.structures import read_structure
         from eqplugin.theory.report import site_report
 
         designs = [

@@ -1,4 +1,4 @@
-"""Labelled data: made and checked.
+"""Labelled data, checked.
 
 Names are looked up on first use, so that importing this package costs nothing.
 """
@@ -9,43 +9,31 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eqplugin.data._frames import Labels, read_frames
+    from eqplugin.data._labels import Labels
     from eqplugin.data.check import check_files, read_e0s
     from eqplugin.data.errors import DataError, Problem
-    from eqplugin.data.make import MadeFile, make_dataset
     from eqplugin.data.report import DataReport, FileSummary, raise_on_errors
-    from eqplugin.data.verify import Verdict, verify_labels
 
 __all__ = [
     "DataError",
     "DataReport",
     "FileSummary",
     "Labels",
-    "MadeFile",
     "Problem",
-    "Verdict",
     "check_files",
-    "make_dataset",
     "raise_on_errors",
     "read_e0s",
-    "read_frames",
-    "verify_labels",
 ]
 
 _HOME = {
     "DataError": "errors",
     "DataReport": "report",
     "FileSummary": "report",
-    "Labels": "_frames",
-    "MadeFile": "make",
+    "Labels": "_labels",
     "Problem": "errors",
-    "Verdict": "verify",
     "check_files": "check",
-    "make_dataset": "make",
     "raise_on_errors": "report",
     "read_e0s": "check",
-    "read_frames": "_frames",
-    "verify_labels": "verify",
 }
 
 

@@ -11,22 +11,21 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from eqplugin.data._frame_checks import bad_labels, cell_problems, geometry_problems, valid
-from eqplugin.data._frames import Labels, ignored_tail, label_keys, read_frames
-from eqplugin.data.errors import DataError, Problem
+from eqplugin.data._labels import Labels, is_valid_label, label_faults, label_keys
+from eqplugin.data.errors import Problem
 from eqplugin.data.report import FileSummary
+from eqplugin.structures import ReadError, read_frames, structure_faults
 
 __all__ = ["FileCheck"]
 
 SHOWN = 5  # of a kind; the rest is counted, so that a broken file does not fill the screen
 NET_FORCE = 0.01  # eV/A per atom; sound references stay below 0.003
 XYZ_SUFFIXES = (".xyz", ".extxyz")
-EMPTY = " holds no frames: write some, or remove it."
 _LIKE = {"energy": "energ", "forces": "force", "stress": "stress"}
 _SHORT = {"energy": ("E", "e"), "forces": ("F", "f"), "stress": ("S",)}
 
 
-def _count(frames: list[int], total: int) -> str:
+def _frames_phrase(frames: list[int], total: int) -> str:
     """Phrase such as ``"2 of 9 frames (first: 3, 4)"``."""
     if len(frames) == total:
         return f"all {total} frames"
@@ -56,7 +55,7 @@ class FileCheck:
         path: str,
         labels: Labels,
         required: tuple[str, ...],
-        ase_args: Mapping[str, object] | None,
+        ase_args: Mapping[str, object],
     ) -> None:
         self.path, self.labels, self.required, self.ase_args = path, labels, required, ase_args
         self.summary = FileSummary(path)
@@ -64,7 +63,7 @@ class FileCheck:
         self.digests: dict[bytes, int] = {}
         self.runs: set[tuple] = set()
         self.symbols: dict[str, int] = {}
-        self._shown: Counter[str] = Counter()
+        self._faults: Counter[str] = Counter()
         self._missing: dict[str, list[int]] = defaultdict(list)
         self._keys_when_missing: dict[str, Counter[str]] = defaultdict(Counter)
         self._frames_with: dict[str, list[int]] = defaultdict(list)
@@ -75,77 +74,39 @@ class FileCheck:
 
     def run(self) -> FileCheck:
         """Read and check the whole file; never raises for what the file holds."""
-        if not self._exists():
-            return self
-        index = 0
         try:
-            for index, atoms in enumerate(read_frames(Path(self.path), self.ase_args)):
-                self._frame(atoms, index)
-        except DataError:
-            raise  # a wrong option, not a wrong file
-        except Exception as error:  # ASE's readers raise whatever they trip over
-            self._unreadable(error, len(self._atoms))
+            for index, atoms in enumerate(read_frames(self.path, **self.ase_args)):
+                self._check_frame(atoms, index)
+        except ReadError as error:
+            problem = Problem("error", error.code, str(error), self.path, error.frame)
+            self.problems.append(problem)
         self._finish()
         return self
 
     def _add(self, level: str, code: str, text: str, frame: int | None = None) -> None:
         self.problems.append(Problem(level, code, f"{self.path}{text}", self.path, frame))
 
-    def _exists(self) -> bool:
-        path = Path(self.path)
-        if path.is_file():
-            if path.stat().st_size:
-                return True
-            self._add("error", "empty", EMPTY)
-            return False
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        self._add("error", "missing_file", f" {what}: check the path.")
-        return False
-
-    def _unreadable(self, error: Exception, frames: int) -> None:
-        if isinstance(error, KeyError) and str(error.args[0]).isalpha():
-            text = (
-                f", frame {frames}: '{error.args[0]}' is not a chemical element; correct the first "
-                "column."
-            )
-        else:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            text = (
-                f" could not be read after {frames} frames ({type(error).__name__}: {reason}); "
-                "mend the file, or name its format."
-            )
-        self._add("error", "unreadable", text, frames)
-
     # --- one frame -----------------------------------------------------------------------------
 
-    def _frame(self, atoms: Atoms, index: int) -> None:
-        where = f"{self.path}, frame {index}"
-        for problem in (
-            *geometry_problems(atoms, where, self.path, index),
-            *cell_problems(atoms, where, self.path, index),
-        ):
-            self._limited(problem)
+    def _check_frame(self, atoms: Atoms, index: int) -> None:
         self._atoms.append(len(atoms))
         self._describe(atoms, index)
-        found, conflicts = self.labels.of(atoms)
-        for problem in bad_labels(atoms, found, where, self.path, index):
-            self._limited(problem)
+        found, conflicts = self.labels.find(atoms)
+        for fault in (*structure_faults(atoms), *label_faults(atoms, found)):
+            self._add_frame_error(*fault, index)
         for label, keys in conflicts.items():
-            self._conflict(label, keys, where, index)
+            sentence = (
+                f"{' and '.join(map(repr, keys))} both give the {label} and differ, and "
+                f"'{keys[-1]}' would be used; pass exclude_keys for the other one."
+            )
+            self._add_frame_error(f"conflict_{label}", sentence, index)
         self._note_missing(atoms, found, index)
         self._measure(atoms, found, index)
 
-    def _limited(self, problem: Problem) -> None:
-        self._shown[problem.code] += 1
-        if self._shown[problem.code] <= SHOWN:
-            self.problems.append(problem)
-
-    def _conflict(self, label: str, keys: list[str], where: str, frame: int) -> None:
-        text = (
-            f"{where}: {' and '.join(repr(key) for key in keys)} both give the {label} and differ, "
-            f"and '{keys[-1]}' would be used; pass exclude_keys for the other one."
-        )
-        self._limited(Problem("error", f"conflict_{label}", text, self.path, frame))
+    def _add_frame_error(self, code: str, sentence: str, frame: int) -> None:
+        self._faults[code] += 1
+        if self._faults[code] <= SHOWN:
+            self._add("error", code, f", frame {frame}: {sentence}", frame)
 
     def _describe(self, atoms: Atoms, index: int) -> None:
         """What the frame is: species, periodicity, trajectory, geometry digest."""
@@ -161,7 +122,7 @@ class FileCheck:
             settings = atoms.info.get("temperature_K", atoms.info.get("config_type"))
             formula = atoms.get_chemical_formula()
             self.runs.add((formula, str(settings), str(atoms.info["traj_seed"])))
-        digest = _digest(atoms)
+        digest = _geometry_digest(atoms)
         if digest in self.digests:
             self._frames_with["duplicate"].append(index)
         else:
@@ -179,9 +140,11 @@ class FileCheck:
     def _measure(self, atoms: Atoms, found: Mapping[str, object], index: int) -> None:
         """Energy and force statistics of usable labels."""
         size = len(atoms)
-        if size and "energy" in found and valid("energy", found["energy"], size):
+        if not size:
+            return
+        if is_valid_label("energy", found.get("energy"), size):
             self._energies.append(float(np.ravel(found["energy"])[0]) / size)
-        if size == 0 or "forces" not in found or not valid("forces", found["forces"], size):
+        if not is_valid_label("forces", found.get("forces"), size):
             return
         forces = np.asarray(found["forces"], dtype=float)
         self._squares += float((forces**2).sum())
@@ -195,12 +158,10 @@ class FileCheck:
     # --- the whole file ------------------------------------------------------------------------
 
     def _finish(self) -> None:
-        for code, count in self._shown.items():
+        for code, count in self._faults.items():
             if count > SHOWN:
                 self._add("error", code, f": {count - SHOWN} more frames with the fault `{code}`.")
         if not self._atoms:
-            if not self.problems:
-                self._add("error", "empty", EMPTY)
             return
         self._ignored_lines()
         for label in self.required:
@@ -212,7 +173,7 @@ class FileCheck:
         """Warn of an empty line, after which ASE drops the rest of the file without a word."""
         if Path(self.path).suffix not in XYZ_SUFFIXES:
             return
-        tail = ignored_tail(Path(self.path))
+        tail = _ignored_tail(Path(self.path))
         if tail:
             text = (
                 f" has an empty line {tail[0]}, where reading stops: the {tail[1]} lines after it "
@@ -225,11 +186,11 @@ class FileCheck:
         if not missing:
             return
         if len(missing) == total:
-            start = f": no frame has {_a(label)}{label}"
+            start = f": no frame has {_article(label)}{label}"
         else:
-            start = f": {_count(missing, total)} have no {label}"
+            start = f": {_frames_phrase(missing, total)} have no {label}"
         keys = self._keys_when_missing[label]
-        hint = _hint(label, list(keys), partly=len(missing) < total)
+        hint = _missing_label_hint(label, list(keys), partly=len(missing) < total)
         self._add("error", f"missing_{label}", f"{start}{hint}", missing[0])
 
     def _report_oddities(self) -> None:
@@ -252,12 +213,12 @@ class FileCheck:
         for code, level, what in sentences:
             frames = self._frames_with[code]
             if frames:
-                self._add(level, code, f": {_count(frames, total)} {what}.", frames[0])
+                self._add(level, code, f": {_frames_phrase(frames, total)} {what}.", frames[0])
         isolated = self._frames_with["isolated"]
         if isolated and len(isolated) < total:
             text = (
-                f": {_count(isolated, total)} are isolated atoms inside the data; move them to a "
-                "file of their own."
+                f": {_frames_phrase(isolated, total)} are isolated atoms inside the data; move "
+                "them to a file of their own."
             )
             self._add("warning", "isolated", text, isolated[0])
 
@@ -275,11 +236,11 @@ class FileCheck:
             summary.force_max = self._largest
 
 
-def _a(label: str) -> str:
+def _article(label: str) -> str:
     return "an " if label == "energy" else "a " if label == "stress" else ""
 
 
-def _hint(label: str, keys: list[str], *, partly: bool) -> str:
+def _missing_label_hint(label: str, keys: list[str], *, partly: bool) -> str:
     """End of the sentence about a missing label: what the frames have instead, and what to do."""
     like = [k for k in keys if (_LIKE[label] in k.lower() or k in _SHORT[label]) and k != label]
     like = [k for k in like if k not in ("free_energy", "energies")] or like
@@ -296,10 +257,23 @@ def _hint(label: str, keys: list[str], *, partly: bool) -> str:
     return f"{have}; label the frames."
 
 
-def _digest(atoms: Atoms) -> bytes:
+def _geometry_digest(atoms: Atoms) -> bytes:
     """Digest of species, positions and cell, rounded to 1e-4 A."""
     digest = hashlib.blake2b(atoms.numbers.tobytes(), digest_size=16)
     for array in (atoms.positions, atoms.cell.array):
         digest.update((np.round(array, 4) + 0.0).tobytes())  # + 0.0 turns -0.0 into 0.0
     digest.update(atoms.pbc.tobytes())
     return digest.digest()
+
+
+def _ignored_tail(path: Path) -> tuple[int, int] | None:
+    """Number of the empty line where ASE stops reading XYZ, and of non-empty lines after it."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    at = 0
+    while at < len(lines) and lines[at].strip().isdigit():
+        at += int(lines[at]) + 2
+        while at < len(lines) and lines[at].lstrip().startswith("VEC"):
+            at += 1
+    rest = sum(1 for line in lines[at:] if line.strip())
+    blank = at < len(lines) and not lines[at].strip()
+    return (at + 1, rest) if blank and rest else None

@@ -12,10 +12,10 @@ from pathlib import Path
 from ase.data import atomic_numbers, chemical_symbols
 
 from eqplugin.data._file_check import FileCheck
-from eqplugin.data._frame_checks import valid
-from eqplugin.data._frames import LABELS, Labels, normal_mapping, read_frames
+from eqplugin.data._labels import LABELS, Labels, is_valid_label, normalized_mapping
 from eqplugin.data.errors import DataError, Problem
 from eqplugin.data.report import DataReport
+from eqplugin.structures import ReadError, read_frames
 
 __all__ = ["check_files", "read_e0s"]
 
@@ -62,10 +62,17 @@ def check_files(
     for label in required:
         if label not in LABELS:
             raise DataError(f"'{label}' is not a label to require: choose {', '.join(LABELS)}.")
-    labels = Labels(normal_mapping(key_mapping), exclude_keys)
+    options = dict(ase_args or {})
+    for forbidden in ("index", "filename"):
+        if forbidden in options:
+            raise DataError(
+                f"ase_args may not hold '{forbidden}': the whole file is read; split the file "
+                "instead."
+            )
+    labels = Labels(normalized_mapping(key_mapping), exclude_keys)
     problems = _option_problems(r_max, species)
     checks = [
-        FileCheck(name, labels, tuple(required), ase_args).run() for name in dict.fromkeys(names)
+        FileCheck(name, labels, tuple(required), options).run() for name in dict.fromkeys(names)
     ]
     for check in checks:
         problems += check.problems
@@ -161,7 +168,7 @@ def read_e0s(
         raise DataError(f"The file of isolated-atom energies {path} is missing: check the path.")
     if path.suffix == ".json":
         return _checked_e0s(_json(path.read_text(encoding="utf-8"), str(path)), str(path))
-    return _e0s_of_frames(path, labels or Labels({}))
+    return _e0s_from_frames(path, labels or Labels({}))
 
 
 def _json(text: str, name: str) -> Mapping:
@@ -181,24 +188,23 @@ def _checked_e0s(energies: Mapping, name: str) -> dict[str, float]:
         if not 0 < number < len(chemical_symbols):
             raise DataError(f"{name}: '{key}' is not a chemical element; use symbols such as H.")
         symbol = chemical_symbols[number]
-        if isinstance(energy, bool) or not valid("energy", energy, 1):
+        if isinstance(energy, bool) or not is_valid_label("energy", energy, 1):
             raise DataError(f"{name}: the energy of {symbol} is {energy!r}; give a number in eV.")
         checked[symbol] = float(energy)
     return checked
 
 
-def _e0s_of_frames(path: Path, labels: Labels) -> dict[str, float]:
+def _e0s_from_frames(path: Path, labels: Labels) -> dict[str, float]:
     energies: dict[str, float] = {}
     try:
         frames = list(read_frames(path))
-    except Exception as error:  # ASE's readers raise whatever they trip over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} could not be read ({reason}): mend the file.") from error
+    except ReadError as error:
+        raise DataError(str(error)) from error
     for index, atoms in enumerate(frames):
         if len(atoms) != 1:
             continue
-        symbol, energy = atoms.get_chemical_symbols()[0], labels.of(atoms)[0].get("energy")
-        if energy is None or not valid("energy", energy, 1):
+        symbol, energy = atoms.get_chemical_symbols()[0], labels.find(atoms)[0].get("energy")
+        if energy is None or not is_valid_label("energy", energy, 1):
             raise DataError(
                 f"{path}, frame {index}: the isolated {symbol} atom has no usable energy; add it."
             )

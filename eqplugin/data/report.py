@@ -53,23 +53,23 @@ class DataReport:
     files: list[FileSummary] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
-    def _of(self, level: str) -> list[Problem]:
+    def _at_level(self, level: str) -> list[Problem]:
         return [problem for problem in self.problems if problem.level == level]
 
     @property
     def errors(self) -> list[Problem]:
         """Problems that make the data unusable."""
-        return self._of("error")
+        return self._at_level("error")
 
     @property
     def warnings(self) -> list[Problem]:
         """Problems to look at."""
-        return self._of("warning")
+        return self._at_level("warning")
 
     @property
     def notes(self) -> list[Problem]:
         """Harmless remarks."""
-        return self._of("note")
+        return self._at_level("note")
 
     @property
     def ok(self) -> bool:

@@ -12,12 +12,12 @@ from typing import Any
 
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
-from ase.io import iread
 from mace.tools.scripts_utils import check_path_ase_read
 
 from eqplugin.data import check_files, raise_on_errors, read_e0s
 from eqplugin.errors import EqPluginError
 from eqplugin.mace._hdf5_checks import check_hdf5, hdf5_files
+from eqplugin.structures import read_frames
 
 __all__ = ["check_training_data"]
 
@@ -169,7 +169,7 @@ def _check_labels(
     elements: set[int] = set()
     missing: dict[str, list[int]] = {label: [] for label in _needed(args)}
     frames = 0
-    for index, atoms in enumerate(iread(path, index=":", parallel=False)):
+    for index, atoms in enumerate(read_frames(path)):
         if _is_isolated_atom(atoms):
             continue
         frames += 1
@@ -305,7 +305,7 @@ def _isolated_atoms(head: HeadData) -> dict[str, float]:
     energies: dict[str, float] = {}
     key = head.keys["energy"]
     for path in head.files["train"]:
-        for index, atoms in enumerate(iread(path, index=":", parallel=False)):
+        for index, atoms in enumerate(read_frames(path)):
             if not _is_isolated_atom(atoms):
                 continue
             symbol = atoms.get_chemical_symbols()[0]

@@ -33,6 +33,7 @@ from eqplugin.mace.build import (
 from eqplugin.mace.export import config_wrapper
 from eqplugin.mace.models import FAMILIES, check_degrees
 from eqplugin.mace.plan import plan_layers
+from eqplugin.structures import read_frames
 
 __all__ = ["build_parser", "check_model", "parse", "train"]
 
@@ -311,9 +312,7 @@ def _with_isolated_atoms(stock: Callable) -> Callable:
     def load(file_path: str, key_specification: Any, *rest: Any, **more: Any) -> tuple:
         energies, configs = stock(file_path, key_specification, *rest, **more)
         if energies and key_specification.info_keys.get("energy") == "energy":
-            from ase.io import iread
-
-            for atoms in iread(file_path, index=":", parallel=False):
+            for atoms in read_frames(file_path):
                 if len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom":
                     energies[int(atoms.numbers[0])] = float(atoms.get_potential_energy())
         return energies, configs

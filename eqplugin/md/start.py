@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 
 from eqplugin.errors import EqPluginError
 from eqplugin.md.health import close_pair
 from eqplugin.md.settings import MdSettings
+from eqplugin.structures import atom_name, check_structure, read_frames
 
 __all__ = ["degrees_of_freedom", "draw_momenta", "fingerprint", "read_structures"]
 
@@ -27,49 +27,24 @@ def read_structures(path: str | Path) -> list[Atoms]:
         EqPluginError: naming the file, the frame and the atom, for files that cannot be read and
             structures that cannot move.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise EqPluginError(f"the structure file {path} is missing: check the path.")
-    try:
-        frames = read(path, index=":")
-    except Exception as error:  # readers fail in many ways
-        raise EqPluginError(
-            f"{path} cannot be read as a structure ({type(error).__name__}: {error}): give a file "
-            f"that ASE reads, such as .xyz, .cif or POSCAR."
-        ) from error
-    if not frames:
-        raise EqPluginError(f"{path} holds no structure.")
+    frames = list(read_frames(path))
     for index, atoms in enumerate(frames):
-        _check(atoms, f"{path}, frame {index}")
+        _check_start(atoms, f"{path}, frame {index}: ")
         atoms.calc = None
     return frames
 
 
-def _check(atoms: Atoms, where: str) -> None:
-    if len(atoms) == 0:
-        raise EqPluginError(f"{where}: the structure has no atoms.")
-    for name, values in (("position", atoms.positions), ("velocity", atoms.get_momenta())):
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if bad.size:
-            raise EqPluginError(
-                f"{where}: atom {bad[0]} ({atoms.symbols[bad[0]]}) has a NaN or infinite {name}."
-            )
+def _check_start(atoms: Atoms, where: str) -> None:
+    check_structure(atoms, where, strict=True)
+    bad = np.flatnonzero(~np.isfinite(atoms.get_momenta()).all(axis=1))
+    if bad.size:
+        raise EqPluginError(f"{where}{atom_name(atoms, bad[0])} has a NaN or infinite velocity.")
     massless = np.flatnonzero(~(atoms.get_masses() > 0))
     if massless.size:
-        raise EqPluginError(f"{where}: atom {massless[0]} has no mass: give it an element.")
-    if not np.isfinite(atoms.cell.array).all():
-        raise EqPluginError(f"{where}: the cell has NaN or infinite entries.")
-    if atoms.pbc.any() and atoms.cell.complete().volume < 1e-6:
-        raise EqPluginError(f"{where}: the structure is periodic but its cell has no volume.")
-    empty = np.flatnonzero(atoms.pbc & (atoms.cell.lengths() == 0))
-    if empty.size:
-        raise EqPluginError(
-            f"{where}: the structure is periodic along lattice vector {'abc'[empty[0]]}, which is "
-            f"zero."
-        )
+        raise EqPluginError(f"{where}{atom_name(atoms, massless[0])} has no mass: give it one.")
     close = close_pair(atoms)
     if close is not None:
-        raise EqPluginError(f"{where}: {close}; relax the structure first.")
+        raise EqPluginError(f"{where}{close}; relax the structure first.")
 
 
 def fingerprint(frames: list[Atoms]) -> str:

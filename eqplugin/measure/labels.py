@@ -11,8 +11,10 @@ import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from eqplugin.data import Labels, check_files, read_frames
+from eqplugin.data import Labels, check_files
+from eqplugin.data._labels import label_faults
 from eqplugin.errors import EqPluginError
+from eqplugin.structures import read_frames
 
 __all__ = ["LabelledFrame", "frames_with_labels", "read_labelled"]
 
@@ -69,7 +71,7 @@ def read_labelled(
     errors = [e for e in report.errors if not e.code.startswith("conflict_")]
     if errors:
         raise EqPluginError(errors[0].message)
-    frames = _frames(Path(path), mapping, replaced)
+    frames = _labelled_frames(path, mapping, replaced)
     if not frames:
         raise EqPluginError(f"{path} holds no frames but isolated atoms: give frames to test on.")
     if all(f.energy is None and f.forces is None and f.stress is None for f in frames):
@@ -81,32 +83,41 @@ def read_labelled(
     return frames
 
 
-def frames_with_labels(path: Path) -> list[LabelledFrame]:
-    """Read frames that may have labels or not; nothing is checked."""
-    return _frames(path, _REFERENCE, set())
+def frames_with_labels(path: str | Path) -> list[LabelledFrame]:
+    """Read frames that may have labels or not; the structures are not judged.
+
+    Raises:
+        EqPluginError: a file that cannot be read, a label with impossible values, two keys that
+            disagree about a label.
+    """
+    return _labelled_frames(path, _REFERENCE, set())
 
 
-def _frames(path: Path, mapping: Mapping[str, str], exclude: set[str]) -> list[LabelledFrame]:
+def _labelled_frames(
+    path: str | Path, mapping: Mapping[str, str], exclude: set[str]
+) -> list[LabelledFrame]:
     labels = Labels(mapping, exclude)
     frames = []
     for index, atoms in enumerate(read_frames(path)):
         config_type = str(atoms.info.get("config_type", "-"))
         if config_type == "IsolatedAtom":
             continue
-        found, differing = labels.of(atoms)
-        for label, keys in differing.items():
+        values, conflicts = labels.find(atoms)
+        for label, keys in conflicts.items():
             raise EqPluginError(
                 f"{path}, frame {index}: the keys {' and '.join(keys)} disagree about the "
                 f"{label}: say which one is the reference, --key {keys[0]}={label}."
             )
+        for fault in label_faults(atoms, values):
+            raise EqPluginError(f"{path}, frame {index}: {fault.sentence}")
         bare = atoms.copy()
         bare.calc = None
         frames.append(
             LabelledFrame(
                 atoms=bare,
-                energy=_or_none(found.get("energy"), float),
-                forces=_or_none(found.get("forces"), np.asarray),
-                stress=_or_none(found.get("stress"), _voigt),
+                energy=_or_none(values.get("energy"), float),
+                forces=_or_none(values.get("forces"), np.asarray),
+                stress=_or_none(values.get("stress"), _voigt),
                 config_type=config_type,
             )
         )

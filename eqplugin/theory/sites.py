@@ -12,6 +12,7 @@ from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
+from eqplugin.structures import check_structure, close_pairs, pair_description
 from eqplugin.theory.point_group import TOLERANCE, PointGroup, find_point_group
 
 __all__ = ["PERIODIC_CUTOFF", "Site", "environments", "find_sites"]
@@ -49,8 +50,8 @@ def environments(
         tolerance: shells closer to the cutoff than this are left out, so that none is cut in two.
 
     Raises:
-        EqPluginError: for positions that are not finite, a tolerance that is not positive, or a
-            cutoff that is not finite and above it.
+        EqPluginError: for a structure that :func:`eqplugin.structures.check_structure` refuses, a
+            tolerance that is not positive, or a cutoff that is not finite and above it.
     """
     if not 0 < tolerance < np.inf:
         raise EqPluginError(f"tolerance={tolerance} is not possible: give a length in A > 0.")
@@ -61,12 +62,7 @@ def environments(
         raise EqPluginError(
             f"cutoff={radius} is not possible: give a radius in A above the tolerance, {tolerance}."
         )
-    lost = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-    if len(lost):
-        raise EqPluginError(
-            f"Atom {lost[0]} ({atoms.symbols[lost[0]]}) has a position that is not a number: "
-            f"correct the structure."
-        )
+    check_structure(atoms)
     if not atoms.pbc.any():
         return [_in_a_molecule(atoms, index, radius, tolerance) for index in range(len(atoms))]
     # matscipy's lists are sorted by the first atom
@@ -104,22 +100,19 @@ def find_sites(
         progress: called after each atom; some ms of a core each.
 
     Raises:
-        EqPluginError: for a structure without atoms, two atoms in one place, and what
-            :func:`environments` refuses.
+        EqPluginError: for two atoms in one place, and what :func:`environments` refuses.
     """
-    if not len(atoms):
-        raise EqPluginError("The structure holds no atoms: give one with at least one atom.")
     found: list[tuple[Array, Array, Site]] = []
     surroundings = environments(atoms, cutoff, tolerance)
+    for pair in close_pairs(atoms, tolerance)[:1]:
+        raise EqPluginError(
+            f"{pair_description(atoms, *pair)}: correct the structure, or lower the tolerance of "
+            f"{tolerance} A."
+        )
     for index, (symbol, (vectors, numbers)) in enumerate(
         zip(atoms.symbols, surroundings, strict=True)
     ):
         radii = np.linalg.norm(vectors, axis=1)
-        if len(radii) and radii.min() < tolerance:
-            raise EqPluginError(
-                f"Atom {index} ({symbol}) has another atom in the same place: correct the "
-                f"structure, or lower the tolerance of {tolerance} A."
-            )
         group = find_point_group(vectors, numbers, tolerance)
         order = np.lexsort((radii, numbers))
         radii, numbers = radii[order], numbers[order]

@@ -18,19 +18,19 @@ H 0 0 0 0 0 0
 
 # frames (or text), further arguments, the whole sentence
 BAD = {
-    "empty": ("", [], "train.xyz holds no frames: write some, or remove it."),
+    "empty": ("", [], "train.xyz holds no frames: give a file that has some."),
     "not xyz": (
         "hello\nworld\n",
         [],
-        "train.xyz could not be read after 0 frames (XYZError: ase.io.extxyz: Expected xyz header "
-        "but got: invalid literal for int() with base 10: 'hello\\n'); mend the file, or name its "
-        "format.",
+        "train.xyz cannot be read at frame 0 (XYZError: ase.io.extxyz: Expected xyz header but "
+        "got: invalid literal for int() with base 10: 'hello\\n'): mend it, or save it in a format "
+        "that ASE recognises.",
     ),
     "truncated": (
         TRUNCATED,
         [],
-        "train.xyz could not be read after 0 frames (XYZError: ase.io.extxyz: Frame has 1 atoms, "
-        "expected 2); mend the file, or name its format.",
+        "train.xyz cannot be read at frame 0 (XYZError: ase.io.extxyz: Frame has 1 atoms, expected "
+        "2): mend it, or save it in a format that ASE recognises.",
     ),
     "no element": (
         UNKNOWN_ELEMENT,
@@ -105,7 +105,8 @@ BAD = {
     "nan position": (
         [water(0), moved(1, (0, np.nan, 0))],
         [],
-        "train.xyz, frame 1: atom 1 (H) has a NaN or infinite position; remove the frame.",
+        "train.xyz, frame 1: atom 1 (H) has the position [0.0, nan, 0.0]; positions must be finite "
+        "and within 1e6 A.",
     ),
     "force shape": (
         WRONG_SHAPE,
@@ -116,20 +117,19 @@ BAD = {
     "coincident": (
         [water(0), moved(1, water(1).positions[0] + (0, 0, 0.05))],
         [],
-        "train.xyz, frame 1: atom 0 (O) and atom 1 (H) are 0.050 A apart; remove the doubled atom "
-        "or the frame.",
+        "train.xyz, frame 1: atoms 0 (O) and 1 (H) are 0.050 A apart; remove one of them.",
     ),
     "no cell": (
         [crystal(np.zeros((3, 3)))],
         [],
-        "train.xyz, frame 0: the frame is periodic but lattice vector a is zero; give the Lattice, "
-        "or set pbc to F for a molecule.",
+        "train.xyz, frame 0: the structure is periodic along lattice vector a, which is zero; give "
+        "the cell, or set pbc to F there.",
     ),
     "flat cell": (
         [crystal([[4, 0, 0], [0, 4, 0], [4, 4, 0]])],
         [],
-        "train.xyz, frame 0: the frame is periodic but the cell has no volume; give the Lattice, "
-        "or set pbc to F for a molecule.",
+        "train.xyz, frame 0: the periodic lattice vectors [[4.0, 0.0, 0.0], [0.0, 4.0, 0.0], [4.0, "
+        "4.0, 0.0]] are not independent; correct the cell.",
     ),
     "e0s": (
         [water(0)],

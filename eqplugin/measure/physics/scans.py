@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.errors import EqPluginError
 from eqplugin.measure.labels import frames_with_labels
 from eqplugin.measure.physics.verdict import Check, evaluated
 
@@ -66,14 +66,7 @@ def read_scan(path: Path) -> Scan:
     Raises:
         EqPluginError: a file that cannot be read, fewer than three frames, atoms that change.
     """
-    if not path.is_file():
-        raise EqPluginError(f"The scan {path} is missing: check the path.")
-    try:
-        labelled = frames_with_labels(path)
-    except EqPluginError:
-        raise
-    except Exception as error:  # ASE's readers raise whatever their parsing meets
-        raise EqPluginError(f"{path} cannot be read as frames: {reason_of(error)}.") from None
+    labelled = frames_with_labels(path)
     if len(labelled) < _FEWEST:
         raise EqPluginError(f"{path} holds {len(labelled)} frames: a scan has {_FEWEST} or more.")
     frames = [frame.atoms for frame in labelled]

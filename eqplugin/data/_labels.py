@@ -1,18 +1,24 @@
-"""Read frames the way NequIP's ``ASEDataset`` does, and find their labels."""
+"""Find the labels of a frame the way NequIP's ``ASEDataset`` does, and judge them."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import iread
 
 from eqplugin.data.errors import DataError
+from eqplugin.structures import Fault, atom_name
 
-__all__ = ["LABELS", "Labels", "ignored_tail", "label_keys", "normal_mapping", "read_frames"]
+__all__ = [
+    "LABELS",
+    "Labels",
+    "is_valid_label",
+    "label_faults",
+    "label_keys",
+    "normalized_mapping",
+]
 
 LABELS = ("energy", "forces", "stress")
 
@@ -22,9 +28,10 @@ _SAME = {"total_energy": "energy"}
 # ``stress`` and the like, alone or with a method's name around it: REF_energy, dft_forces
 _LABEL_LIKE = re.compile(r"energy|energies|force|stress|virial", re.IGNORECASE)
 _SHORT = {"E", "F", "S", "e", "f"}
+_STRESS_SHAPES = ((6,), (9,), (3, 3))
 
 
-def normal_mapping(key_mapping: Mapping[str, str] | None) -> dict[str, str]:
+def normalized_mapping(key_mapping: Mapping[str, str] | None) -> dict[str, str]:
     """Check a key mapping and give its targets this module's names.
 
     Args:
@@ -47,49 +54,6 @@ def normal_mapping(key_mapping: Mapping[str, str] | None) -> dict[str, str]:
     return mapping
 
 
-def read_frames(path: Path, ase_args: Mapping[str, object] | None = None) -> Iterator[Atoms]:
-    """Yield the frames of a file.
-
-    Args:
-        path: any file ASE reads
-        ase_args: keyword arguments for :func:`ase.io.iread`, such as ``format``
-
-    Yields:
-        frames
-
-    Raises:
-        DataError: ``ase_args`` holds ``index`` or ``filename``; reading itself may raise anything
-    """
-    options = dict(ase_args or {})
-    for forbidden in ("index", "filename"):
-        if forbidden in options:
-            raise DataError(
-                f"ase_args may not hold '{forbidden}': the whole file is read; split the file "
-                "instead."
-            )
-    yield from iread(str(path), index=":", parallel=False, **options)
-
-
-def ignored_tail(path: Path) -> tuple[int, int] | None:
-    """Find what ASE silently leaves out: it stops reading extended XYZ at an empty line.
-
-    Args:
-        path: a file in (extended) XYZ format
-
-    Returns:
-        (number of the empty line, non-empty lines after it), or None if all is read
-    """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    at = 0
-    while at < len(lines) and lines[at].strip().isdigit():
-        at += int(lines[at]) + 2
-        while at < len(lines) and lines[at].lstrip().startswith("VEC"):
-            at += 1
-    rest = sum(1 for line in lines[at:] if line.strip())
-    blank = at < len(lines) and not lines[at].strip()
-    return (at + 1, rest) if blank and rest else None
-
-
 def label_keys(atoms: Atoms) -> list[str]:
     """Keys of a frame that look like labels, in calculator, info and arrays."""
     results = atoms.calc.results if atoms.calc else {}
@@ -107,7 +71,7 @@ class Labels:
     ``energy`` beats a mapped ``REF_energy`` in the same frame unless it is excluded.
 
     Args:
-        key_mapping: key in the file -> label, from :func:`normal_mapping`
+        key_mapping: key in the file -> label, from :func:`normalized_mapping`
         exclude_keys: keys in the file that are not looked at
     """
 
@@ -115,7 +79,7 @@ class Labels:
         self.targets = {"energy": "energy", "forces": "forces", "stress": "stress", **key_mapping}
         self.exclude_keys = frozenset(exclude_keys)
 
-    def of(self, atoms: Atoms) -> tuple[dict[str, object], dict[str, list[str]]]:
+    def find(self, atoms: Atoms) -> tuple[dict[str, object], dict[str, list[str]]]:
         """Find the labels of one frame.
 
         Args:
@@ -134,14 +98,58 @@ class Labels:
                     continue
                 if target not in found:
                     origin[target] = [key]
-                elif not _same(found[target], value):
+                elif not _equal(found[target], value):
                     origin[target].append(key)
                 found[target] = value
         return found, {label: keys for label, keys in origin.items() if len(keys) > 1}
 
 
-def _same(one: object, other: object) -> bool:
+def _equal(one: object, other: object) -> bool:
     try:
         return bool(np.array_equal(np.asarray(one, float), np.asarray(other, float), True))
     except (TypeError, ValueError):
         return False
+
+
+def is_valid_label(label: str, value: object, num_atoms: int) -> bool:
+    """Whether a label has a usable shape and finite numbers only."""
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        return False
+    shapes = {"energy": ((), (1,)), "forces": ((num_atoms, 3),), "stress": _STRESS_SHAPES}[label]
+    return array.shape in shapes and bool(np.isfinite(array).all())
+
+
+def label_faults(atoms: Atoms, labels: Mapping[str, object]) -> Iterator[Fault]:
+    """Yield a fault for every label that is no number, of the wrong shape, NaN or infinite.
+
+    Args:
+        atoms: frame
+        labels: label -> value as found in the file
+
+    Yields:
+        faults with the codes ``bad_energy``, ``bad_forces``, ``bad_stress``
+    """
+    for label, value in labels.items():
+        if not is_valid_label(label, value, len(atoms)):
+            yield Fault(f"bad_{label}", _label_sentence(atoms, label, value))
+
+
+def _label_sentence(atoms: Atoms, label: str, value: object) -> str:
+    try:
+        array = np.asarray(value, dtype=float)
+    except (TypeError, ValueError):
+        return f"the {label} is not a number ({value!r}); correct it or remove the frame."
+    if label == "forces" and array.shape != (len(atoms), 3):
+        return (
+            f"forces have the shape {array.shape} instead of ({len(atoms)}, 3); write them as the "
+            "column `forces:R:3`."
+        )
+    if label == "forces":
+        atom = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+        return f"the force on {atom_name(atoms, atom)} is NaN or infinite; remove the frame."
+    if not np.isfinite(array).all():
+        return f"the {label} is NaN or infinite; remove the frame."
+    need = "one number" if label == "energy" else "6 (Voigt) or 9 numbers"
+    return f"the {label} has the shape {array.shape} instead of {need}; correct it."

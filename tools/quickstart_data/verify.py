@@ -10,9 +10,9 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
-from eqplugin.data._files import RECORD, read_record, sha256
 from eqplugin.data.errors import DataError
-from eqplugin.data.make import get_dataset
+from quickstart_data.make import get_dataset
+from quickstart_data.record import RECORD, read_record, sha256
 
 __all__ = ["ENERGY_TOLERANCE", "FORCE_TOLERANCE", "FileVerdict", "Verdict", "verify_labels"]
 
@@ -64,7 +64,7 @@ class Verdict:
         return not self.problems
 
 
-def _picked(num_frames: int, every: int) -> list[int]:
+def _checked_indices(num_frames: int, every: int) -> list[int]:
     """Every ``every``-th frame; all of a file so short that one frame would stand for it."""
     return list(range(0, num_frames, every if num_frames > every else 1))
 
@@ -97,7 +97,7 @@ def _verify_file(
         problems.append(f"{path} has other bytes than {RECORD} records (sha256 differs).")
     limits = {"energy": ENERGY_TOLERANCE, "forces": FORCE_TOLERANCE, "stress": STRESS_TOLERANCE}
     worst: dict[str, float] = {}
-    picked = _picked(len(frames), every)
+    picked = _checked_indices(len(frames), every)
     for done, index in enumerate(picked, 1):
         for name, value in _difference(frames[index], label(frames[index])).items():
             worst[name] = max(worst.get(name, 0.0), value)
@@ -138,7 +138,7 @@ def verify_labels(
     record = read_record(folder)
     if record is None:
         raise DataError(
-            f"{folder} holds no {RECORD}: give a folder that `eqplugin data make` filled."
+            f"{folder} holds no {RECORD}: give a folder that `tools/make_data.py make` filled."
         )
     dataset = get_dataset(record["name"])
     return Verdict(

@@ -75,7 +75,7 @@ class Dataset:
     """A dataset that eqplugin can make and whose labels it can recompute.
 
     Args:
-        name: as given to ``eqplugin data make``
+        name: as given to ``make_data.py make``
         method: the reference method and its settings, recorded in ``dataset.json``
         sampling: the MD settings, recorded in ``dataset.json``
         packages: distributions whose version may change the result

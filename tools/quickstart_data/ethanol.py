@@ -14,7 +14,8 @@ from ase.build import molecule
 from ase.data import covalent_radii
 from ase.optimize import BFGS
 
-from eqplugin.data._recipe import (
+from eqplugin.data.errors import DataError
+from quickstart_data.recipe import (
     Dataset,
     FileRecipe,
     Tick,
@@ -23,7 +24,6 @@ from eqplugin.data._recipe import (
     equilibrated_langevin,
     with_labels,
 )
-from eqplugin.data.errors import DataError
 
 __all__ = ["ETHANOL", "changed_bonds"]
 

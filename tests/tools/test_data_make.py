@@ -9,11 +9,14 @@ import pytest
 from ase import units
 from ase.build import molecule
 from ase.io import read, write
+from make_data import app
+from quickstart_data import cuau, ethanol, make
+from quickstart_data.make import make_dataset
+from quickstart_data.recipe import FileRecipe, Trajectory, thermal_momenta
+from quickstart_data.verify import verify_labels
 from typer.testing import CliRunner
 
-from eqplugin.cli.data import app
-from eqplugin.data import DataError, _cuau, _ethanol, make, make_dataset, verify_labels
-from eqplugin.data._recipe import FileRecipe, Trajectory, thermal_momenta
+from eqplugin.data import DataError
 
 TINY_FILES = (
     FileRecipe("one", "first", (Trajectory(1, 600.0, 2), Trajectory(2, 600.0, 1))),
@@ -24,17 +27,17 @@ TINY_FILES = (
 @pytest.fixture
 def tiny(monkeypatch):
     """A dataset of five EMT frames, made in a fraction of a second."""
-    monkeypatch.setitem(_cuau.SAMPLING, "equilibration_fs", 10)
-    monkeypatch.setitem(_cuau.SAMPLING, "interval_fs", 10)
-    monkeypatch.setitem(make.DATASETS, "tiny", replace(_cuau.CUAU, name="tiny", files=TINY_FILES))
+    monkeypatch.setitem(cuau.SAMPLING, "equilibration_fs", 10)
+    monkeypatch.setitem(cuau.SAMPLING, "interval_fs", 10)
+    monkeypatch.setitem(make.DATASETS, "tiny", replace(cuau.CUAU, name="tiny", files=TINY_FILES))
     return "tiny"
 
 
 @pytest.fixture
 def short_xtb(monkeypatch):
     pytest.importorskip("tblite", reason="GFN2-xTB labels need tblite")
-    monkeypatch.setitem(_ethanol.SAMPLING, "equilibration_fs", 20)
-    monkeypatch.setitem(_ethanol.SAMPLING, "interval_fs", 10)
+    monkeypatch.setitem(ethanol.SAMPLING, "equilibration_fs", 20)
+    monkeypatch.setitem(ethanol.SAMPLING, "interval_fs", 10)
 
 
 def run(*arguments):
@@ -43,6 +46,13 @@ def run(*arguments):
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("command", ["make", "verify"])
+def test_help_shows_examples(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"python tools/make_data.py {command}" in result.stdout
 
 
 def test_same_seeds_same_bytes(tiny, tmp_path):
@@ -66,7 +76,7 @@ def test_frames_say_where_they_come_from(tiny, tmp_path):
 
 def test_ethanol_is_deterministic_and_centred(short_xtb):
     recipe = FileRecipe("train_300K", "", (Trajectory(5, 300.0, 2),))
-    one, two = (make.make_frames(_ethanol.ETHANOL, recipe) for _ in range(2))
+    one, two = (make.make_frames(ethanol.ETHANOL, recipe) for _ in range(2))
     for a, b in zip(one, two, strict=True):
         assert np.array_equal(a.positions, b.positions)
         assert a.get_potential_energy() == b.get_potential_energy()
@@ -79,40 +89,40 @@ def test_ethanol_is_deterministic_and_centred(short_xtb):
 
 def test_ethanol_forces_are_the_slope_of_the_energy(short_xtb):
     recipe = FileRecipe("train_300K", "", (Trajectory(5, 300.0, 1),))
-    (frame,) = make.make_frames(_ethanol.ETHANOL, recipe)
+    (frame,) = make.make_frames(ethanol.ETHANOL, recipe)
     step, energies = 1e-3, []
     for sign in (1, -1):
         moved = frame.copy()
         moved.positions[2, 0] += sign * step
-        energies.append(_ethanol.label(moved).get_potential_energy())
+        energies.append(ethanol.label(moved).get_potential_energy())
     slope = (energies[1] - energies[0]) / (2 * step)
     assert frame.get_forces()[2, 0] == pytest.approx(slope, abs=1e-4)
 
 
 def test_a_molecule_that_falls_apart_is_refused(short_xtb, monkeypatch):
-    monkeypatch.setattr(_ethanol, "BROKEN", 1.0)
+    monkeypatch.setattr(ethanol, "BROKEN", 1.0)
     recipe = FileRecipe("train_300K", "", (Trajectory(5, 300.0, 1),))
     with pytest.raises(
         DataError, match=r"seed 5 at 300 K did not stay bonded: frame 0 has .*broke"
     ):
-        make.make_frames(_ethanol.ETHANOL, recipe)
+        make.make_frames(ethanol.ETHANOL, recipe)
 
 
 def test_changed_bonds():
     whole = molecule("CH3CH2OH")
-    assert _ethanol.changed_bonds(whole, whole) == []
+    assert ethanol.changed_bonds(whole, whole) == []
     cases = {"broken": (3.0, 0, 0), "lost": (np.nan, 0, 0)}
     for shift in cases.values():
         broken = whole.copy()
         broken.positions[3] += shift  # the hydroxyl hydrogen
-        assert "O2-H3 broken" in _ethanol.changed_bonds(whole, broken)
+        assert "O2-H3 broken" in ethanol.changed_bonds(whole, broken)
     formed = whole.copy()
     formed.positions[3] = whole.positions[0] + (0, 0, 1.0)
-    assert "C0-H3 formed" in _ethanol.changed_bonds(whole, formed)
+    assert "C0-H3 formed" in ethanol.changed_bonds(whole, formed)
 
 
 def test_isolated_atoms_have_their_ground_state_spin():
-    atoms = _ethanol.isolated_atoms()
+    atoms = ethanol.isolated_atoms()
     assert {a.get_chemical_formula(): a.info["unpaired_electrons"] for a in atoms} == {
         "H": 1,
         "C": 2,
@@ -156,7 +166,7 @@ def test_an_interrupted_run_leaves_whole_files_and_resumes(tiny, tmp_path, monke
     broken = tmp_path / "broken"
     make_dataset(tiny, broken, only=["one"])
     with monkeypatch.context() as patch:
-        patch.setattr("eqplugin.data._files.write", interrupt)
+        patch.setattr("quickstart_data.record.write", interrupt)
         with pytest.raises(KeyboardInterrupt):
             make_dataset(tiny, broken)
     assert sorted(contents(broken)) == ["dataset.json", "one.xyz"]

@@ -3,7 +3,7 @@
 Molecular dynamics is chaotic. On another processor, or with another version of tblite, ASE or
 numpy, a difference in the last digit grows until the trajectory is a different (equally good) one,
 so the frames may differ from the shipped ones after some time. The labels *of given positions* do
-not: :func:`eqplugin.data.verify_labels` recomputes them and is the test of a shipped file.
+not: :func:`quickstart_data.verify.verify_labels` recomputes them and is the test of a shipped file.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 
 from ase import Atoms
 
-from eqplugin.data._cuau import CUAU
-from eqplugin.data._ethanol import ETHANOL
-from eqplugin.data._files import RECORD, read_record, sha256, write_frames
-from eqplugin.data._recipe import Dataset, FileRecipe
 from eqplugin.data.errors import DataError
 from eqplugin.files import write_json
+from quickstart_data.cuau import CUAU
+from quickstart_data.ethanol import ETHANOL
+from quickstart_data.recipe import Dataset, FileRecipe
+from quickstart_data.record import RECORD, read_record, sha256, write_frames
 
 __all__ = ["DATASETS", "MadeFile", "get_dataset", "make_dataset", "make_frames"]
 
@@ -56,7 +56,7 @@ def get_dataset(name: str) -> Dataset:
     return DATASETS[name]
 
 
-def _chosen(dataset: Dataset, only: Iterable[str]) -> list[FileRecipe]:
+def _selected_recipes(dataset: Dataset, only: Iterable[str]) -> list[FileRecipe]:
     wanted = [name.removesuffix(".xyz") for name in only]
     known = [recipe.stem for recipe in dataset.files]
     for name in wanted:
@@ -201,7 +201,7 @@ def make_dataset(
     """
     dataset = get_dataset(name)
     only, folder = tuple(only), Path(out)
-    recipes = _chosen(dataset, only)
+    recipes = _selected_recipes(dataset, only)
     record = _open_record(dataset, folder, fresh=force and not only)
     reusable = {
         r.stem: not force and _reusable(folder / r.filename, record["files"].get(r.filename), r)

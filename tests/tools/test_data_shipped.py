@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from ase.io import read
-
-from eqplugin.data import _ethanol, make, verify_labels
+from quickstart_data import ethanol, make
+from quickstart_data.verify import verify_labels
 
 SHIPPED = Path(__file__).parents[2] / "examples" / "data"
 FOLDERS = {"ethanol-xtb": "ethanol_xtb", "cuau-emt": "cuau_emt"}
@@ -44,9 +44,9 @@ def test_labels_are_the_methods(name):
 
 def test_ethanol_stays_bonded():
     folder = SHIPPED / "ethanol_xtb"
-    whole = _ethanol.molecule("CH3CH2OH")
+    whole = ethanol.molecule("CH3CH2OH")
     for path in sorted(folder.glob("*K.xyz")):
-        changes = [_ethanol.changed_bonds(whole, atoms) for atoms in read(path, ":")]
+        changes = [ethanol.changed_bonds(whole, atoms) for atoms in read(path, ":")]
         assert not any(changes), path.name
 
 

@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from eqplugin.data._recipe import (
+from quickstart_data.recipe import (
     Dataset,
     FileRecipe,
     Tick,

@@ -1,0 +1,242 @@
+"""Read structures from files and say what is wrong with them: one reader, one set of limits.
+
+A file then means the same to every command, and the same mistake gets the same sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from ase.io import iread
+from scipy.spatial import KDTree
+
+from eqplugin.errors import EqPluginError, reason_of
+
+__all__ = [
+    "Fault",
+    "ReadError",
+    "atom_name",
+    "check_structure",
+    "close_pairs",
+    "element_name",
+    "pair_description",
+    "read_frames",
+    "read_structure",
+    "structure_faults",
+]
+
+MAX_COORDINATE = 1e6  # A; beyond it float64 no longer resolves bond lengths to 1e-9 A
+SAME_PLACE = 0.1  # A; atoms nearer than this are the same atom written twice
+MIN_LENGTH = 1e-6  # A, of a periodic lattice vector
+MIN_INDEPENDENCE = 1e-6  # volume spanned by the unit vectors along the periodic lattice vectors
+MIN_VOLUME = 1e-6  # A^3
+
+
+class ReadError(EqPluginError):
+    """A file of which no frame, or no further one, can be had.
+
+    Args:
+        message: one sentence.
+        code: ``missing_file``, ``empty`` or ``unreadable``.
+        frame: index of the frame that is unreadable.
+    """
+
+    def __init__(self, message: str, code: str, frame: int | None = None) -> None:
+        super().__init__(message)
+        self.code, self.frame = code, frame
+
+
+def read_structure(path: str | Path, index: int = 0) -> Atoms:
+    """Return one frame of a file.
+
+    Raises:
+        ReadError: the file is missing or unreadable, or has no such frame.
+    """
+    return next(read_frames(path, index))
+
+
+def read_frames(path: str | Path, /, index: str | int = ":", **options: object) -> Iterator[Atoms]:
+    """Yield frames of a file, all of them by default.
+
+    Args:
+        path: any file that ASE reads; an ``@`` in its name belongs to the name.
+        index: of one frame, or a slice as text, such as ``"::10"``.
+        **options: for :func:`ase.io.iread`, such as ``format``.
+
+    Raises:
+        ReadError: the file is missing or unreadable, or has no such frame.
+    """
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "is missing"
+        raise ReadError(f"{path} {what}: check the path.", "missing_file")
+    if not path.stat().st_size:
+        raise _no_frame(path, 0)
+    options = {"do_not_split_by_at_sign": True, **options}
+    count = 0
+    try:
+        for atoms in iread(path, index, parallel=False, **options):
+            yield atoms
+            count += 1
+    except Exception as error:  # ASE's readers raise whatever they trip over
+        # formats of a single structure assert that it is asked for
+        if index not in (":", 0) and isinstance(error, AssertionError | IndexError):
+            raise _no_frame(path, index) from None
+        raise _unreadable(path, error, index if isinstance(index, int) else count) from error
+    if not count:
+        raise _no_frame(path, index)
+
+
+def _no_frame(path: Path, index: str | int) -> ReadError:
+    if index in (":", 0):
+        return ReadError(f"{path} holds no frames: give a file that has some.", "empty")
+    return ReadError(f"{path} has no frame {index}: give a lower number.", "empty")
+
+
+def _unreadable(path: Path, error: Exception, frame: int) -> ReadError:
+    symbol = str(error.args[0]) if isinstance(error, KeyError) and error.args else ""
+    if symbol.isalpha():
+        sentence = (
+            f"{path}, frame {frame}: '{symbol}' is not a chemical element; correct the first "
+            f"column."
+        )
+    else:
+        sentence = (
+            f"{path} cannot be read at frame {frame} ({type(error).__name__}: "
+            f"{reason_of(error)}): mend it, or save it in a format that ASE recognises."
+        )
+    return ReadError(sentence, "unreadable", frame)
+
+
+class Fault(NamedTuple):
+    """What is wrong with a structure.
+
+    Args:
+        code: ``no_atoms``, ``no_element``, ``positions``, ``coincident`` or ``cell``.
+        sentence: names the culprit and says what to do.
+    """
+
+    code: str
+    sentence: str
+
+
+def structure_faults(atoms: Atoms, *, strict: bool = True) -> Iterator[Fault]:
+    """Yield what is wrong with a structure, at most one fault of a kind.
+
+    Args:
+        atoms: the structure.
+        strict: also refuse what a calculator could evaluate but nobody means: atoms of no element,
+            two atoms in one place, a periodic structure whose cell has no volume.
+    """
+    if len(atoms) == 0:
+        yield Fault("no_atoms", "the structure has no atoms; give at least one.")
+        return
+    if strict and (atoms.numbers == 0).any():
+        first = int(np.argmin(atoms.numbers))
+        yield Fault("no_element", f"atom {first} has no element (X); write its chemical symbol.")
+    usable = np.abs(atoms.positions) < MAX_COORDINATE  # False for NaN, too
+    if not usable.all():
+        first = int(np.argmin(usable.all(axis=1)))
+        yield Fault(
+            "positions",
+            f"{atom_name(atoms, first)} has the position {atoms.positions[first].tolist()}; "
+            f"positions must be finite and within 1e6 A.",
+        )
+    elif strict:
+        for pair in close_pairs(atoms)[:1]:
+            yield Fault("coincident", f"{pair_description(atoms, *pair)}; remove one of them.")
+    sentence = _cell_fault(atoms, strict)
+    if sentence:
+        yield Fault("cell", sentence)
+
+
+def _cell_fault(atoms: Atoms, strict: bool) -> str | None:
+    cell, pbc = atoms.cell.array, atoms.pbc
+    if not (np.abs(cell) < MAX_COORDINATE).all():
+        return f"the cell {cell.tolist()} has entries that are not finite or above 1e6 A."
+    lengths = np.linalg.norm(cell, axis=1)
+    for axis in np.flatnonzero(pbc & (lengths < MIN_LENGTH)):
+        return (
+            f"the structure is periodic along lattice vector {'abc'[axis]}, which is zero; give "
+            f"the cell, or set pbc to F there."
+        )
+    # the vectors of directions that are not periodic may be anything, zero included
+    rows = cell[pbc] / lengths[pbc, None]
+    if len(rows) > 1 and np.sqrt(max(np.linalg.det(rows @ rows.T), 0.0)) < MIN_INDEPENDENCE:
+        return (
+            f"the periodic lattice vectors {cell[pbc].tolist()} are not independent; correct the "
+            f"cell."
+        )
+    if strict and pbc.any() and atoms.cell.complete().volume < MIN_VOLUME:
+        return "the structure is periodic but its cell has no volume; correct the cell."
+    return None
+
+
+def check_structure(atoms: Atoms, where: str = "", *, strict: bool = False) -> None:
+    """Raise the first of :func:`structure_faults`.
+
+    Args:
+        atoms: the structure.
+        where: what the sentence begins with, such as ``"FILE, frame 3: "``.
+        strict: see :func:`structure_faults`.
+
+    Raises:
+        EqPluginError: naming the atom or the lattice vector.
+    """
+    for fault in structure_faults(atoms, strict=strict):
+        raise EqPluginError(where + fault.sentence)
+
+
+def close_pairs(atoms: Atoms, limit: float = SAME_PLACE) -> list[tuple[int, int, float]]:
+    """Return pairs of atoms nearer than ``limit``, over periodic boundaries too.
+
+    Rounding to the nearest image is exact here, because ``limit`` is far below half a cell.
+
+    Args:
+        atoms: structure with finite positions.
+        limit: distance in A.
+
+    Returns:
+        (i, j, distance in A) with i < j, sorted; none where the cell has no volume.
+    """
+    cell, pbc = atoms.cell.array.copy(), atoms.pbc
+    if len(atoms) < 2 or not np.isfinite(cell).all():
+        return []
+    if not pbc.all():  # vectors of other directions play no part
+        cell[~pbc] = np.linalg.svd(cell[pbc])[2][pbc.sum() :]
+    if abs(np.linalg.det(cell)) < MIN_VOLUME:
+        return []
+    inverse = np.linalg.inv(cell)
+    scaled = atoms.positions @ inverse
+    scaled[:, pbc] %= 1.0
+    # along the normals of the faces, in A, no pair is farther apart than its distance
+    heights = 1 / np.linalg.norm(inverse, axis=0)
+    # the period is a hair too long, because a coordinate may round to it; 0: not periodic
+    tree = KDTree(scaled * heights, boxsize=np.where(pbc, heights * (1 + 1e-12), 0.0))
+    i, j = tree.query_pairs(1.001 * limit, p=np.inf, output_type="ndarray").T
+    offset = scaled[i] - scaled[j]
+    distance = np.linalg.norm((offset - np.where(pbc, np.round(offset), 0.0)) @ cell, axis=1)
+    near = distance < limit
+    return sorted(zip(i[near].tolist(), j[near].tolist(), distance[near].tolist(), strict=True))
+
+
+def element_name(number: int) -> str:
+    """Return the chemical symbol, or ``"atomic number 150"`` where there is none."""
+    known = 0 <= number < len(chemical_symbols)
+    return chemical_symbols[number] if known else f"atomic number {number}"
+
+
+def atom_name(atoms: Atoms, index: int) -> str:
+    """Return the name of an atom in sentences, such as ``"atom 2 (H)"``."""
+    return f"atom {index} ({element_name(atoms.numbers[index])})"
+
+
+def pair_description(atoms: Atoms, i: int, j: int, distance: float) -> str:
+    """Return ``"atoms 0 (O) and 1 (H) are 0.050 A apart"``."""
+    first, second = (element_name(atoms.numbers[index]) for index in (i, j))
+    return f"atoms {i} ({first}) and {j} ({second}) are {distance:.3f} A apart"

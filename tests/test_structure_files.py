@@ -1,0 +1,89 @@
+"""One reader and one judge of structures."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import write
+
+from eqplugin.errors import EqPluginError
+from eqplugin.structures import (
+    ReadError,
+    check_structure,
+    close_pairs,
+    read_frames,
+    read_structure,
+    structure_faults,
+)
+
+
+@pytest.fixture
+def three(tmp_path):
+    path = tmp_path / "three.xyz"
+    write(path, [molecule(name) for name in ("H2O", "CH4", "NH3")])
+    return path
+
+
+def test_frames_by_index(three):
+    assert [len(atoms) for atoms in read_frames(three)] == [3, 5, 4]
+    assert [len(atoms) for atoms in read_frames(three, "::2")] == [3, 4]
+    assert len(read_structure(three)) == 3
+    assert len(read_structure(three, 1)) == 5
+    assert len(read_structure(three, -1)) == 4
+
+
+@pytest.mark.parametrize("name", ["mol@2.xyz", "mol@last.xyz"])
+def test_an_at_sign_belongs_to_the_name(tmp_path, three, name):
+    path = three.rename(tmp_path / name)
+    assert [len(atoms) for atoms in read_frames(path)] == [3, 5, 4]
+    assert len(read_structure(path)) == 3
+
+
+@pytest.mark.parametrize("suffix", ["xyz", "cif", "vasp"])  # the last has one structure a file
+def test_a_frame_that_is_not_there(tmp_path, suffix):
+    path = tmp_path / f"copper.{suffix}"
+    write(path, bulk("Cu", cubic=True))
+    assert len(read_structure(path)) == 4
+    with pytest.raises(ReadError, match=rf"copper\.{suffix} has no frame 7") as caught:
+        read_structure(path, 7)
+    assert caught.value.code == "empty"
+
+
+def test_frames_before_a_broken_one_are_read(three):
+    with three.open("a") as file:
+        file.write("2\n\nH 0 0 0\nQq 0 0 1\n")
+    frames, sizes = read_frames(three), []
+    with pytest.raises(ReadError, match="frame 3: 'Qq' is not a chemical element") as caught:
+        sizes.extend(len(atoms) for atoms in frames)
+    assert (caught.value.code, caught.value.frame) == ("unreadable", 3)
+
+
+def codes(atoms, strict=True):
+    return [fault.code for fault in structure_faults(atoms, strict=strict)]
+
+
+def test_what_only_a_strict_look_refuses():
+    doubled = Atoms("H2", [[0, 0, 0], [0, 0, 0.05]])
+    # a slab whose third vector lies in its plane
+    flat = Atoms("O", cell=[[3, 0, 0], [0, 3, 0], [3, 0, 0]], pbc=[1, 1, 0])
+    for atoms, code in ((Atoms("X"), "no_element"), (doubled, "coincident"), (flat, "cell")):
+        assert codes(atoms) == [code]
+        assert codes(atoms, strict=False) == []
+        with pytest.raises(EqPluginError, match=r"^a\.xyz: .*\.$"):
+            check_structure(atoms, "a.xyz: ", strict=True)
+
+
+def test_every_fault_is_found_at_once():
+    atoms = Atoms("XH", [[0, 0, np.nan], [0, 0, 0]], cell=[3, 3, 0], pbc=True)
+    assert codes(atoms) == ["no_element", "positions", "cell"]
+    assert codes(Atoms()) == ["no_atoms"]
+
+
+def test_vectors_that_are_not_periodic_hide_no_pair():
+    positions = [[0, 0, 0], [3.02, 0, 0.01]]
+    flat = [[3, 0, 0], [0, 3, 0], [3, 0, 0]]
+    slab = Atoms("H2", positions, cell=flat, pbc=[1, 1, 0])
+    ((i, j, distance),) = close_pairs(slab)
+    assert (i, j) == (0, 1)
+    assert distance == pytest.approx(np.hypot(0.02, 0.01))
+    assert close_pairs(Atoms("H2", positions, cell=flat)) == []
