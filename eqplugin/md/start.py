@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.io import read
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 
+from eqplugin.calculator.checks import check_structure
 from eqplugin.errors import EqPluginError
 from eqplugin.md.health import close_pair
 from eqplugin.md.settings import MdSettings
@@ -46,27 +47,18 @@ def read_structures(path: str | Path) -> list[Atoms]:
 
 
 def _check(atoms: Atoms, where: str) -> None:
-    if len(atoms) == 0:
-        raise EqPluginError(f"{where}: the structure has no atoms.")
-    for name, values in (("position", atoms.positions), ("velocity", atoms.get_momenta())):
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if bad.size:
-            raise EqPluginError(
-                f"{where}: atom {bad[0]} ({atoms.symbols[bad[0]]}) has a NaN or infinite {name}."
-            )
+    try:
+        check_structure(atoms, atoms.numbers, where)
+    except EqPluginError as error:
+        raise EqPluginError(f"{where}: {error}") from None
+    bad = np.flatnonzero(~np.isfinite(atoms.get_momenta()).all(axis=1))
+    if bad.size:
+        raise EqPluginError(
+            f"{where}: atom {bad[0]} ({atoms.symbols[bad[0]]}) has a NaN or infinite velocity."
+        )
     massless = np.flatnonzero(~(atoms.get_masses() > 0))
     if massless.size:
         raise EqPluginError(f"{where}: atom {massless[0]} has no mass: give it an element.")
-    if not np.isfinite(atoms.cell.array).all():
-        raise EqPluginError(f"{where}: the cell has NaN or infinite entries.")
-    if atoms.pbc.any() and atoms.cell.complete().volume < 1e-6:
-        raise EqPluginError(f"{where}: the structure is periodic but its cell has no volume.")
-    empty = np.flatnonzero(atoms.pbc & (atoms.cell.lengths() == 0))
-    if empty.size:
-        raise EqPluginError(
-            f"{where}: the structure is periodic along lattice vector {'abc'[empty[0]]}, which is "
-            f"zero."
-        )
     close = close_pair(atoms)
     if close is not None:
         raise EqPluginError(f"{where}: {close}; relax the structure first.")
