@@ -9,7 +9,7 @@ No strain has to enter the model, and the vectors are at hand from sorting out t
 from __future__ import annotations
 
 import copy
-import warnings
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from eqplugin.calculator.graph import Edges, Graph
 from eqplugin.errors import EqPluginError
+from eqplugin.quiet import quiet
 
 __all__ = [
     "NequIPBackend",
@@ -284,13 +285,10 @@ def _modified(
             )
         if device.type in get_model_modifier_unsupported_devices(available[modifier]):
             raise EqPluginError(f"the modifier {modifier!r} does not run on device={device}.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        try:
-            model = modify(model, [{"modifier": modifier} for modifier in modifiers])
-        except ImportError as error:
-            raise EqPluginError(
-                f"the modifiers {', '.join(modifiers)} need a package that is not installed: "
-                f"{error}."
-            ) from error
-    return model.to(device)
+    try:
+        with quiet(logging.NOTSET):  # warnings alone: modifiers log what a user should read
+            return modify(model, [{"modifier": name} for name in modifiers]).to(device)
+    except ImportError as error:
+        raise EqPluginError(
+            f"the modifiers {', '.join(modifiers)} need a package that is not installed: {error}."
+        ) from error

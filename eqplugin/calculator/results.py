@@ -13,12 +13,7 @@ __all__ = ["COMMITTEE_PROPERTIES", "PROPERTIES", "as_results"]
 
 PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress"]
 COMMITTEE_PROPERTIES = [
-    "energy_comm",
-    "energy_var",
-    "forces_comm",
-    "forces_var",
-    "stress_comm",
-    "stress_var",
+    f"{name}_{kind}" for name in ("energy", "forces", "stress") for kind in ("comm", "var")
 ]
 
 
