@@ -99,7 +99,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _requirements() -> Iterator[Finding]:
-    """What eqplugin requires; torch is imported too, since a broken CUDA library shows there."""
+    """Required packages; torch is imported too, since a broken CUDA library shows there."""
     for name, requirement in _required("eqplugin").items():
         version = _version(name)
         if version is not None and requirement.specifier.contains(version, prereleases=True):

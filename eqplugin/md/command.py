@@ -1,4 +1,4 @@
-"""What `eqplugin md` does: open, run with a progress bar, plot, and say what came out."""
+"""The work of `eqplugin md`: open, run with a progress bar, plot, print averages."""
 
 from __future__ import annotations
 

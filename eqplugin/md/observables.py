@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import astuple, dataclass, fields
 from io import StringIO
 from pathlib import Path
@@ -133,10 +132,7 @@ def read_log(path: str | Path) -> pd.DataFrame:
     if not text.startswith(header()):
         raise EqPluginError(f"{path} is not a log of `eqplugin md`: its first line differs.")
     whole = text[: text.rfind("\n") + 1]
-    rows = list(csv.reader(StringIO(whole)))
-    return pd.DataFrame(
-        [[float(cell or "nan") for cell in row] for row in rows[1:]], columns=rows[0]
-    )
+    return pd.read_csv(StringIO(whole), dtype=float, float_precision="round_trip")
 
 
 def frame_text(atoms: Atoms, sample: Sample, forces: NDArray, stress: NDArray | None = None) -> str:

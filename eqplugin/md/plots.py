@@ -106,12 +106,10 @@ def _energy(axis: plt.Axes, table: pd.DataFrame, num_atoms: int, settings: MdSet
 
 
 def _structure(axis: plt.Axes, frames: list[Atoms]) -> None:
-    if frames[0].pbc.all():
-        _radial(axis, frames)
-    else:
-        _bonds(axis, frames)
-    what = "radial distribution" if frames[0].pbc.all() else "bond lengths"
-    axis.set_title(f"{what}, {len(frames)} frames of the second half", fontsize=9)
+    periodic = bool(frames[0].pbc.all())
+    (_radial if periodic else _bonds)(axis, frames)
+    name = "radial distribution" if periodic else "bond lengths"
+    axis.set_title(f"{name}, {len(frames)} frames of the second half", fontsize=9)
 
 
 def _radial(axis: plt.Axes, frames: list[Atoms]) -> None:

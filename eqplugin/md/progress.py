@@ -18,7 +18,7 @@ _LINES = 10  # printed over a run where there is no terminal to draw bars on
 
 
 class ProgressLine:
-    """What is shown of a run; call it with each step, and with the sample at frames.
+    """Line on the terminal; call it with each step, and with the sample at frames.
 
     Args:
         progress: rich's bar.

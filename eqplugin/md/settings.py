@@ -1,4 +1,4 @@
-"""What a run of molecular dynamics is asked to do: every option, its default and its limits.
+"""Settings of molecular dynamics: every option, its default and its limits.
 
 The command line takes names, types and defaults from here, so this module imports nothing heavy.
 """
@@ -114,7 +114,7 @@ class MdSettings:
 
 
 class Engine(StrEnum):
-    """What moves the atoms."""
+    """Library that moves the atoms: ASE one structure, torch-sim many."""
 
     ase = "ase"
     torch_sim = "torch-sim"
@@ -122,21 +122,7 @@ class Engine(StrEnum):
 
 @dataclass(frozen=True)
 class MdRequest:
-    """What ``eqplugin md`` is asked for: files, settings and how to evaluate the model.
-
-    Attributes:
-        model: file of a NequIP or MACE model.
-        structure: file of the start.
-        settings: of the dynamics.
-        out: folder of the run.
-        traj: extended XYZ; None: trajectory.xyz in ``out``.
-        log: CSV; None: log.csv in ``out``.
-        engine: ASE for one structure, torch-sim for many.
-        device: ``"cpu"`` or ``"cuda"``.
-        dtype: ``"float32"`` or ``"float64"``; None: the model's own.
-        skin: of the neighbour list, A.
-        compile: see :class:`eqplugin.EqCalculator`.
-    """
+    """The command line of ``eqplugin md``; its ``--help`` says what each field means."""
 
     model: Path
     structure: Path

@@ -159,7 +159,7 @@ def _sum(before: float | None, now: float | None) -> float | None:
 
 
 class _Watch:
-    """What can be seen from outside of a training process: pace and memory."""
+    """Pace and memory of a training process, seen from outside."""
 
     def __init__(self) -> None:
         self.pid: int | None = None  # none yet
