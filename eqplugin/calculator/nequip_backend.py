@@ -25,6 +25,7 @@ from nequip.utils import global_state
 from numpy.typing import NDArray
 
 from eqplugin.calculator.graph import Edges, Graph
+from eqplugin.calculator.results import scalars_of
 from eqplugin.errors import EqPluginError
 from eqplugin.quiet import quiet
 
@@ -206,10 +207,7 @@ class NequIPBackend:
         if key not in out or key not in self.model.irreps_out:
             raise EqPluginError(f"the model {self.name} returns no node features.")
         irreps = Irreps(str(self.model.irreps_out[key]))
-        slices = zip(irreps.slices(), irreps, strict=True)
-        keep = [part for part, (_, ir) in slices if (ir.l, ir.p) == (0, 1)]
-        features = out[key].detach().cpu().numpy()
-        return np.concatenate([features[:, part] for part in keep], axis=1)
+        return scalars_of(out[key].detach().cpu().numpy(), irreps)
 
     def _run(self, graph: Graph) -> tuple[dict[str, torch.Tensor], Edges]:
         types = self.types_of(graph.numbers)

@@ -131,8 +131,8 @@ def read_log(path: str | Path) -> pd.DataFrame:
         raise EqPluginError(f"the log {path} cannot be read: {error.strerror}.") from error
     if not text.startswith(header()):
         raise EqPluginError(f"{path} is not a log of `eqplugin md`: its first line differs.")
-    whole = text[: text.rfind("\n") + 1]
-    return pd.read_csv(StringIO(whole), dtype=float, float_precision="round_trip")
+    names, *rows = (line.split(",") for line in text[: text.rfind("\n")].split("\n"))
+    return pd.DataFrame([[float(cell or "nan") for cell in row] for row in rows], columns=names)
 
 
 def frame_text(atoms: Atoms, sample: Sample, forces: NDArray, stress: NDArray | None = None) -> str:
