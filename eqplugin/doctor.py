@@ -14,6 +14,8 @@ from importlib import metadata
 
 from packaging.requirements import Requirement
 
+from eqplugin.errors import reason_of
+
 __all__ = ["Finding", "Verdict", "diagnose"]
 
 MACE_TESTED = "0.3.16"
@@ -63,7 +65,7 @@ def diagnose() -> Iterator[Finding]:
             yield Finding(
                 check.__name__.strip("_"),
                 Verdict.fault,
-                f"the check itself failed: {type(error).__name__}: {error}",
+                f"the check itself failed: {reason_of(error, named=True)}",
                 "Please report this with the output of `pip freeze`.",
             )
 
@@ -97,7 +99,7 @@ def _python() -> Iterator[Finding]:
 
 
 def _requirements() -> Iterator[Finding]:
-    """What eqplugin requires; torch is imported too, since a broken CUDA library shows there."""
+    """Required packages; torch is imported too, since a broken CUDA library shows there."""
     for name, requirement in _required("eqplugin").items():
         version = _version(name)
         if version is not None and requirement.specifier.contains(version, prereleases=True):
@@ -118,11 +120,10 @@ def _importable(name: str, version: str) -> Finding:
     try:
         importlib.import_module(name)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
         return Finding(
             name,
             Verdict.fault,
-            f"{version}, but importing it fails: {reason}",
+            f"{version}, but importing it fails: {reason_of(error)}",
             f"pip install --force-reinstall {name}=={version}",
         )
     return Finding(name, Verdict.ok, version)
@@ -180,11 +181,10 @@ def _parity() -> Iterator[Finding]:
             found = reference.evaluate(reference.build(name))
             worst = max(worst, *reference.deviations(found, stored[name]).values())
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
         yield Finding(
             check,
             Verdict.fault,
-            f"a small model fails: {type(error).__name__}: {reason}",
+            f"a small model fails: {reason_of(error, named=True)}",
             f"Reinstall MACE: {INSTALL_MACE}",
         )
         return

@@ -9,10 +9,18 @@ class EqPluginError(ValueError):
     """A mistake the user can mend; commands print it as one sentence and exit non-zero."""
 
 
-def reason_of(error: BaseException) -> str:
-    """The first line of what an error of others says; its name where it says nothing.
+def reason_of(error: BaseException, named: bool = False) -> str:
+    """First line of a foreign error's message; the error's name where it has none.
+
+    Args:
+        error: any exception.
+        named: put the name before the message.
 
     >>> reason_of(KeyError())
     'KeyError'
+    >>> reason_of(OSError("disk full"), named=True)
+    'OSError: disk full'
     """
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    name = type(error).__name__
+    line = next(iter(str(error).strip().splitlines()), "")
+    return (f"{name}: {line}" if named else line) if line else name

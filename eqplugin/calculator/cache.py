@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock
 
 from eqplugin.errors import EqPluginError
-from eqplugin.nn.product.build import cache_dir
+from eqplugin.nn.product.build import cache_dir, processor_features
 
 __all__ = ["cache_directory", "cached_file", "compile_key"]
 
@@ -23,7 +23,7 @@ _PACKAGES = ("torch", "nequip", "e3nn", "eqplugin")
 
 
 def cache_directory(chosen: Path | None = None) -> Path:
-    """Where compiled models are kept.
+    """Folder of compiled models.
 
     Args:
         chosen: None: ``$EQPLUGIN_CACHE_DIR``, or ``eqplugin`` in ``$XDG_CACHE_HOME`` or
@@ -50,7 +50,7 @@ def compile_key(model: torch.nn.Module, device: torch.device, options: tuple[obj
         add(torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
     else:
         # the C++ is made for this very processor and for this many threads
-        add(torch.backends.cpu.get_cpu_capability(), _processor(), torch.get_num_threads())
+        add(torch.backends.cpu.get_cpu_capability(), processor_features(), torch.get_num_threads())
     add(str(device.type), sorted(model.metadata.items()), repr(model))
     for name, module in model.named_modules():
         add(name, type(module).__qualname__)
@@ -58,14 +58,6 @@ def compile_key(model: torch.nn.Module, device: torch.device, options: tuple[obj
         add(name, tuple(tensor.shape), str(tensor.dtype))
         digest.update(tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
     return digest.hexdigest()[:32]
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith("flags")), platform.processor())
 
 
 def cached_file(directory: Path, key: str, suffix: str, make: Callable[[Path], None]) -> Path:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -36,7 +35,7 @@ from eqplugin.calculator.nequip_backend import (
     pruned,
 )
 from eqplugin.calculator.paired import PairedModel, can_be_paired
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 
 __all__ = ["CompiledBackend", "CompiledFile", "compile_backend"]
 
@@ -179,8 +178,8 @@ def compile_backend(
         except Exception as error:
             path.unlink(missing_ok=True)
             raise EqPluginError(
-                f"the compiled model {eager.name} cannot be loaded ({_first_line(error)}): "
-                f"run it without compile."
+                f"the compiled model {eager.name} cannot be loaded "
+                f"({reason_of(error, named=True)[:200]}): run it without compile."
             ) from error
         if cuda_graphs:
             run = CudaGraphRun(_without_locks(path), eager.r_max)
@@ -218,7 +217,9 @@ def _compile(eager: NequIPBackend, paired: bool, path: Path) -> None:
         "edge": dim("num_pairs" if paired else "num_edges", min=_AT_LEAST, max=torch.inf),
     }
     model = copy.deepcopy(eager.model)
-    with _telling(f"compiling {eager.name} for {eager.device}: minutes, once"):
+    what = f"compiling {eager.name} for {eager.device}: minutes, once"
+    log.info(what)
+    with Console(stderr=True).status(what):
         try:
             aot_export_model(
                 model=PairedModel(model) if paired else model,
@@ -232,8 +233,9 @@ def _compile(eager: NequIPBackend, paired: bool, path: Path) -> None:
             )
         except Exception as error:  # a missing compiler, a module that cannot be traced, ...
             raise EqPluginError(
-                f"the model {eager.name} could not be compiled ({_first_line(error)}): check that "
-                f"a C++ compiler is installed, or run it without compile."
+                f"the model {eager.name} could not be compiled "
+                f"({reason_of(error, named=True)[:200]}): check that a C++ compiler is installed, "
+                f"or run it without compile."
             ) from error
     libraries = text.get(aoti_metadata.NEQUIP_CUSTOM_OPS_LIBS_KEY)
     if libraries:
@@ -301,22 +303,11 @@ def _first_of(device: torch.device) -> torch.device:
     return torch.device(device.type)
 
 
-@contextmanager
-def _telling(what: str) -> Iterator[None]:
-    log.info(what)
-    with Console(stderr=True).status(what):
-        yield
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-
-
 def _loading_advice(path: Path, device: torch.device, error: Exception) -> str:
     if "was compiled for" in str(error):
         made_for = str(error).split("was compiled for `")[-1].split("`")[0]
         return f"{path} was compiled for {made_for} and cannot run on device={device}."
     if "do not match metadata" in str(error):
         return f"{path} was compiled for another target: use nequip-compile --target ase."
-    return f"{path} is damaged or not a compiled NequIP model ({_first_line(error)})."
+    reason = reason_of(error, named=True)[:200]
+    return f"{path} is damaged or not a compiled NequIP model ({reason})."

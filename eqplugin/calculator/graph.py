@@ -1,4 +1,4 @@
-"""What a model is given: a structure and its edges inside the cutoff, as tensors on one device."""
+"""Input of a model: a structure and its edges inside the cutoff, as tensors on one device."""
 
 from __future__ import annotations
 

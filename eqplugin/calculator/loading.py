@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from eqplugin.calculator.graph import Backend
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 
 __all__ = ["CUDA_GRAPHS", "Options", "kind_of", "load_backend"]
 
@@ -19,6 +19,19 @@ __all__ = ["CUDA_GRAPHS", "Options", "kind_of", "load_backend"]
 CUDA_GRAPHS = "aoti-cudagraphs"
 _SUFFIXES = {".ckpt": "checkpoint", ".nequip.zip": "package", ".nequip.pt2": "compiled",
              ".model": "mace"}  # fmt: skip
+_NO_HEADS = {"head": "only MACE models have heads"}
+_COMPILED = "the file is compiled already"
+# options that a kind of model cannot follow, and why
+_UNSUITABLE = {
+    "mace": {
+        "compile": "it is for NequIP models, and a MACE model runs eagerly",
+        "modifiers": "they are NequIP's, and this is a MACE model",
+        "species_to_type": "a MACE model knows its elements",
+    },
+    "compiled": _NO_HEADS
+    | {"compile": _COMPILED}
+    | dict.fromkeys(("modifiers", "dtype"), f"{_COMPILED}; give the checkpoint or package"),
+}
 
 
 @dataclass(frozen=True)
@@ -88,9 +101,6 @@ def kind_of(model: str | Path | torch.nn.Module) -> str:
 
 
 def _check_options(kind: str, name: str, options: Options) -> None:
-    def refuse(option: str, advice: str) -> None:
-        raise EqPluginError(f"{option} does not suit {name}: {advice}.")
-
     if options.compile not in (None, "aoti", CUDA_GRAPHS):
         raise EqPluginError(
             f"compile={options.compile!r} is not known: use 'aoti', {CUDA_GRAPHS!r} or None."
@@ -99,25 +109,11 @@ def _check_options(kind: str, name: str, options: Options) -> None:
         raise EqPluginError(
             f"compile={CUDA_GRAPHS!r} is for device='cuda', not {options.device}: use 'aoti'."
         )
-    if kind == "mace":
-        if options.compile:
-            refuse(
-                f"compile={options.compile!r}",
-                "it is for NequIP models, and a MACE model runs eagerly",
-            )
-        if options.modifiers:
-            refuse("modifiers", "they are NequIP's, and this is a MACE model")
-        if options.species_to_type:
-            refuse("species_to_type", "a MACE model knows its elements")
-    elif options.head is not None:
-        refuse("head", "only MACE models have heads")
-    if kind == "compiled":
-        if options.compile:
-            refuse(f"compile={options.compile!r}", "the file is compiled already")
-        if options.modifiers:
-            refuse("modifiers", "the file is compiled already; give the checkpoint or package")
-        if options.dtype is not None:
-            refuse("dtype", "the file is compiled already; give the checkpoint or package")
+    for option, advice in _UNSUITABLE.get(kind, _NO_HEADS).items():
+        value = getattr(options, option)
+        if value:
+            given = f"{option}={value!r}" if option == "compile" else option
+            raise EqPluginError(f"{given} does not suit {name}: {advice}.")
 
 
 def _nequip(model: str | Path | torch.nn.Module, kind: str, name: str, options: Options) -> Backend:
@@ -155,10 +151,8 @@ def _read_nequip(path: Path, kind: str) -> torch.nn.Module:
     except EqPluginError:
         raise
     except Exception as error:  # a damaged file fails in many ways
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
-        raise EqPluginError(
-            f"{path} cannot be loaded as a {what} ({type(error).__name__}: {reason})."
-        ) from error
+        reason = reason_of(error, named=True)[:200]
+        raise EqPluginError(f"{path} cannot be loaded as a {what} ({reason}).") from error
 
 
 def _mace(model: str | Path | torch.nn.Module, name: str, options: Options) -> Backend:

@@ -20,6 +20,7 @@ from mace.modules.models import MACE
 from numpy.typing import NDArray
 
 from eqplugin.calculator.graph import Graph
+from eqplugin.calculator.results import scalars_of
 from eqplugin.errors import EqPluginError
 
 __all__ = ["MACEBackend"]
@@ -91,14 +92,8 @@ class MACEBackend:
         with torch.no_grad():
             out = self.model(self._input(graph), compute_force=False)
         features = out["node_feats"].detach().cpu().numpy()
-        keep, start = [], 0
-        for product in self.model.products:
-            irreps = Irreps(str(product.linear.irreps_out))
-            for part, (_, ir) in zip(irreps.slices(), irreps, strict=True):
-                if (ir.l, ir.p) == (0, 1):
-                    keep.append(features[:, start + part.start : start + part.stop])
-            start += irreps.dim
-        return np.concatenate(keep, axis=1)
+        layers = (Irreps(str(product.linear.irreps_out)) for product in self.model.products)
+        return scalars_of(features, sum(layers, Irreps()))
 
     def _input(self, graph: Graph) -> dict[str, torch.Tensor]:
         return {

@@ -78,30 +78,28 @@ def _tensors(i: NDArray, j: NDArray, shifts: NDArray, device: torch.device) -> F
 
 
 SEARCHES: dict[str, Search] = {"vesin": _vesin, "matscipy": _matscipy, "nvalchemi": _nvalchemi}
-_MODULES = {"vesin": "vesin", "matscipy": "matscipy", "nvalchemi": "nvalchemiops"}
-_PACKAGES = {"nvalchemi": "nvalchemi-toolkit-ops"}
 
 
 def choose_search(name: str, device: torch.device) -> str:
     """Name of the library that searches.
 
     Args:
-        name: one of :data:`SEARCHES`, or ``"auto"``: nvalchemi on CUDA, vesin on the CPU, each
-            where it is installed, and matscipy otherwise.
+        name: one of :data:`SEARCHES`, or ``"auto"``: nvalchemi on CUDA where it is installed,
+            vesin otherwise.
         device: where the model runs.
 
     Raises:
         EqPluginError: for an unknown name or a library that is not installed.
     """
+    has_nvalchemi = find_spec("nvalchemiops") is not None
     if name == "auto":
-        wanted = ("nvalchemi", "vesin") if device.type == "cuda" else ("vesin",)
-        return next((w for w in wanted if find_spec(_MODULES[w])), "matscipy")
+        return "nvalchemi" if device.type == "cuda" and has_nvalchemi else "vesin"
     if name not in SEARCHES:
         raise EqPluginError(f"neighbors={name!r} is not known: use auto, {', '.join(SEARCHES)}.")
-    if find_spec(_MODULES[name]) is None:
+    if name == "nvalchemi" and not has_nvalchemi:
         raise EqPluginError(
-            f"neighbors={name!r} needs a package that is not installed: "
-            f"`pip install {_PACKAGES.get(name, name)}`, or use neighbors='auto'."
+            "neighbors='nvalchemi' needs a package that is not installed: "
+            "`pip install nvalchemi-toolkit-ops`, or use neighbors='auto'."
         )
     return name
 

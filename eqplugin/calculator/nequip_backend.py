@@ -9,7 +9,7 @@ No strain has to enter the model, and the vectors are at hand from sorting out t
 from __future__ import annotations
 
 import copy
-import warnings
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -25,7 +25,9 @@ from nequip.utils import global_state
 from numpy.typing import NDArray
 
 from eqplugin.calculator.graph import Edges, Graph
+from eqplugin.calculator.results import scalars_of
 from eqplugin.errors import EqPluginError
+from eqplugin.quiet import quiet
 
 __all__ = [
     "NequIPBackend",
@@ -205,10 +207,7 @@ class NequIPBackend:
         if key not in out or key not in self.model.irreps_out:
             raise EqPluginError(f"the model {self.name} returns no node features.")
         irreps = Irreps(str(self.model.irreps_out[key]))
-        slices = zip(irreps.slices(), irreps, strict=True)
-        keep = [part for part, (_, ir) in slices if (ir.l, ir.p) == (0, 1)]
-        features = out[key].detach().cpu().numpy()
-        return np.concatenate([features[:, part] for part in keep], axis=1)
+        return scalars_of(out[key].detach().cpu().numpy(), irreps)
 
     def _run(self, graph: Graph) -> tuple[dict[str, torch.Tensor], Edges]:
         types = self.types_of(graph.numbers)
@@ -284,13 +283,10 @@ def _modified(
             )
         if device.type in get_model_modifier_unsupported_devices(available[modifier]):
             raise EqPluginError(f"the modifier {modifier!r} does not run on device={device}.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        try:
-            model = modify(model, [{"modifier": modifier} for modifier in modifiers])
-        except ImportError as error:
-            raise EqPluginError(
-                f"the modifiers {', '.join(modifiers)} need a package that is not installed: "
-                f"{error}."
-            ) from error
-    return model.to(device)
+    try:
+        with quiet(logging.NOTSET):  # warnings alone: modifiers log what a user should read
+            return modify(model, [{"modifier": name} for name in modifiers]).to(device)
+    except ImportError as error:
+        raise EqPluginError(
+            f"the modifiers {', '.join(modifiers)} need a package that is not installed: {error}."
+        ) from error

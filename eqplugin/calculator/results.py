@@ -5,21 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from ase.stress import full_3x3_to_voigt_6_stress
+from e3nn.o3 import Irreps
 from numpy.typing import NDArray
 
-__all__ = ["COMMITTEE_PROPERTIES", "PROPERTIES", "as_results"]
+__all__ = ["COMMITTEE_PROPERTIES", "PROPERTIES", "as_results", "scalars_of"]
 
 PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress"]
 COMMITTEE_PROPERTIES = [
-    "energy_comm",
-    "energy_var",
-    "forces_comm",
-    "forces_var",
-    "stress_comm",
-    "stress_var",
+    f"{name}_{kind}" for name in ("energy", "forces", "stress") for kind in ("comm", "var")
 ]
+
+
+def scalars_of(features: NDArray, irreps: Irreps) -> NDArray:
+    """Return the columns of the scalars (0e) among features (num_atoms, irreps.dim)."""
+    parts = zip(irreps.slices(), irreps, strict=True)
+    scalars = [features[:, part] for part, (_, ir) in parts if (ir.l, ir.p) == (0, 1)]
+    return np.concatenate(scalars, axis=1)
 
 
 def as_results(outputs: Sequence[dict[str, torch.Tensor]]) -> dict[str, Any]:

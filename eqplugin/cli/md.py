@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+import dataclasses
+import inspect
 from pathlib import Path
+from typing import get_type_hints
 
 import typer
 
 from eqplugin.cli._common import print_error, user_errors
+from eqplugin.md.settings import MdRequest, MdSettings
 
 __all__ = ["md"]
 
+# by panel of --help; types and defaults are those of the two dataclasses
+_HELP = {
+    "Physics": {
+        "ensemble": "nve, nvt-langevin, nvt-bussi or npt.",
+        "steps": "Steps in all; raise it later to go on.",
+        "timestep": "fs: 0.5 with hydrogen, 1 to 5 without.",
+        "temperature": "K: thermostat and starting velocities.",
+        "pressure": "GPa, for npt.",
+        "friction": "1/fs, the thermostat's: 0.01 holds within 0.1 ps, 0.001 disturbs less.",
+        "velocities": "draw from --temperature, or file: the structure's.",
+        "seed": "Of velocities and noise.",
+        "max_temperature": "K: stop above it. Default: 10 x --temperature.",
+    },
+    "Files": {
+        "out": "Folder of the run.",
+        "traj": "Extended XYZ. Default: OUT/trajectory.xyz.",
+        "log": "CSV. Default: OUT/log.csv.",
+        "every": "Steps between frames: what a kill can cost.",
+    },
+    "Speed": {
+        "engine": "ase, or torch-sim for many structures.",
+        "device": "cpu or cuda.",
+        "dtype": "float32 or float64. Default: the model's.",
+        "skin": "Å of the neighbour list; numbers do not depend on it.",
+        "compile": "aoti: compile once (minutes), run 2-3 x faster; aoti-cudagraphs: small systems "
+        "on a GPU.",
+    },
+}
+_SETTINGS = {field.name for field in dataclasses.fields(MdSettings)}
 
-class Engine(StrEnum):
-    """What moves the atoms."""
 
-    ase = "ase"
-    torch_sim = "torch-sim"
+def _option_parameters() -> list[inspect.Parameter]:
+    types = get_type_hints(MdSettings) | get_type_hints(MdRequest)
+    return [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=typer.Option(
+                getattr(MdSettings if name in _SETTINGS else MdRequest, name),
+                help=text,
+                rich_help_panel=panel,
+            ),
+            annotation=types[name],
+        )
+        for panel, options in _HELP.items()
+        for name, text in options.items()
+    ]
 
 
 def md(
@@ -24,55 +68,7 @@ def md(
         help="NequIP (.ckpt, .nequip.zip, .nequip.pt2) or MACE (.model) file; trust its maker."
     ),
     structure: Path = typer.Argument(help="Start: any file ASE reads (.xyz, .cif, POSCAR, ...)."),
-    ensemble: str = typer.Option(
-        "nvt-langevin", help="nve, nvt-langevin, nvt-bussi or npt.", rich_help_panel="Physics"
-    ),
-    steps: int = typer.Option(
-        10_000, help="Steps in all; raise it later to go on.", rich_help_panel="Physics"
-    ),
-    timestep: float = typer.Option(
-        0.5, help="fs: 0.5 with hydrogen, 1 to 5 without.", rich_help_panel="Physics"
-    ),
-    temperature: float = typer.Option(
-        300.0, help="K: thermostat and starting velocities.", rich_help_panel="Physics"
-    ),
-    pressure: float = typer.Option(0.0, help="GPa, for npt.", rich_help_panel="Physics"),
-    friction: float = typer.Option(
-        0.01,
-        help="1/fs, the thermostat's: 0.01 holds within 0.1 ps, 0.001 disturbs less.",
-        rich_help_panel="Physics",
-    ),
-    velocities: str = typer.Option(
-        "draw", help="draw from --temperature, or file: the structure's.", rich_help_panel="Physics"
-    ),
-    seed: int = typer.Option(0, help="Of velocities and noise.", rich_help_panel="Physics"),
-    max_temperature: float = typer.Option(
-        None, help="K: stop above it. Default: 10 x --temperature.", rich_help_panel="Physics"
-    ),
-    out: Path = typer.Option(Path("md"), help="Folder of the run.", rich_help_panel="Files"),
-    traj: Path = typer.Option(
-        None, help="Extended XYZ. Default: OUT/trajectory.xyz.", rich_help_panel="Files"
-    ),
-    log: Path = typer.Option(None, help="CSV. Default: OUT/log.csv.", rich_help_panel="Files"),
-    every: int = typer.Option(
-        100, help="Steps between frames: what a kill can cost.", rich_help_panel="Files"
-    ),
-    engine: Engine = typer.Option(
-        Engine.ase, help="ase, or torch-sim for many structures.", rich_help_panel="Speed"
-    ),
-    device: str = typer.Option("cpu", help="cpu or cuda.", rich_help_panel="Speed"),
-    dtype: str = typer.Option(
-        None, help="float32 or float64. Default: the model's.", rich_help_panel="Speed"
-    ),
-    skin: float = typer.Option(
-        0.5, help="Å of the neighbour list; numbers do not depend on it.", rich_help_panel="Speed"
-    ),
-    compile: str = typer.Option(
-        None,
-        help="aoti: compile once (minutes), run 2-3 x faster; aoti-cudagraphs: small systems on a "
-        "GPU.",
-        rich_help_panel="Speed",
-    ),
+    **options: object,
 ) -> None:
     """Run molecular dynamics; run the same command again to go on where it stopped.
 
@@ -96,36 +92,18 @@ def md(
     diffusion and spectra; *npt* scales the cell isotropically.
     """
     with user_errors():
-        from eqplugin.md.command import Request, run_request  # torch loads only when it really runs
-        from eqplugin.md.settings import MdSettings
+        settings = MdSettings(**{name: options.pop(name) for name in _SETTINGS})
+        request = MdRequest(model, structure, settings, **options)
+        from eqplugin.md.command import run_request  # torch loads only when it really runs
 
-        settings = MdSettings(
-            ensemble=ensemble,
-            steps=steps,
-            timestep=timestep,
-            temperature=temperature,
-            pressure=pressure,
-            friction=friction,
-            seed=seed,
-            every=every,
-            velocities=velocities,
-            max_temperature=max_temperature,
-        )
-        request = Request(
-            model=model,
-            structure=structure,
-            settings=settings,
-            out=out,
-            traj=traj,
-            log=log,
-            engine=engine.value,
-            device=device,
-            dtype=dtype,
-            skin=skin,
-            compile=compile,
-        )
         try:
             run_request(request)
         except KeyboardInterrupt:
-            print_error(f"interrupted; run the same command again to go on from {out}.")
+            print_error(f"interrupted; run the same command again to go on from {request.out}.")
             raise typer.Exit(130) from None
+
+
+# typer reads the signature: in place of **options it finds the fields of the two dataclasses
+_OWN = [p for p in inspect.signature(md, eval_str=True).parameters.values() if p.name != "options"]
+md.__signature__ = inspect.Signature([*_OWN, *_option_parameters()])
+md.__annotations__ = {p.name: p.annotation for p in md.__signature__.parameters.values()}

@@ -7,10 +7,9 @@ first structure starts with the velocities of a single run, so that NVE gives th
 
 from __future__ import annotations
 
-import dataclasses
-import warnings
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +18,74 @@ import torch
 from ase import Atoms, units
 from numpy.typing import NDArray
 
+from eqplugin.calculator.checks import parse_device, parse_dtype
+from eqplugin.calculator.loading import kind_of
 from eqplugin.errors import EqPluginError
-from eqplugin.md.health import bad_numbers, close_pair, temperature_limit
+from eqplugin.md.health import bad_numbers, close_pair, temperature_limit, too_hot
 from eqplugin.md.observables import Sample, frame_text, header
-from eqplugin.md.run import Breakdown, MdFiles, Watch
+from eqplugin.md.run import Breakdown, MdFiles, MdRun, Watch
 from eqplugin.md.settings import MdSettings
 from eqplugin.md.start import degrees_of_freedom, draw_momenta, fingerprint
 from eqplugin.md.store import Restart, RunStore
+from eqplugin.quiet import quiet
 
-__all__ = ["BatchRun", "check_batch", "files_of", "run_batch"]
+__all__ = ["check_batch", "files_of", "open_batch_model", "run_batch"]
 
 _SUPPORTED = ("nve", "nvt-langevin")
 # per atom or per structure, all float: what a restart keeps beside the random numbers
 _STATE = ("positions", "momenta", "forces", "energy")
 
 
-@dataclass(frozen=True)
-class BatchRun:
-    """A finished batch.
+def open_batch_model(model: str | Path, device: str = "cpu", dtype: str | None = None) -> Any:
+    """Open a model file for torch-sim, which runs many structures at once.
 
-    Attributes:
-        structures: last structures, with momenta.
-        steps: number of steps in all.
-        resumed_from: step at which this call took over; None: it started anew.
-        degrees: degrees of freedom of each structure.
+    Args:
+        model: .ckpt or .nequip.zip; .nequip.pt2 made with ``--target batch``; .model.
+        device: ``"cpu"`` or ``"cuda"``.
+        dtype: of a MACE model; None: its own. NequIP models run in theirs.
+
+    Returns:
+        A torch-sim ``ModelInterface``.
+
+    Raises:
+        EqPluginError: when torch-sim is not installed, and for files it cannot run.
     """
+    try:
+        import torch_sim  # noqa: F401
+    except ImportError:
+        raise EqPluginError(
+            "--engine torch-sim needs torch-sim: pip install torch-sim-atomistic."
+        ) from None
+    path, kind = Path(model), kind_of(model)
+    parse_device(device)
+    if kind == "mace":
+        return _mace_batch(path, device, dtype)
+    if dtype is not None:
+        raise EqPluginError(f"--dtype {dtype}: a NequIP model runs in the dtype it was trained in.")
+    return _nequip_batch(path, device, kind == "compiled")
 
-    structures: list[Atoms]
-    steps: int
-    resumed_from: int | None
-    degrees: list[int]
+
+def _mace_batch(path: Path, device: str, dtype: str | None) -> Any:
+    from eqplugin.calculator.mace_backend import load_mace  # isort: skip  (repairs MACE)
+    from torch_sim.models.mace import MaceModel
+
+    module = load_mace(str(path), torch.device(device))
+    chosen = parse_dtype(dtype) or next(module.parameters()).dtype
+    return MaceModel(module, device=torch.device(device), dtype=chosen)
+
+
+def _nequip_batch(path: Path, device: str, compiled: bool) -> Any:
+    from nequip.integrations.torchsim import NequIPTorchSimCalc
+
+    cls = NequIPTorchSimCalc
+    read = cls.from_compiled_model if compiled else cls._from_saved_model
+    try:
+        return read(path, device=device, chemical_species_to_atom_type_map=True)
+    except Exception as error:
+        hint = "compile it with `--target batch`" if compiled else "give a model that loads"
+        raise EqPluginError(
+            f"{path} cannot be opened for torch-sim ({type(error).__name__}): {hint}."
+        ) from error
 
 
 def check_batch(structures: Sequence[Atoms], settings: MdSettings) -> None:
@@ -81,7 +118,7 @@ def check_batch(structures: Sequence[Atoms], settings: MdSettings) -> None:
 
 
 def files_of(folder: Path, index: int) -> MdFiles:
-    """Where structure ``index`` of a batch writes."""
+    """Files of structure ``index`` of a batch."""
     return MdFiles(folder / f"structure_{index:03d}")
 
 
@@ -92,16 +129,19 @@ def run_batch(
     folder: Path,
     origin: Mapping[str, object] | None = None,
     watch: Watch | None = None,
-) -> BatchRun:
+) -> list[MdRun]:
     """Run molecular dynamics of several structures at once, or go on where a call stopped.
 
     Args:
         structures: starts; not modified. All periodic in three directions, or none at all.
-        model: torch-sim model, see :func:`eqplugin.md.opening.open_batch_model`.
+        model: torch-sim model, see :func:`open_batch_model`.
         settings: ``nve`` or ``nvt-langevin``.
         folder: gets a folder per structure, and one restart file.
         origin: further options that may not change between start and restart, by name.
         watch: called with the step, and at frames with the mean of the samples.
+
+    Returns:
+        A run per structure.
 
     Raises:
         Breakdown: naming the structure that went wrong; it ends the run of all.
@@ -111,11 +151,10 @@ def run_batch(
     files = {}
     for index in range(len(structures)):
         own = files_of(folder, index)
-        files |= {f"traj{index}": own.traj, f"log{index}": own.table}
+        files |= {f"traj{index}": own.traj, f"log{index}": own.log}
     options = settings.fixed() | dict(origin or {}) | {"structure": fingerprint(list(structures))}
     store = RunStore(folder / "restart.npz", files, options)
-    with store.locked(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning)
+    with store.locked(), quiet(logging.NOTSET):
         return _BatchRunner(structures, model, settings, folder, store, watch).run()
 
 
@@ -133,11 +172,11 @@ class _BatchRunner:
         self.watch = watch or (lambda _step, _sample: None)
         self.structures = [atoms.copy() for atoms in structures]
         self.degrees = [degrees_of_freedom(atoms, settings) for atoms in self.structures]
-        self.ends = np.cumsum([len(atoms) for atoms in self.structures])
+        self.cuts = np.cumsum([len(atoms) for atoms in self.structures])[:-1]
         self.periodic = bool(self.structures[0].pbc.all())
         self.good = 0
 
-    def run(self) -> BatchRun:
+    def run(self) -> list[MdRun]:
         restart = self.store.load()
         state = self._start() if restart is None else self._resume(restart)
         step = 0 if restart is None else restart.step
@@ -149,7 +188,12 @@ class _BatchRunner:
                 self.watch(step, None)
             self._frame(state, step)
         resumed = None if restart is None else restart.step
-        return BatchRun(self.structures, step, resumed, self.degrees)
+        return [
+            MdRun(atoms, step, resumed, degrees, files_of(self.folder, index))
+            for index, (atoms, degrees) in enumerate(
+                zip(self.structures, self.degrees, strict=True)
+            )
+        ]
 
     def _integrator(self) -> Callable[[Any], Any]:
         from torch_sim.integrators import nve, nvt_langevin
@@ -163,24 +207,20 @@ class _BatchRunner:
         }
         if self.settings.ensemble == "nve":
             return nve(self.model, **common)[1]
-        return nvt_langevin(self.model, gamma=tensor(self.settings.friction / units.fs), **common)[
-            1
-        ]
+        gamma = tensor(self.settings.friction / units.fs)
+        return nvt_langevin(self.model, gamma=gamma, **common)[1]
 
     def _start(self) -> Any:
         for index, atoms in enumerate(self.structures):
             # of its own seed each: adding a structure does not change the others' velocities
             draw_momenta(atoms, self.settings, np.random.default_rng([self.settings.seed, index]))
-        self._seed()
+        torch.manual_seed(self.settings.seed)  # torch-sim draws from the global generator
         state = self._state()
         output = self._evaluate(state)
         state.energy, state.forces = output["energy"], output["forces"]
         self.store.begin({f"log{index}": header() for index in range(len(self.structures))})
         self._frame(state, 0, output.get("stress"))
         return state
-
-    def _seed(self) -> None:
-        torch.manual_seed(self.settings.seed)  # torch-sim draws from the global generator
 
     def _resume(self, restart: Restart) -> Any:
         self.store.resume(restart)
@@ -230,28 +270,25 @@ class _BatchRunner:
         if self.periodic and stress is None:
             stress = self.model(state).get("stress")
         arrays = {name: getattr(state, name).detach().cpu().numpy() for name in _STATE}
-        stresses = None if stress is None or not self.periodic else stress.cpu().numpy()
+        number = len(self.structures)
+        stresses = [None] * number if stress is None or not self.periodic else stress.cpu().numpy()
+        energies = arrays["energy"].tolist()
+        forces, positions, momenta = (
+            np.split(arrays[name], self.cuts) for name in ("forces", "positions", "momenta")
+        )
         samples = []
         for index, atoms in enumerate(self.structures):
-            part = slice(self.ends[index] - len(atoms), self.ends[index])
-            self._take(atoms, arrays, part)
-            own = None if stresses is None else stresses[index]
-            samples.append(self._sample(index, step, arrays, arrays["forces"][part], own))
+            atoms.positions = positions[index]
+            atoms.set_momenta(momenta[index])
+            own = energies[index], forces[index], stresses[index]
+            samples.append(self._sample(index, step, *own))
         for index, sample in enumerate(samples):  # all are good: only now write any
-            atoms = self.structures[index]
-            part = slice(self.ends[index] - len(atoms), self.ends[index])
-            own = None if stresses is None else stresses[index]
-            text = frame_text(atoms, sample, arrays["forces"][part], own)
+            text = frame_text(self.structures[index], sample, forces[index], stresses[index])
             self.store.append(f"traj{index}", text)
             self.store.append(f"log{index}", sample.row())
         self.store.commit(step, arrays | {"noise": self._noise(state)}, None)
         self.good = step
         self.watch(step, _mean(samples))
-
-    @staticmethod
-    def _take(atoms: Atoms, arrays: Mapping[str, NDArray], part: slice) -> None:
-        atoms.positions = arrays["positions"][part]
-        atoms.set_momenta(arrays["momenta"][part])
 
     @staticmethod
     def _noise(state: Any) -> NDArray:
@@ -260,27 +297,20 @@ class _BatchRunner:
         return torch.get_rng_state().numpy()
 
     def _sample(
-        self,
-        index: int,
-        step: int,
-        arrays: Mapping[str, NDArray],
-        forces: NDArray,
-        stress: NDArray | None,
+        self, index: int, step: int, energy: float, forces: NDArray, stress: NDArray | None
     ) -> Sample:
+        """Measure a structure and check it."""
         atoms, degrees = self.structures[index], self.degrees[index]
-        energy = float(arrays["energy"][index])
+        timestep = self.settings.timestep
         trouble = bad_numbers(atoms, energy, forces) or close_pair(atoms)
         if not trouble:
-            sample = Sample.of(atoms, step, self.settings.timestep, energy, degrees, stress)
+            exchanged = 0.0 if self.settings.ensemble == "nve" else float("nan")
+            sample = Sample.of(atoms, step, timestep, degrees, stress, energy, exchanged)
             limit = temperature_limit(self.settings, degrees)
-            if sample.temperature_K <= limit:
-                if self.settings.ensemble == "nve":
-                    sample = dataclasses.replace(sample, conserved_eV=sample.total_eV)
+            trouble = too_hot(sample.temperature_K, limit)
+            if not trouble:
                 return sample
-            trouble = (
-                f"the temperature is {sample.temperature_K:.0f} K, above the limit of {limit:.0f} K"
-            )
-        to_ps = self.settings.timestep / 1e3
+        to_ps = timestep / 1e3
         raise Breakdown(
             f"the dynamics of structure {index} broke down before {step * to_ps:.4f} ps (step "
             f"{step}): {trouble}; the last good frames, {self.good * to_ps:.4f} ps, end the "
@@ -289,5 +319,5 @@ class _BatchRunner:
 
 
 def _mean(samples: Sequence[Sample]) -> Sample:
-    table = np.array([dataclasses.astuple(sample) for sample in samples])
+    table = np.array([astuple(sample) for sample in samples])
     return Sample(int(table[0, 0]), *(float(value) for value in table[:, 1:].mean(axis=0)))

@@ -11,7 +11,7 @@ from scipy.stats import chi2
 
 from eqplugin.md.settings import MdSettings
 
-__all__ = ["CLOSEST", "bad_numbers", "close_pair", "temperature_limit"]
+__all__ = ["CLOSEST", "bad_numbers", "close_pair", "temperature_limit", "too_hot"]
 
 # of the sum of the covalent radii. The shortest bonds there are have 0.8 of it or more; 0.5 is
 # 0.31 A for two hydrogen atoms and 1.32 A for two of copper, walls that no temperature below the
@@ -32,12 +32,16 @@ def temperature_limit(settings: MdSettings, degrees: int) -> float:
     return max(_HOTTEST, max(10.0, rare) * settings.temperature)
 
 
-def bad_numbers(
-    atoms: Atoms, energy: float, forces: NDArray, positions: NDArray | None = None
-) -> str | None:
+def too_hot(temperature: float, limit: float) -> str | None:
+    """Say that a temperature (K) is above its limit or NaN, or return None."""
+    if temperature <= limit:
+        return None
+    return f"the temperature is {temperature:.0f} K, above the limit of {limit:.0f} K"
+
+
+def bad_numbers(atoms: Atoms, energy: float, forces: NDArray) -> str | None:
     """Say which number is NaN or infinite, or return None."""
-    positions = atoms.positions if positions is None else positions
-    for name, values in (("force on", forces), ("position of", positions)):
+    for name, values in (("force on", forces), ("position of", atoms.positions)):
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if bad.size:
             return f"the {name} atom {bad[0]} ({atoms.symbols[bad[0]]}) is NaN or infinite"

@@ -29,7 +29,7 @@ from eqplugin.errors import EqPluginError
 from eqplugin.md.settings import MdSettings
 from eqplugin.md.start import degrees_of_freedom
 
-__all__ = ["BAROSTAT_TIME", "build_dynamics", "conserved", "load_state", "save_state"]
+__all__ = ["BAROSTAT_TIME", "build_dynamics", "exchanged_energy", "load_state", "save_state"]
 
 # the barostat answers this many times slower than the thermostat
 BAROSTAT_TIME = 20.0
@@ -121,13 +121,11 @@ def load_state(
         setattr(dynamics, name, values.copy() if values.ndim else float(values))
 
 
-def conserved(dynamics: MolecularDynamics, settings: MdSettings, total: float) -> float:
-    """Quantity that exact dynamics would conserve, eV; NaN where there is none.
+def exchanged_energy(dynamics: MolecularDynamics, settings: MdSettings) -> float:
+    """Energy that the thermostat has put in, eV; NaN for Langevin noise, which keeps no account.
 
-    NVE: the total energy; Bussi: less what the thermostat put in. Langevin noise has none.
+    Exact dynamics would conserve the total energy less this.
     """
     if settings.ensemble == "nve":
-        return total
-    if settings.ensemble == "nvt-bussi":
-        return total - dynamics.transferred_energy
-    return float("nan")
+        return 0.0
+    return dynamics.transferred_energy if settings.ensemble == "nvt-bussi" else float("nan")

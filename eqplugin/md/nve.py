@@ -103,5 +103,5 @@ def run_nve(
 
 
 def partial_log(log: Path) -> Path:
-    """Where :func:`run_nve` writes while it runs."""
+    """File that :func:`run_nve` writes while it runs."""
     return log.with_name(log.name + ".part")

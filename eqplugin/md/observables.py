@@ -1,8 +1,7 @@
-"""What a frame of dynamics is measured by: one line of the log."""
+"""Observables of a frame, and how log and trajectory hold them."""
 
 from __future__ import annotations
 
-import csv
 from dataclasses import astuple, dataclass, fields
 from io import StringIO
 from pathlib import Path
@@ -12,11 +11,11 @@ import pandas as pd
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["Sample", "frame_text", "header", "kinetic", "read_log"]
+__all__ = ["Sample", "drift", "frame_text", "header", "kinetic_energy", "read_log", "second_half"]
 
 _GRAMS = 1e24 / units.mol  # amu/A^3 to g/cm^3
 NOWHERE = float("nan")
@@ -54,9 +53,10 @@ class Sample:
         atoms: Atoms,
         step: int,
         timestep: float,
-        potential: float,
         degrees: int,
-        stress: NDArray | None = None,
+        stress: NDArray | None,
+        potential: float,
+        exchanged: float,
     ) -> Sample:
         """Measure a frame.
 
@@ -64,11 +64,12 @@ class Sample:
             atoms: positions, momenta and cell.
             step: number of the step.
             timestep: fs.
-            potential: eV.
             degrees: degrees of freedom that share the kinetic energy.
             stress: potential part, 3x3 or Voigt, eV/A^3, ASE's sign; None: no pressure.
+            potential: eV.
+            exchanged: energy that the thermostat has put in, eV; NaN: unknown.
         """
-        energy = kinetic(atoms)
+        energy = kinetic_energy(atoms)
         periodic = bool(atoms.pbc.all())
         pressure = NOWHERE
         if periodic and stress is not None:
@@ -82,7 +83,7 @@ class Sample:
             potential_eV=potential,
             kinetic_eV=energy,
             total_eV=potential + energy,
-            conserved_eV=NOWHERE,
+            conserved_eV=potential + energy - exchanged,
             temperature_K=2 * energy / (degrees * units.kB),
             pressure_GPa=float(pressure),
             density_g_cm3=float(density),
@@ -94,10 +95,22 @@ class Sample:
         return ",".join(values) + "\n"
 
 
-def kinetic(atoms: Atoms) -> float:
+def kinetic_energy(atoms: Atoms) -> float:
     """Kinetic energy, eV."""
     momenta = atoms.get_momenta()
     return 0.5 * float((momenta**2 / atoms.get_masses()[:, None]).sum())
+
+
+def second_half(log: pd.DataFrame) -> pd.DataFrame:
+    """Rows after the run has settled."""
+    return log.iloc[len(log) // 2 :]
+
+
+def drift(time_ps: ArrayLike, energy_eV: ArrayLike, num_atoms: int) -> float:
+    """Slope of an energy per atom, meV/atom/ps; NaN for fewer than two values or any NaN."""
+    if len(time_ps) < 2 or np.isnan(energy_eV).any():
+        return NOWHERE
+    return 1e3 * float(np.polyfit(time_ps, energy_eV, 1)[0]) / num_atoms
 
 
 def header() -> str:
@@ -118,11 +131,8 @@ def read_log(path: str | Path) -> pd.DataFrame:
         raise EqPluginError(f"the log {path} cannot be read: {error.strerror}.") from error
     if not text.startswith(header()):
         raise EqPluginError(f"{path} is not a log of `eqplugin md`: its first line differs.")
-    whole = text[: text.rfind("\n") + 1]
-    rows = list(csv.reader(StringIO(whole)))
-    return pd.DataFrame(
-        [[float(cell or "nan") for cell in row] for row in rows[1:]], columns=rows[0]
-    )
+    names, *rows = (line.split(",") for line in text[: text.rfind("\n")].split("\n"))
+    return pd.DataFrame([[float(cell or "nan") for cell in row] for row in rows], columns=names)
 
 
 def frame_text(atoms: Atoms, sample: Sample, forces: NDArray, stress: NDArray | None = None) -> str:

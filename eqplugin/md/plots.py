@@ -12,22 +12,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.stats import chi2
 
-from eqplugin.md.observables import read_log
+from eqplugin.md.observables import drift, read_log, second_half
 from eqplugin.md.settings import MdSettings
 from eqplugin.md.structure import bond_lengths, last_frames, radial_distribution
 from eqplugin.style import COLOURS, STYLE, plt, save_figure
 
-__all__ = ["drift", "plot_run"]
+__all__ = ["plot_run"]
 
 _GREY = "0.45"
-
-
-def drift(table: pd.DataFrame, num_atoms: int) -> float:
-    """Slope of the conserved energy per atom, meV/atom/ps; NaN where nothing is conserved."""
-    if len(table) < 2 or table["conserved_eV"].isna().any():
-        return float("nan")
-    slope = np.polyfit(table["time_ps"], table["conserved_eV"], 1)[0]
-    return 1e3 * float(slope) / num_atoms
 
 
 def plot_run(
@@ -83,7 +75,7 @@ def _temperature(axis: plt.Axes, table: pd.DataFrame, settings: MdSettings, degr
         note = f"target {target:g} K, 95 % of a canonical ensemble"
     else:
         note = "constant energy"
-    half = table["temperature_K"].iloc[len(table) // 2 :]
+    half = second_half(table)["temperature_K"]
     axis.set_title(f"second half: {half.mean():.0f} ± {half.std(ddof=0):.0f} K", fontsize=9)
     axis.set_ylabel("temperature (K)")
     axis.set_ylim(bottom=0)
@@ -97,7 +89,7 @@ def _note(axis: plt.Axes, text: str) -> None:
 
 
 def _energy(axis: plt.Axes, table: pd.DataFrame, num_atoms: int, settings: MdSettings) -> None:
-    slope = drift(table, num_atoms)
+    slope = drift(table["time_ps"], table["conserved_eV"], num_atoms)
     if np.isnan(slope):
         column, label = "total_eV", "total energy"
         axis.set_title("exchanged with the thermostat: no drift to measure", fontsize=9)
@@ -114,12 +106,10 @@ def _energy(axis: plt.Axes, table: pd.DataFrame, num_atoms: int, settings: MdSet
 
 
 def _structure(axis: plt.Axes, frames: list[Atoms]) -> None:
-    if frames[0].pbc.all():
-        _radial(axis, frames)
-    else:
-        _bonds(axis, frames)
-    what = "radial distribution" if frames[0].pbc.all() else "bond lengths"
-    axis.set_title(f"{what}, {len(frames)} frames of the second half", fontsize=9)
+    periodic = bool(frames[0].pbc.all())
+    (_radial if periodic else _bonds)(axis, frames)
+    name = "radial distribution" if periodic else "bond lengths"
+    axis.set_title(f"{name}, {len(frames)} frames of the second half", fontsize=9)
 
 
 def _radial(axis: plt.Axes, frames: list[Atoms]) -> None:
@@ -155,15 +145,15 @@ def _pressure(axis: plt.Axes, table: pd.DataFrame, settings: MdSettings) -> None
     if settings.ensemble == "npt":
         _trace(axis, table, "density_g_cm3", COLOURS[2])
         axis.set_ylabel("density (g/cm³)")
-        half = table.iloc[len(table) // 2 :]
+        half = second_half(table).mean()
         axis.set_title(
-            f"second half: {half['density_g_cm3'].mean():.3f} g/cm³, "
-            f"{half['pressure_GPa'].mean():.2f} GPa (set: {settings.pressure:g})",
+            f"second half: {half['density_g_cm3']:.3f} g/cm³, "
+            f"{half['pressure_GPa']:.2f} GPa (set: {settings.pressure:g})",
             fontsize=9,
         )
         return
     _trace(axis, table, "pressure_GPa", COLOURS[2])
-    half = table["pressure_GPa"].iloc[len(table) // 2 :]
+    half = second_half(table)["pressure_GPa"]
     axis.set_title(f"second half: {half.mean():.2f} ± {half.std(ddof=0):.2f} GPa", fontsize=9)
     axis.set_ylabel("pressure (GPa)")
 

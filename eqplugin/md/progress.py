@@ -6,11 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from eqplugin.md.observables import Sample
+from eqplugin.md.observables import Sample, drift
 from eqplugin.md.settings import MdSettings
 
 __all__ = ["ProgressLine", "progress_line"]
@@ -19,7 +18,7 @@ _LINES = 10  # printed over a run where there is no terminal to draw bars on
 
 
 class ProgressLine:
-    """What is shown of a run; call it with each step, and with the sample at frames.
+    """Line on the terminal; call it with each step, and with the sample at frames.
 
     Args:
         progress: rich's bar.
@@ -29,27 +28,26 @@ class ProgressLine:
     """
 
     def __init__(
-        self, progress: Progress, settings: MdSettings, num_atoms: int, structures: int = 1
+        self, progress: Progress, settings: MdSettings, num_atoms: float, structures: int = 1
     ) -> None:
         self._progress, self._settings = progress, settings
         self._num_atoms, self._structures = num_atoms, structures
         self._task = progress.add_task(settings.ensemble, total=settings.steps, note="")
         self._began: tuple[float, int] | None = None
-        self._kept: list[tuple[float, float]] = []
+        self._samples: list[Sample] = []
         self._state = ""
         self._tenth = 0
 
     def __call__(self, step: int, sample: Sample | None) -> None:
         """Show a step."""
+        tenth = _LINES * step // self._settings.steps
         if self._began is None:
-            self._began = time.perf_counter(), step
-            self._tenth = _LINES * step // self._settings.steps
+            self._began, self._tenth = (time.perf_counter(), step), tenth
         if sample is not None:
-            self._kept.append((sample.time_ps, sample.conserved_eV))
+            self._samples.append(sample)
             self._state = f"{sample.temperature_K:.0f} K{self._drift()}"
         note = f"{self.speed(step)}  {self._state}"
         self._progress.update(self._task, completed=step, note=note)
-        tenth = _LINES * step // self._settings.steps
         if sample is not None and tenth > self._tenth and not self._progress.console.is_terminal:
             self._tenth = tenth
             self._progress.console.print(f"step {step}/{self._settings.steps}: {note}")
@@ -63,16 +61,16 @@ class ProgressLine:
         return f"{rate:.3g} steps/s  {per_day:.3g} ns/day"
 
     def _drift(self) -> str:
-        values = np.array(self._kept)
-        if len(values) < 3 or np.isnan(values).any():
+        if len(self._samples) < 3:
             return ""
-        slope = 1e3 * np.polyfit(values[:, 0], values[:, 1], 1)[0] / self._num_atoms
-        return f"  {slope:+.2g} meV/atom/ps"
+        time_ps, energy = zip(*((s.time_ps, s.conserved_eV) for s in self._samples), strict=True)
+        slope = drift(time_ps, energy, self._num_atoms)
+        return "" if slope != slope else f"  {slope:+.2g} meV/atom/ps"
 
 
 @contextmanager
 def progress_line(
-    console: Console, settings: MdSettings, num_atoms: int, structures: int = 1
+    console: Console, settings: MdSettings, num_atoms: float, structures: int = 1
 ) -> Iterator[ProgressLine]:
     """Show a bar while the block runs."""
     columns = (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,10 +15,10 @@ from ase.md.md import MolecularDynamics
 from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
-from eqplugin.files import write_text
-from eqplugin.md.health import bad_numbers, close_pair, temperature_limit
-from eqplugin.md.integrators import build_dynamics, conserved, load_state, save_state
-from eqplugin.md.observables import Sample, frame_text, header, kinetic
+from eqplugin.files import whole_file
+from eqplugin.md.health import bad_numbers, close_pair, temperature_limit, too_hot
+from eqplugin.md.integrators import build_dynamics, exchanged_energy, load_state, save_state
+from eqplugin.md.observables import Sample, frame_text, header, kinetic_energy
 from eqplugin.md.settings import MdSettings
 from eqplugin.md.start import degrees_of_freedom, draw_momenta, fingerprint
 from eqplugin.md.store import Restart, RunStore
@@ -35,52 +33,37 @@ class Breakdown(EqPluginError):
     """Dynamics that went wrong; the sentence says when, how, and where the last good frame is."""
 
 
-@dataclass(frozen=True)
 class MdFiles:
-    """Where a run writes.
+    """Files of a run.
+
+    Args:
+        folder: holds the restart file and whatever has no other place.
+        traj: extended XYZ; None: trajectory.xyz in the folder.
+        log: CSV; None: log.csv in the folder.
 
     Attributes:
-        folder: holds the restart file and whatever has no other place.
-        trajectory: extended XYZ; None: trajectory.xyz in the folder.
-        log: CSV; None: log.csv in the folder.
+        restart: state of the run at the last frame.
+        failed: the structure in which the run broke down, if it did.
+        plot: drawn by ``eqplugin md``.
+
+    Raises:
+        EqPluginError: for a trajectory in another format.
     """
 
-    folder: Path
-    trajectory: Path | None = None
-    log: Path | None = None
-
-    def __post_init__(self) -> None:
-        suffix = self.traj.suffix
-        if suffix not in (".xyz", ".extxyz"):
+    def __init__(
+        self, folder: str | Path, traj: str | Path | None = None, log: str | Path | None = None
+    ) -> None:
+        self.folder = Path(folder)
+        self.traj = Path(traj or self.folder / "trajectory.xyz")
+        self.log = Path(log or self.folder / "log.csv")
+        self.restart = self.folder / "restart.npz"
+        self.failed = self.folder / "failed.xyz"
+        self.plot = self.folder / "plot.png"
+        if self.traj.suffix not in (".xyz", ".extxyz"):
             raise EqPluginError(
                 f"--traj {self.traj} is not possible: give a name that ends in .xyz or .extxyz, "
                 f"the format that survives a kill."
             )
-
-    @property
-    def traj(self) -> Path:
-        """The trajectory."""
-        return self.trajectory or self.folder / "trajectory.xyz"
-
-    @property
-    def table(self) -> Path:
-        """The log."""
-        return self.log or self.folder / "log.csv"
-
-    @property
-    def restart(self) -> Path:
-        """The restart file."""
-        return self.folder / "restart.npz"
-
-    @property
-    def failed(self) -> Path:
-        """The structure in which a run broke down."""
-        return self.folder / "failed.xyz"
-
-    @property
-    def plot(self) -> Path:
-        """The plot."""
-        return self.folder / "plot.png"
 
 
 @dataclass(frozen=True)
@@ -92,19 +75,21 @@ class MdRun:
         steps: number of steps in all.
         resumed_from: step at which this call took over; None: it started anew.
         degrees: degrees of freedom that share the kinetic energy.
+        files: trajectory, log and whatever else was written.
     """
 
     atoms: Atoms
     steps: int
     resumed_from: int | None
     degrees: int
+    files: MdFiles
 
 
 def run_md(
     atoms: Atoms,
     calculator: Calculator,
     settings: MdSettings,
-    files: MdFiles,
+    files: MdFiles | str | Path,
     origin: Mapping[str, object] | None = None,
     watch: Watch | None = None,
 ) -> MdRun:
@@ -114,29 +99,34 @@ def run_md(
     that was not, to the last bit, provided that the calculator gives the same bits for the same
     structure (on a CPU; sums on a GPU have no fixed order).
 
+    >>> from ase.build import bulk
+    >>> from ase.calculators.emt import EMT  # or eqplugin.EqCalculator("best.ckpt")
+    >>> run = run_md(bulk("Cu", cubic=True), EMT(), MdSettings("nve", steps=200), "copper")
+    >>> run.steps, str(run.files.log)
+    (200, 'copper/log.csv')
+
+    The same call with ``steps=1000`` goes on from step 200.
+
     Args:
         atoms: start; not modified.
         calculator: any ASE calculator with energy and forces; for NPT with stress.
-        settings: what to run.
-        files: where to write.
+        settings: ensemble, steps, temperature and so on.
+        files: folder of the run, or its files one by one.
         origin: further options that may not change between start and restart, by name.
         watch: called with the step, and at frames with the sample, to show progress.
 
     Returns:
-        The run's end.
+        The last structure, and where trajectory and log are.
 
     Raises:
         Breakdown: NaN, runaway temperature, or atoms inside each other.
         EqPluginError: for options that are not possible or not those of the run to resume.
     """
+    files = files if isinstance(files, MdFiles) else MdFiles(files)
     options = settings.fixed() | dict(origin or {}) | {"structure": fingerprint([atoms])}
-    store = RunStore(files.restart, {"traj": files.traj, "log": files.table}, options)
+    store = RunStore(files.restart, {"traj": files.traj, "log": files.log}, options)
     with store.locked():
-        return _Runner(atoms, calculator, settings, files, store, watch or _nobody).run()
-
-
-def _nobody(_step: int, _sample: Sample | None) -> None:
-    """Watch nothing."""
+        return _Runner(atoms, calculator, settings, files, store, watch).run()
 
 
 class _Runner:
@@ -147,9 +137,10 @@ class _Runner:
         settings: MdSettings,
         files: MdFiles,
         store: RunStore,
-        watch: Watch,
+        watch: Watch | None,
     ) -> None:
-        self.settings, self.files, self.store, self.watch = settings, files, store, watch
+        self.settings, self.files, self.store = settings, files, store
+        self.watch = watch or (lambda _step, _sample: None)
         self.atoms = atoms.copy()
         self.atoms.calc = calculator
         self.degrees = degrees_of_freedom(self.atoms, settings)
@@ -172,7 +163,7 @@ class _Runner:
             self._write(dynamics, sample, *results)
             self.watch(dynamics.nsteps, sample)
         resumed = None if restart is None else restart.step
-        return MdRun(self.atoms, dynamics.nsteps, resumed, self.degrees)
+        return MdRun(self.atoms, dynamics.nsteps, resumed, self.degrees, self.files)
 
     def _start(self) -> MolecularDynamics:
         potential = float(self.atoms.get_potential_energy())
@@ -217,11 +208,10 @@ class _Runner:
         trouble = bad_numbers(self.atoms, potential, forces) or close_pair(self.atoms)
         if trouble:
             raise self._breakdown(dynamics.nsteps, trouble)
-        sample = Sample.of(
-            self.atoms, dynamics.nsteps, self.settings.timestep, potential, self.degrees, stress
-        )
-        kept = conserved(dynamics, self.settings, sample.total_eV)
-        return dataclasses.replace(sample, conserved_eV=kept), (forces, stress)
+        energies = {"potential": potential, "exchanged": exchanged_energy(dynamics, self.settings)}
+        step, timestep = dynamics.nsteps, self.settings.timestep
+        sample = Sample.of(self.atoms, step, timestep, self.degrees, stress, **energies)
+        return sample, (forces, stress)
 
     def _stress(self) -> NDArray | None:
         if not self.has_stress:
@@ -261,13 +251,11 @@ class _Runner:
         forces = atoms.get_forces(apply_constraint=False)
         trouble = bad_numbers(atoms, atoms.get_potential_energy(), forces)
         if trouble is None:
-            temperature = 2 * kinetic(atoms) / (self.degrees * units.kB)
-            if not temperature <= self.limit:  # NaN too
+            temperature = 2 * kinetic_energy(atoms) / (self.degrees * units.kB)
+            trouble = too_hot(temperature, self.limit)
+            if trouble and np.isfinite(temperature):
                 # what heats is mostly a close pair; the pair says more than the temperature
-                trouble = close_pair(atoms) if np.isfinite(temperature) else None
-                trouble = trouble or (
-                    f"the temperature is {temperature:.0f} K, above the limit of {self.limit:.0f} K"
-                )
+                trouble = close_pair(atoms) or trouble
         if trouble:
             raise self._breakdown(step, trouble)
         self.watch(step, None)
@@ -283,16 +271,11 @@ class _Runner:
 
     def _breakdown(self, step: int, trouble: str) -> Breakdown:
         to_ps = self.settings.timestep / 1e3
-        frame = Atoms(
-            numbers=self.atoms.numbers,
-            positions=self.atoms.positions,
-            cell=self.atoms.cell,
-            pbc=self.atoms.pbc,
-        )
+        atoms = self.atoms
+        frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         frame.info["step"] = step
-        text = StringIO()
-        write(text, frame, format="extxyz")
-        write_text(self.files.failed, text.getvalue())
+        with whole_file(self.files.failed) as unfinished:
+            write(unfinished, frame, format="extxyz")
         return Breakdown(
             f"the dynamics broke down at {step * to_ps:.4f} ps (step {step}): {trouble}; the last "
             f"good frame, {self.good * to_ps:.4f} ps, ends {self.files.traj}, the broken one is "

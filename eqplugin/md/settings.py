@@ -1,13 +1,18 @@
-"""What a run of molecular dynamics is asked to do, and which options those are."""
+"""Settings of molecular dynamics: every option, its default and its limits.
+
+The command line takes names, types and defaults from here, so this module imports nothing heavy.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["ENSEMBLES", "MdSettings"]
+__all__ = ["ENSEMBLES", "Engine", "MdRequest", "MdSettings"]
 
 ENSEMBLES = {
     "nve": "constant energy, velocity Verlet",
@@ -19,7 +24,10 @@ ENSEMBLES = {
 
 @dataclass(frozen=True)
 class MdSettings:
-    """Options of a run; the same names as on the command line.
+    """Settings of molecular dynamics; the names are those of ``eqplugin md --help``.
+
+    >>> MdSettings("nvt-langevin", steps=20_000, timestep=1.0, temperature=500.0).every
+    100
 
     Attributes:
         ensemble: a key of :data:`ENSEMBLES`.
@@ -29,7 +37,7 @@ class MdSettings:
         pressure: GPa, of the barostat.
         friction: 1/fs. Langevin: friction; Bussi: 1 / coupling time. Higher holds the temperature
             tighter and disturbs the dynamics more.
-        seed: of the starting velocities and of the thermostat's noise.
+        seed: starts the random numbers of velocities and thermostat.
         every: steps between frames. A frame costs one more evaluation of the model in periodic
             systems (for the pressure), and a kill loses what was done since the last one.
         velocities: ``"draw"`` from ``temperature``, or ``"file"``: those of the structure file.
@@ -60,8 +68,8 @@ class MdSettings:
             raise EqPluginError(f"--velocities {self.velocities} is not known: use draw or file.")
         for name in ("timestep", "temperature", "friction"):
             value = getattr(self, name)
-            lowest = 0 if name == "temperature" and self.ensemble == "nve" else None
-            if not math.isfinite(value) or value < 0 or (value == 0 and lowest is None):
+            cold = value == 0 and name == "temperature" and self.ensemble == "nve"
+            if not ((math.isfinite(value) and value > 0) or cold):
                 raise EqPluginError(f"--{name} {value:g} is not possible: give a number above 0.")
         if not math.isfinite(self.pressure):
             raise EqPluginError(f"--pressure {self.pressure:g} is not possible: give it in GPa.")
@@ -86,11 +94,9 @@ class MdSettings:
         if self.steps % self.every:
             raise EqPluginError(
                 f"--steps {self.steps} is not a multiple of --every {self.every}: a run ends on a "
-                f"frame, so that it can be continued; use {self._nearest()} steps."
+                f"frame, so that it can be continued; use "
+                f"{max(1, round(self.steps / self.every)) * self.every} steps."
             )
-
-    def _nearest(self) -> int:
-        return max(1, round(self.steps / self.every)) * self.every
 
     @property
     def conserves_momentum(self) -> bool:
@@ -99,6 +105,33 @@ class MdSettings:
 
     def fixed(self) -> dict[str, object]:
         """Options that may not change when a run is continued: all but ``steps``."""
-        options = asdict(self)
-        del options["steps"]
-        return options
+        return {name: value for name, value in asdict(self).items() if name != "steps"}
+
+    def __str__(self) -> str:
+        pressure = f", {self.pressure:g} GPa" if self.ensemble == "npt" else ""
+        length = self.steps * self.timestep / 1e3
+        return f"{self.ensemble}, {self.temperature:g} K{pressure}, {length:g} ps"
+
+
+class Engine(StrEnum):
+    """Library that moves the atoms: ASE one structure, torch-sim many."""
+
+    ase = "ase"
+    torch_sim = "torch-sim"
+
+
+@dataclass(frozen=True)
+class MdRequest:
+    """The command line of ``eqplugin md``; its ``--help`` says what each field means."""
+
+    model: Path
+    structure: Path
+    settings: MdSettings
+    out: Path = Path("md")
+    traj: Path | None = None
+    log: Path | None = None
+    engine: Engine = Engine.ase
+    device: str = "cpu"
+    dtype: str | None = None
+    skin: float = 0.5
+    compile: str | None = None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
@@ -70,19 +71,15 @@ class RunStore:
         Raises:
             EqPluginError: when another process holds it.
         """
-        self.restart.parent.mkdir(parents=True, exist_ok=True)
-        with (self.restart.parent / ".lock").open("w") as lock:
-            try:
-                import fcntl
-
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:  # Windows: no lock
-                pass
-            except BlockingIOError:
-                raise EqPluginError(
-                    f"another run is writing to {self.restart.parent}: wait for it, or give this "
-                    f"one another --out."
-                ) from None
+        folder = self.restart.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = FileLock(folder / ".lock").acquire(timeout=0)
+        except Timeout:
+            raise EqPluginError(
+                f"another run is writing to {folder}: wait for it, or give this one another --out."
+            ) from None
+        with lock:
             yield
 
     def load(self) -> Restart | None:
@@ -128,7 +125,7 @@ class RunStore:
                 f"continue it with the same options (only --steps may grow), or give another --out."
             )
 
-    def begin(self, heads: Mapping[str, str], overwrite: bool = False) -> None:
+    def begin(self, heads: Mapping[str, str]) -> None:
         """Start the growing files with their first lines.
 
         Raises:

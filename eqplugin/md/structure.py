@@ -1,4 +1,4 @@
-"""What a trajectory says of its structure: radial distribution function, bond lengths."""
+"""Structure of a trajectory: radial distribution function and bond lengths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a measurement was made on, and with."""
+"""The machine and the version of the code that a measurement was made with."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def gpu_name() -> str | None:
 
 
 def commit() -> str | None:
-    """Of the clone that runs; marked where its files differ from it."""
+    """Commit of the clone that runs, marked ``-dirty`` where files differ from it; None: no git."""
     here = Path(__file__).parent
     try:
         git = ("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")

@@ -15,6 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import Event
 
+import psutil
+
 from eqplugin.errors import EqPluginError
 from eqplugin.files import write_json
 from eqplugin.stacks import Stack
@@ -63,8 +65,7 @@ class TrainingResult:
         seconds: spent training, all attempts together but those that were killed hard.
         reused: finished at an earlier time.
         epoch_seconds: of one epoch, validation included; None where it was too short to see.
-        peak_bytes: largest resident memory of the training process; None where the system does
-            not tell (no /proc).
+        peak_bytes: largest resident memory of the training process.
         cpu_seconds: of processor time, all attempts together; a busy machine changes it little.
     """
 
@@ -158,10 +159,10 @@ def _sum(before: float | None, now: float | None) -> float | None:
 
 
 class _Watch:
-    """What can be seen from outside of a training process: pace and memory."""
+    """Pace and memory of a training process, seen from outside."""
 
     def __init__(self) -> None:
-        self.pid: int | None = None
+        self.pid: int | None = None  # none yet
         self.peak_bytes: int | None = None
         self.cpu_seconds: float | None = None
         self._seen: list[tuple[int, float]] = []  # epochs done, when first seen
@@ -170,15 +171,12 @@ class _Watch:
         if epochs and (not self._seen or epochs > self._seen[-1][0]):
             self._seen.append((epochs, time.monotonic()))
         try:
-            status = Path(f"/proc/{self.pid}/status").read_text()
-            # after the name, which may hold anything: field 3 on; 14 to 17 are processor times
-            times = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:15]
-        except OSError:
+            process = _process(self.pid)
+            resident, times = process.memory_info().rss, process.cpu_times()
+        except psutil.Error:
             return
-        self.cpu_seconds = sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):  # the high-water mark, so the last look is the largest
-                self.peak_bytes = 1024 * int(line.split()[1])
+        self.cpu_seconds = times.user + times.system + times.children_user + times.children_system
+        self.peak_bytes = max(_high_water_mark(self.pid) or resident, self.peak_bytes or 0) or None
 
     def epoch_seconds(self) -> float | None:
         """Mean over the epochs after the first one seen, which bears the start."""
@@ -186,6 +184,25 @@ class _Watch:
             return None
         (first, begin), (last, end) = self._seen[0], self._seen[-1]
         return (end - begin) / (last - first)
+
+
+def _process(pid: int | None) -> psutil.Process:
+    if pid is None:  # psutil would take this very process
+        raise psutil.NoSuchProcess(-1)
+    return psutil.Process(pid)
+
+
+def _high_water_mark(pid: int) -> int | None:
+    """Largest resident memory so far, bytes; None where the system keeps no such mark (no /proc).
+
+    psutil knows the memory of this moment alone, and a look a second misses short peaks.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return None
+    marks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return 1024 * marks[0] if marks else None
 
 
 def run_logged(
@@ -230,8 +247,8 @@ def _refuse_if_running(folder: Path, state: dict) -> None:
     """Two runs must not write to one folder; a killed program may have left its training behind."""
     pid = state.get("pid")
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
+        command = " ".join(_process(pid).cmdline())
+    except psutil.Error:
         return
     if str(folder) in command:
         raise EqPluginError(

@@ -89,7 +89,7 @@ def test_choice_of_library():
 
 def test_a_library_that_is_absent_is_named(monkeypatch):
     monkeypatch.setattr("eqplugin.calculator.neighbors.find_spec", lambda name: None)
-    assert choose_search("auto", CPU) == "matscipy"
+    assert choose_search("auto", torch.device("cuda")) == "vesin"
     with pytest.raises(EqPluginError, match="pip install nvalchemi-toolkit-ops"):
         choose_search("nvalchemi", torch.device("cuda"))
 

@@ -134,7 +134,6 @@ def test_a_run_that_ended_early_is_not_called_finished(commands, clone, tmp_path
     assert not json.loads((tmp_path / NEQUIP.name / "run.json").read_text())["finished"]
 
 
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
 def test_a_folder_in_use_is_refused(commands, clone, tmp_path):
     go(clone, tmp_path)
     folder = tmp_path / NEQUIP.name

@@ -14,6 +14,7 @@ from ase.build import molecule
 from ase.io import read, write
 from typer.testing import CliRunner
 
+from eqplugin import EqCalculator
 from eqplugin.cli import app
 from eqplugin.errors import EqPluginError
 from eqplugin.md.observables import read_log
@@ -147,9 +148,9 @@ def nequip_models():
 @pytest.fixture(scope="module")
 def mace_models(mace_file):
     pytest.importorskip("torch_sim", reason="torch-sim-atomistic is not installed")
-    from eqplugin.md.opening import open_batch_model, open_calculator
+    from eqplugin.md.batched import open_batch_model
 
-    return open_calculator(mace_file), open_batch_model(mace_file)
+    return EqCalculator(mace_file), open_batch_model(mace_file)
 
 
 def structures(periodic):
@@ -170,7 +171,7 @@ def test_batch_at_constant_energy_is_the_single_run(stack, periodic, request, tm
     frames = structures(periodic)
     run_batch(frames, batch, settings, tmp_path / "batch")
     run_md(frames[0], single, settings, MdFiles(tmp_path / "single"))
-    logs = [read_log(files_of(tmp_path / "batch", index).table) for index in range(3)]
+    logs = [read_log(files_of(tmp_path / "batch", index).log) for index in range(3)]
     expected = read_log(tmp_path / "single" / "log.csv")
     for column in expected:
         np.testing.assert_allclose(logs[0][column], expected[column], rtol=1e-7, atol=1e-7)
@@ -189,11 +190,11 @@ def test_batch_resumes_to_the_last_bit(mace_models, tmp_path):
     run("straight", 20)
     run("parts", 10)
     torch.randn(7)  # whatever else draws random numbers in between
-    assert run("parts", 20).resumed_from == 10
+    assert run("parts", 20)[0].resumed_from == 10
     for index in range(3):
         straight, parts = (files_of(tmp_path / name, index) for name in ("straight", "parts"))
         assert straight.traj.read_bytes() == parts.traj.read_bytes()
-        assert straight.table.read_bytes() == parts.table.read_bytes()
+        assert straight.log.read_bytes() == parts.log.read_bytes()
     with pytest.raises(EqPluginError, match="--friction"):
         run("parts", 40, friction=0.02)
 
@@ -208,7 +209,7 @@ def test_batch_says_which_structure_broke_down(mace_models, tmp_path):
     settings = MdSettings("nve", steps=10, every=5, timestep=0.2, velocities="file")
     with pytest.raises(EqPluginError, match=r"structure 1 broke down .* above the limit"):
         run_batch(frames, mace_models[1], settings, tmp_path)
-    assert files_of(tmp_path, 1).table.read_text().count("\n") <= 1
+    assert files_of(tmp_path, 1).log.read_text().count("\n") <= 1
 
 
 def test_batch_refuses_mixed_periodicity(mace_models, tmp_path):

@@ -14,7 +14,7 @@ from scipy.stats import chi2, gamma, kstest
 from eqplugin.md import integrators
 from eqplugin.md.health import temperature_limit
 from eqplugin.md.integrators import build_dynamics
-from eqplugin.md.observables import kinetic
+from eqplugin.md.observables import kinetic_energy
 from eqplugin.md.settings import MdSettings
 from eqplugin.md.start import degrees_of_freedom, draw_momenta
 
@@ -192,7 +192,7 @@ def test_degrees_of_freedom(atoms, ensemble, degrees):
     for seed in range(400):
         drawn = atoms.copy()
         draw_momenta(drawn, chosen, np.random.default_rng(seed))
-        energies.append(kinetic(drawn))
+        energies.append(kinetic_energy(drawn))
     # velocities are drawn for just these degrees
     assert 2 * np.mean(energies) / KT == pytest.approx(degrees, rel=4 * np.sqrt(2 / degrees / 400))
 

@@ -9,8 +9,8 @@ from cheap_models import Wells, cluster
 from matplotlib.image import imread
 
 from eqplugin.errors import EqPluginError
-from eqplugin.md.observables import header, read_log
-from eqplugin.md.plots import drift, plot_run
+from eqplugin.md.observables import drift, header, read_log
+from eqplugin.md.plots import plot_run
 from eqplugin.md.run import MdFiles, run_md
 from eqplugin.md.settings import MdSettings
 from eqplugin.md.structure import bond_lengths, last_frames, radial_distribution
@@ -82,7 +82,7 @@ def test_plot_is_drawn_for_every_kind_of_run(start, calculator, ensemble, tmp_pa
     model = calculator() if calculator else Wells(start)
     done = run_md(start, model, settings, files)
     assert len(last_frames(files.traj, 3)) == 2
-    plot_run(files.traj, files.table, files.plot, settings, done.degrees, "a run")
+    plot_run(files.traj, files.log, files.plot, settings, done.degrees, "a run")
     picture = imread(files.plot)
     assert picture.shape[0] > 500
     assert np.ptp(picture[..., :3]) > 0.5
@@ -92,7 +92,9 @@ def test_drift_is_the_slope_of_the_conserved_energy(tmp_path):
     log = tmp_path / "log.csv"
     rows = [f"{i},{i * 0.1},0,0,0,{5 + 0.008 * i * 0.1},300,,\n" for i in range(11)]
     log.write_text(header() + "".join(rows) + "11,1.1,0")
-    assert drift(read_log(log), num_atoms=4) == pytest.approx(2.0)  # meV/atom/ps
+    table = read_log(log)
+    slope = drift(table["time_ps"], table["conserved_eV"], num_atoms=4)
+    assert slope == pytest.approx(2.0)  # meV/atom/ps
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(EqPluginError, match=r"other\.csv is not a log"):
         read_log(tmp_path / "other.csv")

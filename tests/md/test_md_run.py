@@ -1,5 +1,6 @@
 """Runs resume to the last bit, refuse what they are not, and stop when they break down."""
 
+import doctest
 import os
 import signal
 import subprocess
@@ -16,7 +17,10 @@ from ase.io import read
 from ase.md.velocitydistribution import thermalize_momenta
 from cheap_models import Fault, Springs, Wells, cluster
 
+from eqplugin import quiet
 from eqplugin.errors import EqPluginError
+from eqplugin.md import run
+from eqplugin.md import settings as md_settings
 from eqplugin.md.observables import read_log
 from eqplugin.md.run import Breakdown, MdFiles, run_md
 from eqplugin.md.settings import MdSettings
@@ -35,7 +39,15 @@ def settings(**changes):
 
 
 def same(a: MdFiles, b: MdFiles) -> bool:
-    return all(getattr(a, n).read_bytes() == getattr(b, n).read_bytes() for n in ("traj", "table"))
+    return all(getattr(a, n).read_bytes() == getattr(b, n).read_bytes() for n in ("traj", "log"))
+
+
+def test_the_examples_of_the_docstrings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for module in (quiet, run, md_settings):
+        found = doctest.testmod(module)
+        assert found.attempted
+        assert not found.failed
 
 
 # ---- resuming
@@ -87,15 +99,15 @@ def test_half_written_frames_and_frames_beyond_the_restart_are_cut(tmp_path):
     with cut.traj.open("ab") as file:  # a whole frame and a half
         frame = b"".join(cut.traj.read_bytes().splitlines(keepends=True)[:6])
         file.write(frame + frame[: len(frame) // 2])
-    with cut.table.open("ab") as file:
+    with cut.log.open("ab") as file:
         file.write(b"25,0.05,1.")
     leftover = cut.folder / ".restart.xyz.tmp.npz"
     leftover.write_bytes(b"half")
-    assert len(read_log(cut.table)) == 5  # readers leave the half line out
+    assert len(read_log(cut.log)) == 5  # readers leave the half line out
     run_md(copper(), EMT(), settings(), cut)
     assert same(straight, cut)
     assert not leftover.exists()
-    assert len(read(cut.traj, ":")) == len(read_log(cut.table)) == 9
+    assert len(read(cut.traj, ":")) == len(read_log(cut.log)) == 9
 
 
 SCRIPT = """
@@ -116,7 +128,7 @@ def test_a_killed_run_loses_at_most_one_frame(ensemble, tmp_path):
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 240
-        while not killed.table.is_file() or killed.table.read_text().count("\n") < 6:
+        while not killed.log.is_file() or killed.log.read_text().count("\n") < 6:
             assert process.poll() is None, process.stderr.read().decode()
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -124,7 +136,7 @@ def test_a_killed_run_loses_at_most_one_frame(ensemble, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert process.returncode == -signal.SIGKILL
-    written = len(read_log(killed.table)) - 1  # the first line is step 0
+    written = len(read_log(killed.log)) - 1  # the first line is step 0
     steps = 5 * (written + 4)
     chosen = settings(ensemble=ensemble, steps=steps)
     resumed = run_md(copper(), EMT(), chosen, killed)
@@ -211,7 +223,7 @@ def test_options_that_do_not_suit_the_structure_are_refused(tmp_path):
     with pytest.raises(EqPluginError, match="no velocities"):
         run_md(copper(), EMT(), settings(velocities="file"), files)
     with pytest.raises(EqPluginError, match=r"--traj .*run\.traj"):
-        MdFiles(tmp_path, trajectory=tmp_path / "run.traj")
+        MdFiles(tmp_path, traj=tmp_path / "run.traj")
     assert not files.restart.exists()
 
 
@@ -232,7 +244,7 @@ def test_someone_elses_file_is_not_overwritten(tmp_path):
     mine = tmp_path / "mine.xyz"
     mine.write_text("precious\n")
     with pytest.raises(EqPluginError, match=r"mine\.xyz exists already"):
-        run_md(copper(), EMT(), settings(), MdFiles(tmp_path / "run", trajectory=mine))
+        run_md(copper(), EMT(), settings(), MdFiles(tmp_path / "run", traj=mine))
     assert mine.read_text() == "precious\n"
 
 
@@ -253,7 +265,7 @@ def test_breakdown_stops_the_run_and_keeps_the_last_good_frame(kind, culprit, tm
     chosen = settings(steps=2000, temperature=20.0, ensemble="nve")
     with pytest.raises(Breakdown, match=culprit) as caught:
         run_md(start, Fault(start, kind, at_call=18), chosen, files)
-    frames, log = read(files.traj, ":"), read_log(files.table)
+    frames, log = read(files.traj, ":"), read_log(files.log)
     assert len(frames) == len(log) >= 3
     assert np.isfinite(frames[-1].positions).all()
     assert f"{log['time_ps'].iloc[-1]:.4f} ps, ends" in str(caught.value)
@@ -282,7 +294,7 @@ def test_a_model_that_cannot_run_the_start_writes_nothing(tmp_path):
 def test_log_agrees_with_the_trajectory_and_with_ase(tmp_path):
     files = MdFiles(tmp_path)
     run_md(copper(), EMT(), settings(ensemble="nvt-langevin"), files)
-    log = read_log(files.table)
+    log = read_log(files.log)
     np.testing.assert_allclose(log["time_ps"], np.arange(9) * 0.01)
     for row, frame in zip(log.itertuples(), read(files.traj, ":"), strict=True):
         assert frame.info["step"] == row.step
@@ -301,6 +313,6 @@ def test_start_structure_is_left_alone(tmp_path):
     run_md(start, Springs(start), settings(ensemble="nve"), MdFiles(tmp_path))
     np.testing.assert_array_equal(start.positions, before)
     assert not start.has("momenta")
-    log = read_log(MdFiles(tmp_path).table)
+    log = read_log(MdFiles(tmp_path).log)
     assert log["pressure_GPa"].isna().all()
     assert np.ptp(log["conserved_eV"]) < 1e-3

@@ -174,7 +174,7 @@ def test_key_changes_with_what_the_library_depends_on(tmp_path, monkeypatch):
     monkeypatch.setattr(module.torch, "__version__", "99")
     assert module.library_path() != usual
     monkeypatch.undo()
-    monkeypatch.setattr(module, "_processor", lambda: "another processor")
+    monkeypatch.setattr(module, "processor_features", lambda: "another processor")
     assert module.library_path() != usual
 
 

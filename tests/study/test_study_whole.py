@@ -72,8 +72,7 @@ def test_quickstart_survives_a_killed_job_and_a_rerun(tmp_path):
         assert 0 < record["errors"]["300K"]["force_mae"] < 2000
         assert record["cost"]["step_ms"][1] > 0
         assert record["cost"]["force_peak_bytes"] > 1e8  # torch alone takes as much
-        if Path("/proc/self/stat").is_file():
-            assert 1 < record["cost"]["train_cpu_s"] < 1.2 * record["cost"]["train_s"] + 1
+        assert 1 < record["cost"]["train_cpu_s"] < 1.2 * record["cost"]["train_s"] + 1
     (speed,) = (line for line in lines if line["kind"] == "speed")
     assert len(speed["models"]) == 4
 

@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-__all__ = ["Unavailable", "cache_dir", "compiler", "library_path"]
+__all__ = ["Unavailable", "cache_dir", "compiler", "library_path", "processor_features"]
 
 SOURCES = Path(__file__).resolve().parents[2] / "csrc"
 MAIN = "uvu_scatter.cpp"
@@ -80,8 +80,8 @@ def compiler() -> tuple[str, str] | None:
     return _compiler(os.environ.get("CXX"), os.environ.get("PATH"))
 
 
-def _processor() -> str:
-    """What decides which instructions may be used."""
+def processor_features() -> str:
+    """Model and instruction sets of the processor: what code made for it may run on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -106,7 +106,8 @@ def library_path() -> Path:
     if found is None:
         raise Unavailable("no C++ compiler was found (install g++ or clang++, or set CXX)")
     key = hashlib.sha256()
-    for part in (torch.__version__, torch.version.git_version, *found, _processor(), repr(TUNINGS)):
+    versions = torch.__version__, torch.version.git_version
+    for part in (*versions, *found, processor_features(), repr(TUNINGS)):
         key.update(f"{part}\n".encode())
     for path in _sources():
         key.update(path.name.encode() + path.read_bytes())

@@ -16,12 +16,16 @@ from ase.calculators.lj import LennardJones
 from ase.io import read, write
 from ase.neighborlist import neighbor_list
 
+from eqplugin import EqCalculator
 from eqplugin.errors import EqPluginError
-from eqplugin.md import lammps as path_to_lammps
-from eqplugin.md.lammps import LammpsMissing, compare
 
 ROOT = Path(__file__).resolve().parents[2]
 ETHANOL = ROOT / "examples" / "data" / "ethanol_xtb"
+EXAMPLE = ROOT / "examples" / "lammps"
+
+sys.path.append(str(EXAMPLE))
+import compare as script  # noqa: E402
+from compare import LammpsMissing, compare  # noqa: E402
 
 # What LAMMPS would do, by EMT: reads what it is given and writes what it is asked for.
 FAKE = """#!{python}
@@ -127,7 +131,7 @@ def with_lennard_jones(text):
 
 @pytest.mark.parametrize("atoms", [skewed(), molecule("CH3CH2OH")], ids=["skewed", "molecule"])
 def test_real_lammps_evaluates_the_structure_it_is_given(atoms, lammps, model, monkeypatch):
-    monkeypatch.setattr(path_to_lammps, "_INPUT", with_lennard_jones(path_to_lammps._INPUT))
+    monkeypatch.setattr(script, "_INPUT", with_lennard_jones(script._INPUT))
     atoms = atoms.copy()
     atoms.set_positions(atoms.positions * 1.7)  # out of the steepest part
     atoms.set_cell(atoms.cell.array * 1.7)
@@ -144,7 +148,7 @@ def test_example_input_runs(lammps, tmp_path):
     atoms.numbers[::2] = 28
     elements = sorted(set(atoms.symbols))
     write(tmp_path / "start.data", atoms, format="lammps-data", masses=True, specorder=elements)
-    text = (ROOT / "examples" / "lammps" / "in.md").read_text()
+    text = (EXAMPLE / "in.md").read_text()
     (tmp_path / "in.md").write_text(with_lennard_jones(text))
     call = [*shlex.split(lammps), "-in", "in.md", "-var", "data", "start.data", "-var", "elements",
             " ".join(elements), "-var", "steps", "100"]  # fmt: skip
@@ -161,7 +165,7 @@ def test_a_real_lammps_without_the_coupling_is_recognised(lammps, model):
         [*shlex.split(lammps), "-h"], capture_output=True, text=True, check=False
     ).stdout
     with pytest.raises(EqPluginError) as caught:
-        path_to_lammps.evaluate(molecule("H2O"), model, lammps)
+        script.evaluate(molecule("H2O"), model, lammps)
     if isinstance(caught.value, LammpsMissing):
         lacking = "Python coupling" if "ML-IAP" in help_text else "ML-IAP package"
         assert lacking in str(caught.value)
@@ -221,11 +225,9 @@ def trained(tmp_path_factory):
 @pytest.mark.slow
 def test_exported_nequip_model_gives_the_calculators_numbers(trained):
     pytest.importorskip("lammps", reason="the lammps package is not installed")
-    from eqplugin.md.opening import open_calculator
-
     checkpoint, exported = trained
     atoms = read(ETHANOL / "test_300K.xyz", 0)
-    atoms.calc = open_calculator(checkpoint)
+    atoms.calc = EqCalculator(checkpoint)
     energy, forces = atoms.get_potential_energy(), atoms.get_forces()
     interface = torch.load(exported, weights_only=False)
     data = lammps_data(atoms, interface.element_types, 2 * interface.rcutfac)
@@ -238,8 +240,7 @@ def test_exported_nequip_model_gives_the_calculators_numbers(trained):
 @pytest.mark.slow
 def test_comparison_script_agrees_or_says_why_it_skips(trained):
     checkpoint, exported = trained
-    script = ROOT / "examples" / "lammps" / "compare.py"
-    call = [sys.executable, script, checkpoint, exported, ETHANOL / "test_300K.xyz"]
+    call = [sys.executable, EXAMPLE / "compare.py", checkpoint, exported, ETHANOL / "test_300K.xyz"]
     call += ["--lmp", os.environ.get("LAMMPS", "lmp")]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     if done.returncode == 77:
