@@ -12,8 +12,8 @@ from ase.calculators.calculator import Calculator
 from ase.data import atomic_numbers, covalent_radii
 from scipy.ndimage import median_filter
 
+from eqplugin.measure.physics.check import Check, energy_and_forces
 from eqplugin.measure.physics.symmetry import Precision
-from eqplugin.measure.physics.verdict import Check, evaluated
 
 __all__ = ["PairCurve", "pair_checks", "pair_curves"]
 
@@ -52,7 +52,7 @@ def pair_curves(calculator: Calculator, symbols: Sequence[str]) -> list[PairCurv
         calculator: any ASE calculator.
         symbols: elements; every pair of them is taken.
     """
-    lone = {symbol: evaluated(Atoms(symbol), calculator)[0] for symbol in symbols}
+    lone = {symbol: energy_and_forces(Atoms(symbol), calculator)[0] for symbol in symbols}
     curves = []
     for pair in combinations_with_replacement(symbols, 2):
         radii = sum(covalent_radii[atomic_numbers[symbol]] for symbol in pair)
@@ -64,7 +64,7 @@ def pair_curves(calculator: Calculator, symbols: Sequence[str]) -> list[PairCurv
 
 
 def _at(calculator: Calculator, pair: tuple[str, str], distance: float) -> tuple[float, float]:
-    energy, forces = evaluated(Atoms(pair, [[0, 0, 0], [distance, 0, 0]]), calculator)
+    energy, forces = energy_and_forces(Atoms(pair, [[0, 0, 0], [distance, 0, 0]]), calculator)
     return energy, forces[1, 0]
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-from eqplugin.study.report.models import Model, Results
-from eqplugin.study.report.statistics import late_fall, paired_difference
-from eqplugin.study.report.tables import Pair, pairs_along
+from eqplugin.study.report.models import MATCHES, ModelResults, StudyResults
+from eqplugin.study.report.statistics import late_improvement, paired_difference
+from eqplugin.study.report.tables import ModelPair, pairs_along
 
 __all__ = ["caveats", "findings", "recommendation"]
 
@@ -17,7 +16,7 @@ ENOUGH_SEEDS = 3
 _SHOWN = 3  # pairs in a sentence; the table has all
 
 
-def recommendation(results: Results) -> list[str]:
+def recommendation(results: StudyResults) -> list[str]:
     """One model and the reasons, in sentences; nothing where no model is finished.
 
     The rule: of all models whose mean force error on the first test is within 5 % of the lowest,
@@ -28,28 +27,28 @@ def recommendation(results: Results) -> list[str]:
     if not models:
         return []
 
-    def error(model: Model) -> float:
+    def error(model: ModelResults) -> float:
         return model.spread(test, "force_mae").mean
 
     best = min(models, key=error)
     near = [model for model in models if error(model) <= (1 + WORTH) * error(best)]
-    chosen = min(near, key=lambda model: model.time("force_ms")[1])
+    chosen = min(near, key=lambda model: model.force_ms.median)
     reasons = [
         f"**{chosen.label}**: force MAE {chosen.spread(test, 'force_mae')} meV/Å on {test}, "
-        f"{chosen.time('force_ms')[1]:.1f} ms a force call, {chosen.time('step_ms')[1]:.1f} ms a "
+        f"{chosen.force_ms.median:.1f} ms a force call, {chosen.step_ms.median:.1f} ms a "
         f"training step, {chosen.parameters:,} parameters."
     ]
     if chosen is best:
         reasons.append("Its mean error is the lowest of all.")
     else:
-        ratio = best.time("force_ms")[1] / chosen.time("force_ms")[1]
+        ratio = best.force_ms.median / chosen.force_ms.median
         reasons.append(
             f"The lowest mean error is that of {best.label} ({best.spread(test, 'force_mae')} "
             f"meV/Å), within {WORTH:.0%} of it; its force call takes {ratio:.2f} times as long."
         )
-        reasons += _support(best, chosen, test)
+        reasons.append(_seed_comparison(best, chosen, test))
     others = [model for model in models if model is not chosen and model is not best]
-    clear = [model for model in others if _clearly_worse(chosen, model, test)]
+    clear = [model for model in others if _is_clearly_worse(chosen, model, test)]
     if others and len(chosen.records) > 1:
         reasons.append(
             f"Other models whose error on {test} the seeds show to be higher: {len(clear)} of "
@@ -59,28 +58,28 @@ def recommendation(results: Results) -> list[str]:
     return reasons
 
 
-def _support(best: Model, chosen: Model, test: str) -> list[str]:
+def _seed_comparison(best: ModelResults, chosen: ModelResults, test: str) -> str:
     difference = paired_difference(best.values(test, "force_mae"), chosen.values(test, "force_mae"))
     if difference is None or difference.low is None:
-        return ["Whether the two differ cannot be tested with one seed."]
-    word = "differ" if difference.decided else "cannot be told apart"
-    return [
-        f"Paired over {difference.n} seeds the two {word}: {difference.mean:+.1f} meV/Å, 95 % "
+        return "Whether the two differ cannot be tested with one seed."
+    verdict = "differ" if difference.excludes_zero else "cannot be told apart"
+    return (
+        f"Paired over {difference.n} seeds the two {verdict}: {difference.mean:+.1f} meV/Å, 95 % "
         f"interval {difference.low:+.1f} .. {difference.high:+.1f}."
-    ]
+    )
 
 
-def _clearly_worse(chosen: Model, other: Model, test: str) -> bool:
+def _is_clearly_worse(chosen: ModelResults, other: ModelResults, test: str) -> bool:
     difference = paired_difference(
         chosen.values(test, "force_mae"), other.values(test, "force_mae")
     )
     return difference is not None and difference.low is not None and difference.low > 0
 
 
-def findings(results: Results) -> list[str]:
+def findings(results: StudyResults) -> list[str]:
     """What the seeds say about L and hops under each matching rule, on the first test."""
     sentences = []
-    for match in ("dimension", "parameters", "time"):
+    for match in MATCHES:
         for axis, word in (("l_max", "L"), ("hops", "hops")):
             pairs = [p for p in pairs_along(results, match, axis) if p.test == results.tests[0]]
             if pairs:
@@ -88,7 +87,7 @@ def findings(results: Results) -> list[str]:
     return sentences
 
 
-def _finding(match: str, word: str, pairs: Sequence[Pair]) -> str:
+def _finding(match: str, word: str, pairs: Sequence[ModelPair]) -> str:
     tested = [pair for pair in pairs if pair.difference.p is not None]
     head = f"Equal {match}, between {word}: "
     if not tested:
@@ -108,16 +107,16 @@ def _finding(match: str, word: str, pairs: Sequence[Pair]) -> str:
     )
 
 
-def _better(pair: Pair) -> str:
+def _better(pair: ModelPair) -> str:
     low, high = pair.first, pair.second
     if pair.difference.mean < 0:
         low, high = high, low
     return f"{low.label} below {high.label} by {abs(pair.difference.mean):.1f} meV/Å"
 
 
-def caveats(results: Results) -> list[str]:
+def caveats(results: StudyResults) -> list[str]:
     """What the numbers do not show."""
-    lines, shared = [], results.any
+    lines, known = [], tuple(_unattainable_reasons(results))
     seeds = [len(model.records) for model in results.models]
     if seeds and min(seeds) < ENOUGH_SEEDS:
         few = "One seed: no test" if max(seeds) == 1 else f"As few as {min(seeds)} seeds"
@@ -125,12 +124,11 @@ def caveats(results: Results) -> list[str]:
     lines += _diverged(results)
     lines += _convergence(results)
     if results.failed:
-        names = ", ".join(record["job"] for record in results.failed[:4])
+        names = ", ".join(record.job for record in results.failed[:4])
         more = " ..." if len(results.failed) > 4 else ""
         lines.append(f"Failed jobs: {len(results.failed)} ({names}{more}); see the end.")
-    lines += [f"Not attainable: {reason}." for reason in _reasons(results)]
-    known = tuple(_reasons(results))
-    lines += [w for w in shared.get("warnings", []) if not (known and w.startswith(known))]
+    lines += [f"Not attainable: {reason}." for reason in known]
+    lines += [warning for warning in results.first.warnings if not warning.startswith(known)]
     if len({model.family for model in results.models}) > 1:
         lines.append(
             "NequIP and MACE differ in more than L and D (layers, product basis, schedule, loss "
@@ -142,12 +140,12 @@ def caveats(results: Results) -> list[str]:
     return lines
 
 
-def _reasons(results: Results) -> list[str]:
-    reasons = (record["error"] for record in results.unattainable)
-    return list(dict.fromkeys(reason.rstrip(".") for reason in reasons))
+def _unattainable_reasons(results: StudyResults) -> list[str]:
+    reasons = (str(record.error).rstrip(".") for record in results.unattainable)
+    return list(dict.fromkeys(reasons))
 
 
-def _diverged(results: Results) -> list[str]:
+def _diverged(results: StudyResults) -> list[str]:
     """Trainings that ended with a larger validation error than their first epoch's."""
     names = [
         f"{model.label}, seed {seed}"
@@ -163,14 +161,14 @@ def _diverged(results: Results) -> list[str]:
     ]
 
 
-def _convergence(results: Results) -> list[str]:
+def _convergence(results: StudyResults) -> list[str]:
     falls = {
-        model.label: [late_fall([e for _, e in curve]) for curve in model.curves().values()]
+        model.label: [late_improvement([e for _, e in curve]) for curve in model.curves().values()]
         for model in results.models
     }
     known = {label: [f for f in fall if f is not None] for label, fall in falls.items()}
     falling = {label: max(fall) for label, fall in known.items() if fall and max(fall) > FALLING}
-    steps = results.any.get("steps")
+    steps = results.first.steps
     if falling:
         worst = max(falling, key=falling.get)
         return [
@@ -188,12 +186,12 @@ def _convergence(results: Results) -> list[str]:
     ]
 
 
-def _mismatched(results: Results) -> list[str]:
+def _mismatched(results: StudyResults) -> list[str]:
     """Times are matched when a study is planned; measured again, trained models may differ."""
-    tolerance = results.any.get("config", {}).get("tolerance", {}).get("time", math.inf)
+    tolerance = results.first.config.tolerance.time
     far = {
         label: ratio
-        for label, ratio in results.ratios("time").items()
+        for label, ratio in results.ratios_to_reference("time").items()
         if abs(ratio - 1) > tolerance
     }
     if not far:
@@ -206,7 +204,7 @@ def _mismatched(results: Results) -> list[str]:
     ]
 
 
-def _versions(results: Results) -> list[str]:
+def _versions(results: StudyResults) -> list[str]:
     edited = sum(n for name, n in results.commits.items() if name.endswith("-dirty"))
     if len(results.commits) < 2 and not edited:
         return []
@@ -217,11 +215,10 @@ def _versions(results: Results) -> list[str]:
     ]
 
 
-def _machine(results: Results) -> list[str]:
+def _machine(results: StudyResults) -> list[str]:
     if results.speed is None:
         return ["Times were taken job by job, not in turn: differences below 20 % mean nothing."]
-    hardware = results.speed["hardware"]
-    load, cores = hardware.get("load"), hardware.get("cores")
+    load, cores = results.speed.hardware.load, results.speed.hardware.cores
     if load is not None and cores and load > 1.2 * cores:
         return [
             f"The machine was busy when the times were taken (load {load:g} on {cores} cores): "
