@@ -27,7 +27,7 @@ def gpu_name() -> str | None:
 
 
 def commit() -> str | None:
-    """Of the clone that runs; marked where its files differ from it."""
+    """Commit of the clone that runs, marked where its files differ from it."""
     here = Path(__file__).parent
     try:
         git = ("git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")

@@ -22,9 +22,9 @@ __all__ = [
     "LINES",
     "RESULT",
     "SCHEMA",
-    "Cost",
     "Environment",
     "FinishedJob",
+    "JobCost",
     "JobRecord",
     "Measurement",
     "Quantiles",
@@ -85,7 +85,7 @@ class Measurement(Timing):
     peak_bytes: int | None
 
 
-class Cost(Timing):
+class JobCost(Timing):
     """Time and memory of one job.
 
     Attributes:
@@ -134,7 +134,7 @@ class Tolerance(_Part):
     time: float = float("inf")
 
 
-class Settings(_Part):
+class StudySettings(_Part):
     """What a report reads of a study's config; everything else is kept as it is."""
 
     family: str | None = None
@@ -204,7 +204,7 @@ class JobRecord(_Line):
     frames: dict[str, int]
     fingerprint: str | None
     warnings: list[str]
-    config: Settings
+    config: StudySettings
 
 
 class FinishedJob(JobRecord):
@@ -222,7 +222,7 @@ class FinishedJob(JobRecord):
     errors: dict[str, ErrorMetrics]
     parameters: int
     validation: list[ValidationPoint]
-    cost: Cost
+    cost: JobCost
     model: str
 
 

@@ -20,8 +20,8 @@ from eqplugin.stacks import STACKS
 from eqplugin.study.job import Job
 from eqplugin.study.records import (
     RESULT,
-    Cost,
     FinishedJob,
+    JobCost,
     JobRecord,
     Measurement,
     current_environment,
@@ -113,7 +113,7 @@ def _train_and_measure(storage: Storage, job: Job) -> dict[str, Any]:
         "errors": measured.errors,
         "parameters": measured.parameters,
         "validation": [[epoch + 1, _millis(curve[epoch])] for epoch in sorted(curve)],
-        "cost": Cost(
+        "cost": JobCost(
             train_s=round(training.seconds, 1),
             train_cpu_s=training.cpu_seconds,
             epoch_s=training.epoch_seconds,

@@ -49,13 +49,13 @@ def test_quickstart_survives_a_killed_job_and_a_rerun(tmp_path):
     finally:
         process.kill()
         process.wait()
-    records = {r["job"]: r for r in read_records(out) if r["kind"] == "job"}
+    records = {r.job: r for r in read_records(out) if r.kind == "job"}
     assert len(records) == 4
-    statuses = {name: record["status"] for name, record in records.items()}
+    statuses = {name: record.status for name, record in records.items()}
     assert statuses.pop(VICTIM) == "failed", (tmp_path / "log").read_text()
     assert set(statuses.values()) == {"done"}
-    assert "exit status -9" in records[VICTIM]["error"]
-    before = {name: record["time"] for name, record in records.items()}
+    assert "exit status -9" in records[VICTIM].error
+    before = {name: record.time for name, record in records.items()}
 
     assert start(out).wait(1800) == 0, (tmp_path / "log").read_text()
     lines = read_records(out)

@@ -32,7 +32,7 @@ class Precision:
 
     @classmethod
     def of(cls, dtype: str) -> Precision:
-        """For ``float64``, or for ``float32``, in which most calculators run."""
+        """The limits for ``float64``, or for ``float32``, in which most calculators run."""
         if dtype == "float64":
             # a MACE model saved in float32 keeps its coupling coefficients rounded to that, which
             # turns with no rotation: 2e-9 eV/A were seen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eqplugin.study.report.models import MATCHES, ModelResults, StudyResults
-from eqplugin.study.report.statistics import late_improvement, paired_difference
+from eqplugin.study.report.statistics import late_improvement
 from eqplugin.study.report.tables import ModelPair, pairs_along
 
 __all__ = ["caveats", "findings", "recommendation"]
@@ -59,7 +59,7 @@ def recommendation(results: StudyResults) -> list[str]:
 
 
 def _seed_comparison(best: ModelResults, chosen: ModelResults, test: str) -> str:
-    difference = paired_difference(best.values(test, "force_mae"), chosen.values(test, "force_mae"))
+    difference = best.difference(chosen, test)
     if difference is None or difference.low is None:
         return "Whether the two differ cannot be tested with one seed."
     verdict = "differ" if difference.excludes_zero else "cannot be told apart"
@@ -70,9 +70,7 @@ def _seed_comparison(best: ModelResults, chosen: ModelResults, test: str) -> str
 
 
 def _is_clearly_worse(chosen: ModelResults, other: ModelResults, test: str) -> bool:
-    difference = paired_difference(
-        chosen.values(test, "force_mae"), other.values(test, "force_mae")
-    )
+    difference = chosen.difference(other, test)
     return difference is not None and difference.low is not None and difference.low > 0
 
 
@@ -83,11 +81,11 @@ def findings(results: StudyResults) -> list[str]:
         for axis, word in (("l_max", "L"), ("hops", "hops")):
             pairs = [p for p in pairs_along(results, match, axis) if p.test == results.tests[0]]
             if pairs:
-                sentences.append(_finding(match, word, pairs))
+                sentences.append(_finding_sentence(match, word, pairs))
     return sentences
 
 
-def _finding(match: str, word: str, pairs: Sequence[ModelPair]) -> str:
+def _finding_sentence(match: str, word: str, pairs: Sequence[ModelPair]) -> str:
     tested = [pair for pair in pairs if pair.difference.p is not None]
     head = f"Equal {match}, between {word}: "
     if not tested:
@@ -100,14 +98,14 @@ def _finding(match: str, word: str, pairs: Sequence[ModelPair]) -> str:
             f"± {widest:.1f} meV/Å, so smaller differences would not have been seen."
         )
     decided.sort(key=lambda pair: -abs(pair.difference.mean))
-    largest = "; ".join(_better(pair) for pair in decided[:_SHOWN])
+    largest = "; ".join(_pair_text(pair) for pair in decided[:_SHOWN])
     among = ", among them" if len(decided) > _SHOWN else ":"
     return head + (
         f"{len(decided)} of {len(tested)} pairs differ at p < 0.05 (Holm){among} {largest}."
     )
 
 
-def _better(pair: ModelPair) -> str:
+def _pair_text(pair: ModelPair) -> str:
     low, high = pair.first, pair.second
     if pair.difference.mean < 0:
         low, high = high, low
@@ -121,7 +119,7 @@ def caveats(results: StudyResults) -> list[str]:
     if seeds and min(seeds) < ENOUGH_SEEDS:
         few = "One seed: no test" if max(seeds) == 1 else f"As few as {min(seeds)} seeds"
         lines.append(f"{few}; the spread over seeds is badly known below {ENOUGH_SEEDS}.")
-    lines += _diverged(results)
+    lines += _divergence(results)
     lines += _convergence(results)
     if results.failed:
         names = ", ".join(record.job for record in results.failed[:4])
@@ -134,9 +132,9 @@ def caveats(results: StudyResults) -> list[str]:
             "NequIP and MACE differ in more than L and D (layers, product basis, schedule, loss "
             "weights), so compare within a stack first."
         )
-    lines += _mismatched(results)
-    lines += _machine(results)
-    lines += _versions(results)
+    lines += _time_mismatch(results)
+    lines += _machine_load(results)
+    lines += _code_versions(results)
     return lines
 
 
@@ -145,7 +143,7 @@ def _unattainable_reasons(results: StudyResults) -> list[str]:
     return list(dict.fromkeys(reasons))
 
 
-def _diverged(results: StudyResults) -> list[str]:
+def _divergence(results: StudyResults) -> list[str]:
     """Trainings that ended with a larger validation error than their first epoch's."""
     names = [
         f"{model.label}, seed {seed}"
@@ -186,7 +184,7 @@ def _convergence(results: StudyResults) -> list[str]:
     ]
 
 
-def _mismatched(results: StudyResults) -> list[str]:
+def _time_mismatch(results: StudyResults) -> list[str]:
     """Times are matched when a study is planned; measured again, trained models may differ."""
     tolerance = results.first.config.tolerance.time
     far = {
@@ -204,7 +202,7 @@ def _mismatched(results: StudyResults) -> list[str]:
     ]
 
 
-def _versions(results: StudyResults) -> list[str]:
+def _code_versions(results: StudyResults) -> list[str]:
     edited = sum(n for name, n in results.commits.items() if name.endswith("-dirty"))
     if len(results.commits) < 2 and not edited:
         return []
@@ -215,7 +213,7 @@ def _versions(results: StudyResults) -> list[str]:
     ]
 
 
-def _machine(results: StudyResults) -> list[str]:
+def _machine_load(results: StudyResults) -> list[str]:
     if results.speed is None:
         return ["Times were taken job by job, not in turn: differences below 20 % mean nothing."]
     load, cores = results.speed.hardware.load, results.speed.hardware.cores

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eqplugin.study.records import FinishedJob, JobRecord, Quantiles, Record, SpeedRecord, Timing
-from eqplugin.study.report.statistics import Spread, spread
+from eqplugin.study.report.statistics import PairedDifference, Spread, paired_difference, spread
 
 __all__ = [
     "MATCHES",
@@ -62,7 +62,7 @@ class ModelResults:
 
     @property
     def label(self) -> str:
-        """For sentences and plots, with D."""
+        """Stack, L, hops and D in words."""
         return f"{architecture_label(self)}, D={self.feature_dim}"
 
     @property
@@ -94,6 +94,12 @@ class ModelResults:
         """Mean and spread over the seeds."""
         values = list(self.values(test, metric).values())
         return spread(values) if values else None
+
+    def difference(
+        self, other: ModelResults, test: str, metric: str = "force_mae"
+    ) -> PairedDifference | None:
+        """The other's error less this model's, seed by seed; None where no seed is common."""
+        return paired_difference(self.values(test, metric), other.values(test, metric))
 
     @property
     def force_ms(self) -> Quantiles:
