@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -22,16 +22,16 @@ __all__ = [
     "LINES",
     "RESULT",
     "SCHEMA",
-    "Environment",
     "FinishedJob",
     "JobCost",
     "JobRecord",
     "Measurement",
     "Quantiles",
+    "Record",
     "SpeedRecord",
     "Timing",
-    "ValidationPoint",
     "current_environment",
+    "parse_record",
     "read_records",
     "read_speed",
     "write_records",
@@ -72,43 +72,29 @@ class Timing(_Part):
 
 
 class Measurement(Timing):
-    """What is measured of one trained model.
+    """What is measured of one trained model."""
 
-    Attributes:
-        errors: test set -> metrics.
-        parameters: number of all parameters.
-        peak_bytes: largest memory of inference.
-    """
-
-    errors: dict[str, ErrorMetrics]
+    errors: dict[str, ErrorMetrics]  # by test set
     parameters: int
-    peak_bytes: int | None
+    peak_bytes: int | None  # of inference
 
 
 class JobCost(Timing):
-    """Time and memory of one job.
+    """Time and memory of one job; None where the system does not tell."""
 
-    Attributes:
-        train_s: wall time of the training, s.
-        train_cpu_s: processor time of the training, s; None where the system does not tell.
-        epoch_s: time of an epoch with its validation, s.
-        train_peak_bytes: largest resident memory of the training process.
-        force_peak_bytes: largest memory of inference.
-    """
-
-    train_s: float
+    train_s: float  # wall time
     train_cpu_s: float | None = None
-    epoch_s: float | None = None
+    epoch_s: float | None = None  # of one epoch, validation included
     train_peak_bytes: int | None = None
     force_peak_bytes: int | None = None
 
 
 class Hardware(_Part):
-    """The machine of a measurement; ``load`` is its load average when that was written."""
+    """The machine of a measurement."""
 
     processor: str
     cores: int | None
-    load: float | None
+    load: float | None  # average of the last minute
     gpu: str | None = None
     system: str | None = None
 
@@ -151,103 +137,64 @@ class _Line(Environment):
     def to_json(self) -> dict[str, Any]:
         """The line, in the order of its keys: what it is, what came out, where."""
         content = self.model_dump(exclude_unset=True)
-        last = {name: content.pop(name) for name in Environment.model_fields}
-        if "config" in content:
-            last["config"] = content.pop("config")
-        return {"schema": SCHEMA, "kind": self.kind, **content, **last}
+        last = [name for name in (*Environment.model_fields, "config") if name in content]
+        ordered = {name: content.pop(name) for name in last}
+        return {"schema": SCHEMA, "kind": self.kind, **content, **ordered}
 
 
 def _as_list(rules: Any) -> Any:
-    return [rules] if isinstance(rules, str) else rules
+    return [rules] if isinstance(rules, str) else rules  # one rule an arm in old lines
 
 
 class JobRecord(_Line):
-    """A job: what it is and what it ran under; one that is done is a :class:`FinishedJob`.
-
-    Attributes:
-        study: name of the study.
-        budget: name of its budget.
-        job: name of the job, unique within the study.
-        status: how it ended.
-        error: why it has no result.
-        family: ``nequip`` or ``mace``.
-        l_max: highest degree L.
-        hops: convolutions between two resets; None: never.
-        contraction: at a reset.
-        feature_dim: D; None where no dimension meets the match.
-        seed: of weights and data order.
-        arms: arm -> rules under which it compares the job; one rule, not a list, in old lines.
-        steps: optimizer steps of the training.
-        epochs: passes over the training frames.
-        frames: set -> number of frames.
-        fingerprint: of everything that decides the weights.
-        warnings: of the study.
-        config: of the study.
-    """
+    """A job: what it is and what it ran under; one that is done is a :class:`FinishedJob`."""
 
     kind: ClassVar[str] = "job"
 
     study: str
     budget: str | None
-    job: str
+    job: str  # its name, unique within the study
     status: Literal["done", "failed", "unattainable"]
-    error: str | None
+    error: str | None  # why it has no result
     family: Literal["nequip", "mace"]
     l_max: int
-    hops: int | None
-    contraction: str | None
-    feature_dim: int | None
+    hops: int | None  # convolutions between two resets; None: never
+    contraction: str | None  # at a reset
+    feature_dim: int | None  # None where no dimension meets the match
     seed: int
-    arms: dict[str, Annotated[list[str], BeforeValidator(_as_list)]]
-    steps: int
+    arms: dict[str, Annotated[list[str], BeforeValidator(_as_list)]]  # -> rules that compare it
+    steps: int  # of the optimizer
     epochs: int
-    frames: dict[str, int]
-    fingerprint: str | None
-    warnings: list[str]
+    frames: dict[str, int]  # set -> number
+    fingerprint: str | None  # of everything that decides the weights
+    warnings: list[str]  # of the study
     config: StudySettings
 
 
 class FinishedJob(JobRecord):
-    """A job that is done, with its results.
-
-    Attributes:
-        errors: test set -> metrics.
-        parameters: number of all parameters.
-        validation: the validation error along the training.
-        cost: time and memory.
-        model: the trained model's file, relative to the study's folder.
-    """
+    """A job that is done, with its results."""
 
     feature_dim: int
-    errors: dict[str, ErrorMetrics]
+    errors: dict[str, ErrorMetrics]  # by test set
     parameters: int
     validation: list[ValidationPoint]
     cost: JobCost
-    model: str
+    model: str  # file, relative to the study's folder
 
 
 class SpeedRecord(_Line):
-    """The common timing of a study's models.
-
-    Attributes:
-        study: name of the study.
-        atoms: number of atoms of a force call.
-        batch_size: frames of a training step.
-        fingerprints: model -> that of the job that was timed.
-        models: model -> times.
-    """
+    """The common timing of a study's models."""
 
     kind: ClassVar[str] = "speed"
 
     study: str
-    atoms: int
-    batch_size: int
-    fingerprints: dict[str, str]
+    atoms: int  # of a force call
+    batch_size: int  # frames of a training step
+    fingerprints: dict[str, str]  # model -> that of the job that was timed
     models: dict[str, Timing]
 
 
 Record = JobRecord | SpeedRecord
-_Content = TypeVar("_Content", bound=BaseModel)
 
 
 def current_environment() -> Environment:
@@ -297,14 +244,13 @@ def read_records(folder: Path) -> list[Record]:
             f"{folder} holds no results of a study ({LINES}): name the folder that `eqplugin "
             f"study` wrote to."
         )
-    lines = [
-        (line, f"{file}, line {number}")
+    records = [
+        parse_record(line, f"{file}, line {number}")
         for file in files
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
         if line.strip()
     ]
-    parsed = [parse_record(line, where) for line, where in lines]
-    return [record for record in parsed if record is not None]
+    return [record for record in records if record is not None]
 
 
 def parse_record(line: str, where: str) -> Record | None:
@@ -337,7 +283,7 @@ def read_speed(file: Path) -> SpeedRecord | None:
     return _validated(SpeedRecord, file.read_text(), str(file)) if file.is_file() else None
 
 
-def _validated(kind: type[_Content], text: str, where: str) -> _Content:
+def _validated(kind: type[_Line], text: str, where: str) -> Any:
     try:
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from eqplugin.study.report.models import MATCHES, ModelResults, StudyResults
 from eqplugin.study.report.statistics import late_improvement
@@ -114,36 +114,27 @@ def _pair_text(pair: ModelPair) -> str:
 
 def caveats(results: StudyResults) -> list[str]:
     """What the numbers do not show."""
-    lines, known = [], tuple(_unattainable_reasons(results))
+    return [
+        *_few_seeds(results),
+        *_divergence(results),
+        *_convergence(results),
+        *_missing_jobs(results),
+        *_warnings(results),
+        *_two_stacks(results),
+        *_time_mismatch(results),
+        *_machine_load(results),
+        *_code_versions(results),
+    ]
+
+
+def _few_seeds(results: StudyResults) -> Iterator[str]:
     seeds = [len(model.records) for model in results.models]
     if seeds and min(seeds) < ENOUGH_SEEDS:
         few = "One seed: no test" if max(seeds) == 1 else f"As few as {min(seeds)} seeds"
-        lines.append(f"{few}; the spread over seeds is badly known below {ENOUGH_SEEDS}.")
-    lines += _divergence(results)
-    lines += _convergence(results)
-    if results.failed:
-        names = ", ".join(record.job for record in results.failed[:4])
-        more = " ..." if len(results.failed) > 4 else ""
-        lines.append(f"Failed jobs: {len(results.failed)} ({names}{more}); see the end.")
-    lines += [f"Not attainable: {reason}." for reason in known]
-    lines += [warning for warning in results.first.warnings if not warning.startswith(known)]
-    if len({model.family for model in results.models}) > 1:
-        lines.append(
-            "NequIP and MACE differ in more than L and D (layers, product basis, schedule, loss "
-            "weights), so compare within a stack first."
-        )
-    lines += _time_mismatch(results)
-    lines += _machine_load(results)
-    lines += _code_versions(results)
-    return lines
+        yield f"{few}; the spread over seeds is badly known below {ENOUGH_SEEDS}."
 
 
-def _unattainable_reasons(results: StudyResults) -> list[str]:
-    reasons = (str(record.error).rstrip(".") for record in results.unattainable)
-    return list(dict.fromkeys(reasons))
-
-
-def _divergence(results: StudyResults) -> list[str]:
+def _divergence(results: StudyResults) -> Iterator[str]:
     """Trainings that ended with a larger validation error than their first epoch's."""
     names = [
         f"{model.label}, seed {seed}"
@@ -151,75 +142,97 @@ def _divergence(results: StudyResults) -> list[str]:
         for seed, curve in model.curves().items()
         if len(curve) > 1 and not curve[-1][1] <= curve[0][1]  # NaN is no smaller than anything
     ]
-    if not names:
-        return []
-    return [
-        f"Diverged: {'; '.join(names)}. Mean and spread of such a model say only that its training "
-        f"is unstable at this learning rate."
-    ]
+    if names:
+        yield (
+            f"Diverged: {'; '.join(names)}. Mean and spread of such a model say only that its "
+            f"training is unstable at this learning rate."
+        )
 
 
-def _convergence(results: StudyResults) -> list[str]:
-    falls = {
-        model.label: [late_improvement([e for _, e in curve]) for curve in model.curves().values()]
-        for model in results.models
-    }
-    known = {label: [f for f in fall if f is not None] for label, fall in falls.items()}
-    falling = {label: max(fall) for label, fall in known.items() if fall and max(fall) > FALLING}
+def _convergence(results: StudyResults) -> Iterator[str]:
+    falls = {model.label: _late_improvements(model) for model in results.models}
+    falling = {label: max(fall) for label, fall in falls.items() if max(fall, default=0) > FALLING}
     steps = results.first.steps
     if falling:
         worst = max(falling, key=falling.get)
-        return [
+        yield (
             f"Not converged: after {steps} steps the validation error still falls in "
             f"{len(falling)} of {len(falls)} models ({worst}: {falling[worst]:.0%} in the last "
             f"third), so the ranking may change with a longer training."
-        ]
-    short = [label for label, fall in known.items() if not fall]
-    if short:
-        return ["Too few epochs to say whether the trainings have converged."]
-    return [
-        f"The validation error falls by less than {FALLING:.0%} in the last third of {steps} "
-        f"steps, but a schedule that lowers the learning rate flattens any curve: only a larger "
-        f"budget shows whether it would go on falling."
-    ]
+        )
+    elif not all(falls.values()):
+        yield "Too few epochs to say whether the trainings have converged."
+    else:
+        yield (
+            f"The validation error falls by less than {FALLING:.0%} in the last third of {steps} "
+            f"steps, but a schedule that lowers the learning rate flattens any curve: only a "
+            f"larger budget shows whether it would go on falling."
+        )
 
 
-def _time_mismatch(results: StudyResults) -> list[str]:
+def _late_improvements(model: ModelResults) -> list[float]:
+    curves = model.curves().values()
+    falls = [late_improvement([error for _, error in curve]) for curve in curves]
+    return [fall for fall in falls if fall is not None]
+
+
+def _missing_jobs(results: StudyResults) -> Iterator[str]:
+    if failed := results.with_status("failed"):
+        names = ", ".join(record.job for record in failed[:4]) + " ..." * (len(failed) > 4)
+        yield f"Failed jobs: {len(failed)} ({names}); see the end."
+    yield from (f"Not attainable: {reason}." for reason in _unattainable_reasons(results))
+
+
+def _unattainable_reasons(results: StudyResults) -> list[str]:
+    reasons = (str(record.error).rstrip(".") for record in results.with_status("unattainable"))
+    return list(dict.fromkeys(reasons))
+
+
+def _warnings(results: StudyResults) -> list[str]:
+    """Those of the study that are not said already."""
+    said = tuple(_unattainable_reasons(results))
+    return [warning for warning in results.first.warnings if not warning.startswith(said)]
+
+
+def _two_stacks(results: StudyResults) -> Iterator[str]:
+    if len({model.family for model in results.models}) > 1:
+        yield (
+            "NequIP and MACE differ in more than L and D (layers, product basis, schedule, loss "
+            "weights), so compare within a stack first."
+        )
+
+
+def _time_mismatch(results: StudyResults) -> Iterator[str]:
     """Times are matched when a study is planned; measured again, trained models may differ."""
     tolerance = results.first.config.tolerance.time
-    far = {
-        label: ratio
-        for label, ratio in results.ratios_to_reference("time").items()
-        if abs(ratio - 1) > tolerance
-    }
-    if not far:
-        return []
-    named = ", ".join(f"{label}: {ratio:.2f}" for label, ratio in far.items())
-    return [
-        f"Matched by time when the study was planned, but more than {tolerance:.0%} off the "
-        f"reference's training step when all models were timed in turn: {named} of it. What these "
-        f"gain or lose is not at equal time."
-    ]
+    ratios = results.ratios_to_reference("time")
+    far = {label: ratio for label, ratio in ratios.items() if abs(ratio - 1) > tolerance}
+    if far:
+        named = ", ".join(f"{label}: {ratio:.2f}" for label, ratio in far.items())
+        yield (
+            f"Matched by time when the study was planned, but more than {tolerance:.0%} off the "
+            f"reference's training step when all models were timed in turn: {named} of it. What "
+            f"these gain or lose is not at equal time."
+        )
 
 
-def _code_versions(results: StudyResults) -> list[str]:
-    edited = sum(n for name, n in results.commits.items() if name.endswith("-dirty"))
-    if len(results.commits) < 2 and not edited:
-        return []
-    uncommitted = f", {edited} of them with uncommitted changes" if edited else ""
-    return [
-        f"The jobs were run with {len(results.commits)} versions of this project's code (below)"
-        f"{uncommitted}: finished jobs are reused when a study is run again."
-    ]
-
-
-def _machine_load(results: StudyResults) -> list[str]:
+def _machine_load(results: StudyResults) -> Iterator[str]:
     if results.speed is None:
-        return ["Times were taken job by job, not in turn: differences below 20 % mean nothing."]
+        yield "Times were taken job by job, not in turn: differences below 20 % mean nothing."
+        return
     load, cores = results.speed.hardware.load, results.speed.hardware.cores
     if load is not None and cores and load > 1.2 * cores:
-        return [
+        yield (
             f"The machine was busy when the times were taken (load {load:g} on {cores} cores): "
             f"ratios between models are indicative, milliseconds are not."
-        ]
-    return []
+        )
+
+
+def _code_versions(results: StudyResults) -> Iterator[str]:
+    edited = sum(n for name, n in results.commits.items() if name.endswith("-dirty"))
+    if len(results.commits) > 1 or edited:
+        uncommitted = f", {edited} of them with uncommitted changes" if edited else ""
+        yield (
+            f"The jobs were run with {len(results.commits)} versions of this project's code (below)"
+            f"{uncommitted}: finished jobs are reused when a study is run again."
+        )

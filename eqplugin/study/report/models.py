@@ -95,11 +95,9 @@ class ModelResults:
         values = list(self.values(test, metric).values())
         return spread(values) if values else None
 
-    def difference(
-        self, other: ModelResults, test: str, metric: str = "force_mae"
-    ) -> PairedDifference | None:
-        """The other's error less this model's, seed by seed; None where no seed is common."""
-        return paired_difference(self.values(test, metric), other.values(test, metric))
+    def difference(self, other: ModelResults, test: str) -> PairedDifference | None:
+        """The other's force MAE less this model's, seed by seed; None without common seeds."""
+        return paired_difference(self.values(test, "force_mae"), other.values(test, "force_mae"))
 
     @property
     def force_ms(self) -> Quantiles:
@@ -150,25 +148,14 @@ class StudyResults:
         """The first job's record, for what all share."""
         return self.jobs[0]
 
-    @property
-    def finished(self) -> list[FinishedJob]:
-        """Records of the jobs that are done."""
-        return [record for record in self.jobs if isinstance(record, FinishedJob)]
-
-    @property
-    def failed(self) -> list[JobRecord]:
-        """Records of jobs that did not end well."""
-        return [record for record in self.jobs if record.status == "failed"]
-
-    @property
-    def unattainable(self) -> list[JobRecord]:
-        """Records of models that no feature dimension gives."""
-        return [record for record in self.jobs if record.status == "unattainable"]
+    def with_status(self, status: str) -> list[JobRecord]:
+        """Records of the jobs that are ``done``, have ``failed`` or are ``unattainable``."""
+        return [record for record in self.jobs if record.status == status]
 
     @property
     def commits(self) -> dict[str, int]:
         """Commit -> number of the finished jobs that ran with it."""
-        return dict(Counter(str(record.commit) for record in self.finished))
+        return dict(Counter(str(record.commit) for record in self.with_status("done")))
 
     @property
     def tests(self) -> list[str]:

@@ -22,8 +22,9 @@ from eqplugin.style import colour, marker, panels, plt
 __all__ = ["plot_curves", "plot_degrees", "plot_pareto"]
 
 
-def plot_pareto(results: StudyResults, test: str, path: Path) -> None:
+def plot_pareto(results: StudyResults, path: Path) -> None:
     """Force error against the time of a training step and of a force call, the front as a line."""
+    test = results.tests[0]
     models = [model for model in results.models if model.spread(test, "force_mae")]
     if not models:
         return
@@ -87,8 +88,9 @@ def _pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, fl
     return front
 
 
-def plot_degrees(results: StudyResults, test: str, path: Path) -> None:
+def plot_degrees(results: StudyResults, path: Path) -> None:
     """Force error against L, a panel per matching rule, every seed a point, lines the means."""
+    test = results.tests[0]
     rules = [rule for rule in MATCHES if len(results.matched_by(rule)) > 1]
     if not rules:
         return

@@ -11,7 +11,7 @@ import numpy as np
 from eqplugin.measure.tables import Table
 from eqplugin.study.records import Quantiles
 from eqplugin.study.report.models import ModelResults, StudyResults, architecture_label
-from eqplugin.study.report.statistics import PairedDifference, holm_adjusted, paired_difference
+from eqplugin.study.report.statistics import PairedDifference, holm_adjusted
 
 __all__ = ["ModelPair", "accuracy_table", "cost_table", "pairs_along", "pairs_table"]
 
@@ -106,10 +106,8 @@ class ModelPair:
     difference: PairedDifference
 
 
-def pairs_along(
-    results: StudyResults, match: str, axis: str, metric: str = "force_mae"
-) -> list[ModelPair]:
-    """All pairs of models that differ in ``l_max`` alone (D aside), or in ``hops`` alone.
+def pairs_along(results: StudyResults, match: str, axis: str) -> list[ModelPair]:
+    """Force MAE of all pairs that differ in ``l_max`` alone (D aside), or in ``hops`` alone.
 
     Never resetting, which has no contraction, is a neighbour of every contraction.
 
@@ -123,7 +121,7 @@ def pairs_along(
             for a, b in combinations(models, 2)
             if getattr(a, axis) != getattr(b, axis)
             and len({a.contraction, b.contraction} - {None}) < 2
-            and (difference := paired_difference(a.values(test, metric), b.values(test, metric)))
+            and (difference := a.difference(b, test)) is not None
         ]
         adjusted = holm_adjusted([difference for *_, difference in found])
         pairs += [ModelPair(test, a, b, d) for (a, b, _), d in zip(found, adjusted, strict=True)]
@@ -159,9 +157,7 @@ def pairs_table(pairs: Sequence[ModelPair]) -> Table:
 
 
 def _p_value_cell(p: float | None) -> str:
-    if p is None:
-        return "-"
-    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
+    return "< 0.001" if p is not None and p < 0.0005 else _cell(p, ".3f")
 
 
 def _interval_cell(difference: PairedDifference) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def write_report(folder: Path, out: Path, published: Published | None = None) ->
     """
     results = study_results(read_records(folder))
     if not results.models:
-        reasons = [record.error for record in results.failed]
+        reasons = [record.error for record in results.with_status("failed")]
         why = f" (the first failure: {reasons[0]})" if reasons else ""
         raise EqPluginError(f"{folder}: no job of this study is finished{why}; run it again.")
     text = report_markdown(results, out, published)
@@ -75,9 +76,10 @@ def report_markdown(results: StudyResults, out: Path, published: Published | Non
 def _summary(results: StudyResults) -> str:
     shared = results.first
     frames = ", ".join(f"{name} {number}" for name, number in shared.frames.items())
-    seeds = ", ".join(map(str, sorted({record.seed for record in results.finished})))
+    done = results.with_status("done")
+    seeds = ", ".join(map(str, sorted({record.seed for record in done})))
     return (
-        f"{len(results.finished)} finished jobs, {len(results.models)} models, seeds {seeds}; "
+        f"{len(done)} finished jobs, {len(results.models)} models, seeds {seeds}; "
         f"every training: {shared.steps} steps ({shared.epochs} epochs). Frames: {frames}."
     )
 
@@ -112,22 +114,20 @@ def _accuracy(results: StudyResults, out: Path) -> list[str]:
             table = accuracy_table(models, results.tests, ratios)
             parts += [f"### Equal {match}: {rule}", table.to_markdown()]
     parts.append("Mean ± standard deviation over the seeds; ‘-’: not labelled.")
-    plot = out / "degrees.png"
-    plot.unlink(missing_ok=True)
-    plot_degrees(results, results.tests[0], plot)
-    return parts + _image(plot, "force error against L")
+    return parts + _image(plot_degrees, results, out / "degrees.png", "force error against L")
 
 
 def _cost(results: StudyResults, out: Path) -> list[str]:
-    plot = out / "pareto.png"
-    plot.unlink(missing_ok=True)
-    plot_pareto(results, results.tests[0], plot)
-    table = cost_table(results.models).to_markdown()
-    return ["## Cost", table, _timing(results), *_image(plot, "force error against time")]
+    image = _image(plot_pareto, results, out / "pareto.png", "force error against time")
+    return ["## Cost", cost_table(results.models).to_markdown(), _timing(results), *image]
 
 
-def _image(path: Path, text: str) -> list[str]:
-    """A plot that was drawn; there may have been nothing to draw."""
+def _image(
+    plot: Callable[[StudyResults, Path], None], results: StudyResults, path: Path, text: str
+) -> list[str]:
+    """A plot's line of Markdown; none where there was nothing to draw."""
+    path.unlink(missing_ok=True)
+    plot(results, path)
     return [f"![{text}]({path.name})"] if path.is_file() else []
 
 
@@ -161,18 +161,16 @@ def _tests(results: StudyResults) -> list[str]:
 
 
 def _learning_curves(results: StudyResults, out: Path) -> list[str]:
-    plot_curves(results, out / "curves.png")
-    return [
-        "## Learning curves",
-        "Thin: each seed; thick: their mean. Dashed: matched by parameters; dotted: by time.",
-        *_image(out / "curves.png", "validation error along training"),
-    ]
+    text = "Thin: each seed; thick: their mean. Dashed: matched by parameters; dotted: by time."
+    image = _image(plot_curves, results, out / "curves.png", "validation error along training")
+    return ["## Learning curves", text, *image]
 
 
 def _failures(results: StudyResults) -> list[str]:
     rows = [
         [record.job, architecture_label(record), record.status, " ".join(str(record.error).split())]
-        for record in [*results.failed, *results.unattainable]
+        for status in ("failed", "unattainable")
+        for record in results.with_status(status)
     ]
     if not rows:
         return []
