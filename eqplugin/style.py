@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 
 from eqplugin.files import whole_file
 
 mpl.use("Agg")  # files only: works without a display
 from matplotlib import pyplot as plt
 
-__all__ = ["COLOURS", "MARKERS", "STYLE", "plt", "save_figure"]
+__all__ = ["COLOURS", "MARKERS", "STYLE", "colour", "marker", "panels", "plt", "save_figure"]
 
 # Okabe-Ito: distinguishable with any colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -26,6 +30,39 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
 }
+
+
+def colour(number: int) -> str:
+    """The colour of a plot's n-th line; they repeat after six."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def marker(number: int) -> str:
+    """The marker of a plot's n-th line; they repeat after six."""
+    return MARKERS[number % len(MARKERS)]
+
+
+@contextmanager
+def panels(
+    path: Path, rows: int, columns: int, **options: Any
+) -> Iterator[tuple[plt.Figure, np.ndarray]]:
+    """Give a figure and its axes, (rows, columns), and write it when the block ends well.
+
+    Args:
+        path: PNG to write.
+        rows: of panels.
+        columns: of panels.
+        options: of ``plt.subplots``, such as ``figsize`` and ``sharey``.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            rows, columns, squeeze=False, **{"layout": "constrained", **options}
+        )
+        try:
+            yield figure, axes
+            save_figure(figure, path)
+        finally:
+            plt.close(figure)
 
 
 def save_figure(figure: plt.Figure, path: Path) -> None:

@@ -66,45 +66,39 @@ def forces(
         eqplugin bench forces ase.calculators.emt:EMT examples/data/cuau_emt/test_600K.xyz
     """
     from eqplugin.cli.data import _mapping
-    from eqplugin.measure.compare import KEYS, Comparison, compare_forces, shared_frames
-    from eqplugin.measure.force_errors import by_config_type, by_element
+    from eqplugin.measure.comparison import (
+        GROUPINGS,
+        Comparison,
+        compare_forces,
+        shared_frames,
+        write_comparison,
+    )
     from eqplugin.measure.labels import read_labelled
     from eqplugin.measure.models import is_model, labels_of, open_model
-    from eqplugin.measure.tables import error_rows, rich_table
 
-    splits = {"element": by_element, "config_type": by_config_type}
-    if by is not None and by not in splits:
-        raise EqPluginError(f"--by {by} is not possible: choose {' or '.join(splits)}.")
+    if by is not None and by not in GROUPINGS:
+        raise EqPluginError(f"--by {by} is not possible: choose {' or '.join(GROUPINGS)}.")
     models = [name for name in dict.fromkeys(names) if is_model(name)]
     files = [name for name in dict.fromkeys(names) if not is_model(name)]
     if not models or not files:
         missing = "model" if not models else "file of labelled frames"
         raise EqPluginError(f"No {missing} among {', '.join(names)}: name models, then data.")
-    model_labels, file_labels = labels_of(models), labels_of(files)
-    frames = {
-        label: read_labelled(file, _mapping(key or []))
-        for label, file in zip(file_labels, files, strict=True)
-    }
+    named_models = dict(zip(labels_of(models), models, strict=True))
+    named_files = dict(zip(labels_of(files), files, strict=True))
+    mapping = _mapping(key or [])
+    frames = {label: read_labelled(file, mapping) for label, file in named_files.items()}
     for sentence in shared_frames(train or [], files):
         print_warning(sentence)
     with _progress(len(models) * sum(map(len, frames.values()))) as advance:
         calculators = {
-            label: open_model(model, device, dtype)
-            for label, model in zip(model_labels, models, strict=True)
+            label: open_model(model, device, dtype) for label, model in named_models.items()
         }
-        results = compare_forces(calculators, frames, lambda *_: advance())
-    comparison = Comparison(
-        dict(zip(model_labels, models, strict=True)), dict(zip(file_labels, files, strict=True)),
-        results,
-    )  # fmt: skip
+        results = compare_forces(calculators, frames, advance)
+    comparison = Comparison(named_models, named_files, results)
     console = Console()
-    heads, rows = error_rows(comparison.errors())
-    console.print(rich_table("", KEYS, heads, rows))
+    console.print(comparison.table().to_rich())
     if by is not None:
-        heads, rows = error_rows(comparison.groups(splits[by]))
-        console.print(rich_table(f"by {by}", (*KEYS, by), heads, rows))
+        console.print(comparison.table(by).to_rich(f"by {by}"))
     if out is not None:
-        from eqplugin.measure.compare_files import write_comparison
-
         written = ", ".join(path.name for path in write_comparison(comparison, out))
         console.print(f"written to {out}: {written}")

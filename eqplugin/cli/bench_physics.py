@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from eqplugin.cli._common import user_errors
 from eqplugin.errors import EqPluginError
-
-if TYPE_CHECKING:
-    from eqplugin.measure.physics.scans import ScanCurve
 
 __all__ = ["physics"]
 
@@ -54,10 +50,9 @@ def physics(
         eqplugin bench physics my.model --structure a.xyz --scan dihedral.xyz --scan mode_7.xyz
     """
     from eqplugin.measure.models import labels_of, open_model
-    from eqplugin.measure.physics.run import examine, table_of
     from eqplugin.measure.physics.scans import read_scan
+    from eqplugin.measure.physics.suite import check_table, run_checks, write_physics
     from eqplugin.measure.physics.symmetry import Precision
-    from eqplugin.measure.tables import rich_table
     from eqplugin.structures import read_structure
 
     if dtype not in ("float32", "float64"):
@@ -74,50 +69,18 @@ def physics(
     for label, model in zip(labels_of(models), models, strict=True):
         with console.status(label) as status:
             calculator = open_model(model, device, dtype)
-            results[label] = examine(
-                calculator, atoms, Precision.of(dtype), md_steps,
+            results[label] = run_checks(
+                calculator,
+                atoms,
+                Precision.of(dtype),
+                md_steps,
                 lambda what, label=label, status=status: status.update(f"{label}: {what}"),
                 scans,
-            )  # fmt: skip
-    heads, rows = table_of(results)
+            )
     out_console = Console()
-    out_console.print(rich_table("", ("check", "unit", "limit"), heads, rows))
+    out_console.print(check_table(results).to_rich())
     if out is not None:
-        _write(results, out)
+        write_physics(results, out)
         out_console.print(f"written: {out}/physics.json, pairs.png" + ", scans.png" * bool(scans))
     if any(found.failures for found in results.values()):
         raise typer.Exit(1)
-
-
-def _write(results: dict, out: Path) -> None:
-    from eqplugin.files import write_json
-    from eqplugin.measure.physics.plots import plot_pairs, plot_scans
-
-    scans = {model: found.scans for model, found in results.items() if found.scans}
-    content = {
-        model: [_finite({**asdict(c), "passed": c.passed}) for c in found.checks]
-        for model, found in results.items()
-    }
-    curves = {model: [_curve(c) for c in followed] for model, followed in scans.items()}
-    record = {"schema": "eqplugin.measure.physics/1", "models": content, "scans": curves}
-    write_json(out / "physics.json", record)
-    pairs = {model: found.curves for model, found in results.items() if found.curves}
-    if pairs:
-        plot_pairs(pairs, out / "pairs.png")
-    if scans:
-        plot_scans(scans, out / "scans.png")
-
-
-def _curve(curve: ScanCurve) -> dict:
-    reference = curve.scan.reference
-    return {
-        "name": curve.scan.name,
-        "coordinate": curve.scan.coordinate.tolist(),
-        "energy": curve.energy.tolist(),
-        "reference": None if reference is None else reference.tolist(),
-    }
-
-
-def _finite(check: dict) -> dict:
-    # JSON has no NaN: a check that could not be measured has no value
-    return {**check, "value": check["value"] if check["value"] == check["value"] else None}

@@ -40,9 +40,16 @@ def speed(
 
         eqplugin bench speed demo/*/best.ckpt --structure examples/data/ethanol_xtb/test_300K.xyz
     """
+    from dataclasses import replace
+
     from eqplugin.measure.models import labels_of, open_model
-    from eqplugin.measure.scaling import enlarged, measure, memory_of
-    from eqplugin.measure.tables import rich_table
+    from eqplugin.measure.scaling import (
+        enlarged,
+        peak_memory,
+        scaling_table,
+        time_by_size,
+        write_scaling,
+    )
     from eqplugin.structures import read_structure
 
     if calls < 3:
@@ -50,54 +57,20 @@ def speed(
     factors = integer_range("--repeat", repeat)
     atoms = read_structure(structure)
     structures = [enlarged(atoms, factor) for factor in factors]
-    labels = labels_of(models)
     with Console(stderr=True).status("opening") as status:
-        named = dict(zip(labels, models, strict=True))
+        named = dict(zip(labels_of(models), models, strict=True))
         calculators = {label: open_model(name, device, dtype) for label, name in named.items()}
-        timings = measure(
+        timings = time_by_size(
             calculators, structures, calls, lambda n: status.update(f"timing on {n} atoms")
         )
-        peaks = {}
         for label, name in named.items() if memory else ():
             status.update(f"memory of {label}")
-            peaks[label] = [memory_of(name, large, device, dtype) for large in structures]
+            timings[label] = [
+                replace(timing, peak_mib=peak_memory(name, large, device, dtype))
+                for timing, large in zip(timings[label], structures, strict=True)
+            ]
     console = Console()
-    heads = ["atoms", "ms/call", "10-90 %", "µs/atom", "ratio", "MiB"]
-    console.print(rich_table("", ["model"], heads, _rows(timings, peaks)))
+    console.print(scaling_table(timings).to_rich())
     if out is not None:
-        _write(timings, peaks, named, out)
+        write_scaling(timings, named, out)
         console.print(f"written: {out}/speed.json, speed.png")
-
-
-def _rows(timings: dict, peaks: dict) -> list[list[str]]:
-    import numpy as np
-
-    first = next(iter(timings.values()))
-    rows = []
-    for label, of_model in timings.items():
-        for number, (timing, reference) in enumerate(zip(of_model, first, strict=True)):
-            low, high = timing.spread_ms
-            # call by call: both saw the machine in the same moment
-            ratio = np.median(np.array(timing.times_ms) / np.array(reference.times_ms))
-            memory = f"{peaks[label][number]:.0f}" if label in peaks else "-"
-            rows.append([
-                label, str(timing.atoms), f"{timing.median_ms:.2f}", f"{low:.1f}-{high:.1f}",
-                f"{timing.us_per_atom:.1f}", f"{ratio:.2f}", memory,
-            ])  # fmt: skip
-    return rows
-
-
-def _write(timings: dict, peaks: dict, named: dict, out: Path) -> None:
-    from eqplugin.files import write_json
-    from eqplugin.measure.scaling import hardware
-    from eqplugin.measure.speed_plot import plot_scaling
-
-    content = {
-        "schema": "eqplugin.measure.speed/1",
-        "hardware": hardware(),
-        "models": named,
-        "timings": {label: [t.as_dict() for t in of_model] for label, of_model in timings.items()},
-        "peak_mib": peaks,
-    }
-    write_json(out / "speed.json", content)
-    plot_scaling(timings, peaks, out / "speed.png")

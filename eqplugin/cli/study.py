@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
 from eqplugin.cli._common import print_warning, user_errors
 from eqplugin.errors import EqPluginError
+
+if TYPE_CHECKING:
+    from eqplugin.study.records import Record
 
 __all__ = ["STUDY_SETTINGS", "study"]
 
@@ -74,16 +78,16 @@ def study(
     console.print(f"written: {lines}; next: eqplugin report {storage.out}")
 
 
-def _tell_failures(records: list[dict]) -> None:
+def _tell_failures(records: list[Record]) -> None:
     """Failed jobs are no crash; a study without any finished job is."""
-    jobs = [record for record in records if record["kind"] == "job"]
-    failed = [record for record in jobs if record["status"] == "failed"]
+    jobs = [record for record in records if record.kind == "job"]
+    failed = [record for record in jobs if record.status == "failed"]
     if not failed:
         return
     sentence = (
-        f"{len(failed)} of {len(jobs)} jobs failed, {failed[0]['job']} because: "
-        f"{failed[0]['error']} Run the study again to try them again."
+        f"{len(failed)} of {len(jobs)} jobs failed, {failed[0].job} because: "
+        f"{failed[0].error} Run the study again to try them again."
     )
-    if not any(record["status"] == "done" for record in jobs):
+    if not any(record.status == "done" for record in jobs):
         raise EqPluginError(sentence)
     print_warning(sentence)

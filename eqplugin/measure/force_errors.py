@@ -1,20 +1,20 @@
-"""Error measures over frames, elements and groups; what is not labelled is None, never zero."""
+"""Error metrics over frames, elements and groups; what is not labelled is None, never zero."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from ase.data import chemical_symbols
 
 from eqplugin.measure.forces import FrameResult
 
-__all__ = ["Errors", "by_config_type", "by_element", "errors_of"]
+__all__ = ["ErrorMetrics", "error_metrics", "metrics_by_config_type", "metrics_by_element"]
 
 
 @dataclass(frozen=True)
-class Errors:
+class ErrorMetrics:
     """Errors of a model on a set of frames; None where no frame has the label, or no prediction.
 
     Attributes:
@@ -49,28 +49,23 @@ class Errors:
     stress_rmse: float | None = None
     stress_max: float | None = None
 
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """The measures, in the order of tables."""
-        return tuple(field.name for field in fields(cls))
+
+def error_metrics(results: Sequence[FrameResult]) -> ErrorMetrics:
+    """All metrics over the frames."""
+    vectors = _stacked((r.forces for r in results if r.forces is not None), (3, 2))
+    return ErrorMetrics(
+        len(results), **_energy_errors(results), **_force_errors(vectors), **_stress_errors(results)
+    )
 
 
-def errors_of(results: Sequence[FrameResult]) -> Errors:
-    """All measures over the frames."""
-    return Errors(
-        len(results), **_energy_errors(results), **_of_forces(_vectors(results)),
-        **_stress_errors(results),
-    )  # fmt: skip
-
-
-def by_config_type(results: Sequence[FrameResult]) -> dict[str, Errors]:
-    """The measures for each ``config_type``, in the order of first appearance."""
+def metrics_by_config_type(results: Sequence[FrameResult]) -> dict[str, ErrorMetrics]:
+    """The metrics for each ``config_type``, in the order of first appearance."""
     names = dict.fromkeys(result.config_type for result in results)
-    return {name: errors_of([r for r in results if r.config_type == name]) for name in names}
+    return {name: error_metrics([r for r in results if r.config_type == name]) for name in names}
 
 
-def by_element(results: Sequence[FrameResult]) -> dict[str, Errors]:
-    """The force measures over the atoms of each element, by atomic number."""
+def metrics_by_element(results: Sequence[FrameResult]) -> dict[str, ErrorMetrics]:
+    """The force metrics over the atoms of each element, by atomic number."""
     numbers = np.unique(np.concatenate([result.numbers for result in results]))
     table = {}
     for number in numbers:
@@ -80,19 +75,16 @@ def by_element(results: Sequence[FrameResult]) -> dict[str, Errors]:
             if result.forces is not None
         ]
         frames = sum(bool(np.any(result.numbers == number)) for result in results)
-        table[chemical_symbols[number]] = Errors(frames, **_of_forces(_stacked(vectors, (3, 2))))
+        metrics = _force_errors(_stacked(vectors, (3, 2)))
+        table[chemical_symbols[number]] = ErrorMetrics(frames, **metrics)
     return table
-
-
-def _vectors(results: Sequence[FrameResult]) -> np.ndarray:
-    return _stacked((r.forces for r in results if r.forces is not None), (3, 2))
 
 
 def _stacked(arrays: Iterable[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     return np.concatenate([np.empty((0, *shape)), *arrays])
 
 
-def _energy_errors(results: Sequence[FrameResult]) -> dict[str, float]:
+def _energy_errors(results: Sequence[FrameResult]) -> dict[str, float | None]:
     labelled = [result for result in results if result.energy is not None]
     if not labelled:
         return {}
@@ -112,8 +104,8 @@ def _energy_errors(results: Sequence[FrameResult]) -> dict[str, float]:
     }
 
 
-def _of_forces(vectors: np.ndarray) -> dict[str, float]:
-    """Measures of forces (num_atoms, 3, 2)."""
+def _force_errors(vectors: np.ndarray) -> dict[str, float | None]:
+    """Metrics of forces (num_atoms, 3, 2)."""
     if not len(vectors):
         return {}
     reference, predicted = vectors[..., 0], vectors[..., 1]

@@ -1,17 +1,192 @@
-"""Plots of force errors, cost and energy drift, one look for the whole project."""
+"""Plots of models beside each other: parity, errors, time, memory, energy drift."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eqplugin.md.nve import NveRun
-from eqplugin.measure.forces import Predictions
-from eqplugin.style import COLOURS, MARKERS, STYLE, plt, save_figure
+from eqplugin.measure.forces import FrameResult, Predictions
+from eqplugin.style import colour, marker, panels, plt
 
-__all__ = ["plot_energy_drift", "plot_errors", "plot_parity"]
+if TYPE_CHECKING:
+    from eqplugin.md.nve import NveRun
+    from eqplugin.measure.scaling import SizeTiming
+
+__all__ = [
+    "plot_comparison",
+    "plot_energy_drift",
+    "plot_errors",
+    "plot_parity",
+    "plot_scaling",
+]
+
+_MOST = 20000  # points per panel: more cannot be told apart, and make slow files
+_Pairs = dict[tuple[str, str], np.ndarray]  # (model, file) -> (n, 2), reference and prediction
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    """A label that models are compared by.
+
+    Attributes:
+        name: in words, and in the names of files.
+        counted: what one error belongs to, plural.
+        unit: of the axes; errors are in thousandths of it.
+        values: of a frame, (n, 2), reference and prediction; None where either is absent.
+    """
+
+    name: str
+    counted: str
+    unit: str
+    values: Callable[[FrameResult], np.ndarray | None]
+
+
+def _energy_per_atom(result: FrameResult) -> np.ndarray | None:
+    return None if result.energy is None else (result.energy / len(result.numbers))[None]
+
+
+def _force_components(result: FrameResult) -> np.ndarray | None:
+    return None if result.forces is None else result.forces.reshape(-1, 2)
+
+
+_QUANTITIES = (
+    _Quantity("forces", "components", "eV/Å", _force_components),
+    _Quantity("energy", "frames", "eV/atom", _energy_per_atom),
+    _Quantity("stress", "components", "eV/Å³", lambda result: result.stress),
+)
+
+
+def plot_comparison(
+    results: Mapping[tuple[str, str], Sequence[FrameResult]], out: Path
+) -> list[Path]:
+    """Plot parity and error distribution of every label that some frame has and some model gives.
+
+    Args:
+        results: (model, file) -> predictions of every frame.
+        out: folder of ``parity_forces.png``, ``distribution_forces.png`` and so on.
+
+    Returns:
+        What was written.
+    """
+    models, written = list(dict.fromkeys(model for model, _ in results)), []
+    for quantity in _QUANTITIES:
+        pairs = _labelled_pairs(results, quantity)
+        if not pairs:
+            continue
+        for name, plot in (("parity", _plot_parities), ("distribution", _plot_distributions)):
+            path = out / f"{name}_{quantity.name}.png"
+            plot(pairs, models, quantity, path)
+            written.append(path)
+    return written
+
+
+def _labelled_pairs(
+    results: Mapping[tuple[str, str], Sequence[FrameResult]], quantity: _Quantity
+) -> _Pairs:
+    """The values on files that have the label and a model that predicts it."""
+    pairs = {
+        key: np.concatenate(
+            [np.empty((0, 2)), *(v for v in map(quantity.values, frames) if v is not None)]
+        )
+        for key, frames in results.items()
+    }
+    labelled = {file for (_, file), values in pairs.items() if len(values)}
+    return {key: values for key, values in pairs.items() if key[1] in labelled}
+
+
+def _plot_parities(pairs: _Pairs, models: Sequence[str], quantity: _Quantity, path: Path) -> None:
+    """Predicted against reference values: a row per file, a column per model."""
+    files = list(dict.fromkeys(file for _, file in pairs))
+    size = (0.6 + 2.4 * len(models), 0.5 + 2.3 * len(files))
+    options = {"layout": "compressed", "sharex": "row", "sharey": "row", "figsize": size}
+    with panels(path, len(files), len(models), **options) as (_, axes):
+        for row, file in zip(axes, files, strict=True):
+            for axis, model in zip(row, models, strict=True):
+                error = _draw_parity(axis, pairs[model, file], quantity)
+                axis.set_title(f"{model}\n{file}: {error}", fontsize=8)
+            limits = _axis_limits(pairs[model, file] for model in models)
+            axis.set(xlim=limits, ylim=limits)  # shared by the row
+            row[0].set_ylabel(f"predicted {quantity.name} ({quantity.unit})")
+        for axis in axes[-1]:
+            axis.set_xlabel(f"reference {quantity.name} ({quantity.unit})")
+
+
+def _draw_parity(axis: plt.Axes, values: np.ndarray, quantity: _Quantity) -> str:
+    """Draw one model on one file; returns its mean absolute error in words."""
+    shown = values[:: max(1, len(values) // _MOST)]
+    size = 1.5 if len(shown) > 1000 else 5.0
+    axis.plot(*shown.T, ".", ms=size, color=colour(0), alpha=0.4, mew=0, rasterized=True)
+    axis.axline((0, 0), slope=1, color="0.35", lw=0.8, zorder=3)
+    axis.set_box_aspect(1)
+    if not len(values):
+        return "not predicted"
+    return f"{1e3 * np.abs(values[:, 1] - values[:, 0]).mean():.3g} m{quantity.unit}"
+
+
+def _axis_limits(pairs: Iterable[np.ndarray]) -> tuple[float, float]:
+    """The references with a margin; predictions far off leave the frame."""
+    reference = np.concatenate([values[:, 0] for values in pairs])
+    margin = 0.08 * (np.ptp(reference) or 1.0)
+    return float(reference.min() - margin), float(reference.max() + margin)
+
+
+def _plot_distributions(
+    pairs: _Pairs, models: Sequence[str], quantity: _Quantity, path: Path
+) -> None:
+    """Share of values with an error above x: a panel per file, a line per model."""
+    files = list(dict.fromkeys(file for _, file in pairs))
+    size = (0.6 + 3.1 * len(files), 3.0)
+    with panels(path, 1, len(files), figsize=size, sharey=True) as (_, axes):
+        for axis, file in zip(axes[0], files, strict=True):
+            _draw_distribution(axis, {model: pairs[model, file] for model in models})
+            axis.set(xscale="log", yscale="log")
+            axis.set_xlabel(f"error x of {quantity.name} (m{quantity.unit})")
+            axis.set_title(file, fontsize=9)
+        axes[0, 0].set_ylabel(f"share of {quantity.counted} with error > x")
+        axes[0, 0].legend(loc="lower left")
+
+
+def _draw_distribution(axis: plt.Axes, values: dict[str, np.ndarray]) -> None:
+    errors = {model: np.sort(1e3 * np.abs(np.diff(pair)[:, 0])) for model, pair in values.items()}
+    predicted = [error for error in errors.values() if len(error)]
+    # the axis begins where the most accurate model has 98 % of its errors above; errors below a
+    # ten-thousandth of the largest (a model compared with itself) are drawn at that edge
+    edge = max(1e-4 * max(error[-1] for error in predicted), 1e-9)
+    for number, (model, error) in enumerate(errors.items()):
+        above = 1 - np.arange(len(error)) / max(len(error), 1)
+        axis.plot(np.maximum(error, edge), above, color=colour(number), lw=1.4, label=model)
+    axis.set_xlim(left=max(edge, min(np.percentile(error, 2) for error in predicted)))
+
+
+def plot_scaling(timings: Mapping[str, Sequence[SizeTiming]], path: Path) -> None:
+    """Time per atom, and memory where it was measured, against the number of atoms.
+
+    Args:
+        timings: model -> sizes; bars go from 10 to 90 %.
+        path: PNG to write.
+    """
+    memory = any(timing.peak_mib is not None for sizes in timings.values() for timing in sizes)
+    size = (7.0 if memory else 3.8, 3.0)
+    with panels(path, 1, 2 if memory else 1, figsize=size) as (_, axes):
+        for number, (model, sizes) in enumerate(timings.items()):
+            look = {"color": colour(number), "marker": marker(number), "ms": 5, "lw": 1.3}
+            atoms = [timing.atoms for timing in sizes]
+            middle = [timing.us_per_atom for timing in sizes]
+            bars = [
+                [m - 1e3 * t.spread_ms[0] / t.atoms for m, t in zip(middle, sizes, strict=True)],
+                [1e3 * t.spread_ms[1] / t.atoms - m for m, t in zip(middle, sizes, strict=True)],
+            ]
+            axes[0, 0].errorbar(atoms, middle, yerr=bars, capsize=2, label=model, **look)
+            if memory:
+                axes[0, 1].plot(atoms, [t.peak_mib for t in sizes], label=model, **look)
+        axes[0, 0].set(xscale="log", yscale="log", xlabel="atoms", ylabel="force call (µs/atom)")
+        axes[0, 0].legend()
+        if memory:
+            axes[0, 1].set(xscale="log", yscale="log", xlabel="atoms", ylabel="peak memory (MiB)")
 
 
 def plot_errors(
@@ -30,23 +205,14 @@ def plot_errors(
         path: PNG to write.
         title: above both panels.
     """
-    with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 3.2), layout="constrained")
-        for i, (label, values) in enumerate(force_mae.items()):
-            look = {"color": COLOURS[i % 6], "marker": MARKERS[i % 6]}
-            left.plot(temperatures, values, label=label, lw=1.4, ms=5, **look)
+    with panels(path, 1, 2, figsize=(7.4, 3.2)) as (figure, axes):
+        left, right = axes[0]
+        for number, (label, values) in enumerate(force_mae.items()):
+            look = {"color": colour(number), "marker": marker(number), "label": label}
+            left.plot(temperatures, values, lw=1.4, ms=5, **look)
             low, middle, high = np.percentile(call_ms[label], [10, 50, 90])
-            right.errorbar(
-                middle,
-                values[0],
-                xerr=[[middle - low], [high - middle]],
-                ms=7,
-                capsize=2,
-                lw=1,
-                ls="none",
-                label=label,
-                **look,
-            )
+            bars = [[middle - low], [high - middle]]
+            right.errorbar(middle, values[0], xerr=bars, ms=7, capsize=2, lw=1, ls="none", **look)
         left.set(xlabel="test temperature (K)", ylabel="force MAE (meV/Å)", xticks=temperatures)
         left.set_ylim(bottom=0)
         left.legend()
@@ -57,36 +223,20 @@ def plot_errors(
         right.set_xlim(left=0)
         right.set_ylim(0, 1.25 * max(values[0] for values in force_mae.values()))
         figure.suptitle(title, fontsize=10)
-        save_figure(figure, path)
 
 
 def plot_parity(
     predictions: Mapping[str, Mapping[int, Predictions]], path: Path, title: str
 ) -> None:
     """Predicted against reference force components, one panel per model, hot frames behind."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            1,
-            len(predictions),
-            figsize=(2.6 * len(predictions), 2.8),
-            layout="constrained",
-            sharex=True,
-            sharey=True,
-            squeeze=False,
-        )
+    size, columns = (2.6 * len(predictions), 2.8), len(predictions)
+    with panels(path, 1, columns, figsize=size, sharex=True, sharey=True) as (figure, axes):
         for axis, (label, by_temperature) in zip(axes[0], predictions.items(), strict=True):
             shades = plt.get_cmap("plasma")(np.linspace(0.75, 0.1, len(by_temperature)))
-            for shade, (temperature, values) in zip(
-                shades, sorted(by_temperature.items(), reverse=True), strict=True
-            ):
-                axis.plot(
-                    *values.forces.T,
-                    ".",
-                    ms=1.6,
-                    color=shade,
-                    rasterized=True,
-                    label=f"{temperature} K",
-                )
+            hot_first = sorted(by_temperature.items(), reverse=True)
+            for shade, (temperature, values) in zip(shades, hot_first, strict=True):
+                look = {"ms": 1.6, "color": shade, "rasterized": True}
+                axis.plot(*values.forces.T, ".", label=f"{temperature} K", **look)
             axis.axline((0, 0), slope=1, color="0.4", lw=0.8, zorder=0)
             axis.set_title(label, fontsize=9)
             axis.set_xlabel("reference force (eV/Å)")
@@ -94,23 +244,19 @@ def plot_parity(
         axes[0, 0].set_ylabel("predicted force (eV/Å)")
         axes[0, 0].legend(markerscale=5, handletextpad=0.1)
         figure.suptitle(title, fontsize=10)
-        save_figure(figure, path)
 
 
 def plot_energy_drift(runs: Mapping[str, NveRun], path: Path, title: str) -> None:
     """Total energy per atom and temperature along NVE runs."""
-    with plt.rc_context(STYLE):
-        figure, (upper, lower) = plt.subplots(
-            2, 1, figsize=(6.4, 4.0), sharex=True, layout="constrained"
-        )
-        for i, (label, run) in enumerate(runs.items()):
+    with panels(path, 2, 1, figsize=(6.4, 4.0), sharex=True) as (figure, axes):
+        upper, lower = axes[:, 0]
+        for number, (label, run) in enumerate(runs.items()):
             drift = f"{label}: {run.drift:+.3f} meV/atom/ps"
-            upper.plot(run.time, run.energy, color=COLOURS[i % 6], lw=0.9, label=drift)
-            lower.plot(run.time, run.temperature, color=COLOURS[i % 6], lw=0.6)
+            upper.plot(run.time, run.energy, color=colour(number), lw=0.9, label=drift)
+            lower.plot(run.time, run.temperature, color=colour(number), lw=0.6)
         upper.set_ylabel("total energy\nchange (meV/atom)")
         upper.legend(loc="upper left", fontsize=8)
         low, high = upper.get_ylim()
         upper.set_ylim(low, high + 0.45 * (high - low))  # room for the legend
         lower.set(xlabel="time (ps)", ylabel="temperature (K)")
         figure.suptitle(title, fontsize=10)
-        save_figure(figure, path)

@@ -7,23 +7,34 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from eqplugin.errors import EqPluginError
+from eqplugin.files import write_json
 from eqplugin.measure.machine import gpu_name, processor_name
 from eqplugin.measure.models import open_model
+from eqplugin.measure.plots import plot_scaling
 from eqplugin.measure.speed import time_force_calls
+from eqplugin.measure.tables import Table
 
-__all__ = ["Timing", "enlarged", "hardware", "measure", "memory_of"]
+__all__ = [
+    "SizeTiming",
+    "enlarged",
+    "peak_memory",
+    "scaling_table",
+    "time_by_size",
+    "write_scaling",
+]
 
 _GAP = 3.0  # A between copies of a molecule
 
 
 @dataclass(frozen=True)
-class Timing:
+class SizeTiming:
     """A model on a structure of some size.
 
     Attributes:
@@ -53,8 +64,8 @@ class Timing:
         """Median per atom, microseconds."""
         return 1e3 * self.median_ms / self.atoms
 
-    def as_dict(self) -> dict:
-        """Everything, for JSON."""
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with the median."""
         return {**asdict(self), "median_ms": self.median_ms}
 
 
@@ -82,12 +93,12 @@ def enlarged(atoms: Atoms, factor: int, seed: int = 0) -> Atoms:
     return larger
 
 
-def measure(
+def time_by_size(
     calculators: Mapping[str, Calculator],
     structures: Sequence[Atoms],
     repeats: int,
     tick: Callable[[int], None] = lambda _: None,
-) -> dict[str, list[Timing]]:
+) -> dict[str, list[SizeTiming]]:
     """Time all models on all structures, the models alternated call by call.
 
     Args:
@@ -95,27 +106,30 @@ def measure(
         structures: from small to large.
         repeats: timed calls of each model on each structure, after two that are not.
         tick: told the number of atoms that comes next.
+
+    Returns:
+        label -> a timing for every structure.
     """
-    timings: dict[str, list[Timing]] = {name: [] for name in calculators}
+    timings: dict[str, list[SizeTiming]] = {name: [] for name in calculators}
     for atoms in structures:
         tick(len(atoms))
         times = time_force_calls(calculators, atoms, repeats=repeats, warmup=2)
         for name, values in times.items():
-            timings[name].append(Timing(len(atoms), tuple(float(value) for value in values)))
+            timings[name].append(SizeTiming(len(atoms), tuple(float(value) for value in values)))
     return timings
 
 
-def memory_of(model: str, atoms: Atoms, device: str, dtype: str | None) -> float:
+def peak_memory(model: str, atoms: Atoms, device: str, dtype: str | None) -> float:
     """Peak memory of a force call, MiB, measured in a process of its own.
 
     On CUDA the device's peak; on a CPU the resident memory beyond that of the opened model.
     """
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(_peak, (model, atoms, device, dtype))
+        return pool.apply(_peak_here, (model, atoms, device, dtype))
 
 
-def _peak(model: str, atoms: Atoms, device: str, dtype: str | None) -> float:
+def _peak_here(model: str, atoms: Atoms, device: str, dtype: str | None) -> float:
     calculator = open_model(model, device, dtype)
     atoms = atoms.copy()
     atoms.calc = calculator
@@ -145,7 +159,60 @@ def _resident(peak: bool) -> float:
     raise EqPluginError("peak memory can only be measured on Linux: say --no-memory.")
 
 
-def hardware() -> dict[str, str]:
+def scaling_table(timings: Mapping[str, Sequence[SizeTiming]]) -> Table:
+    """Time and memory of every model and size; ratios are against the first model."""
+    first = next(iter(timings.values()))
+    rows = [
+        _row(label, timing, reference)
+        for label, sizes in timings.items()
+        for timing, reference in zip(sizes, first, strict=True)
+    ]
+    heads = ("atoms", "ms/call", "10-90 %", "µs/atom", "ratio", "MiB")
+    return Table(("model",), heads, rows)
+
+
+def _row(label: str, timing: SizeTiming, reference: SizeTiming) -> list[str]:
+    low, high = timing.spread_ms
+    # call by call: both saw the machine in the same moment
+    ratio = np.median(np.array(timing.times_ms) / np.array(reference.times_ms))
+    return [
+        label,
+        str(timing.atoms),
+        f"{timing.median_ms:.2f}",
+        f"{low:.1f}-{high:.1f}",
+        f"{timing.us_per_atom:.1f}",
+        f"{ratio:.2f}",
+        "-" if timing.peak_mib is None else f"{timing.peak_mib:.0f}",
+    ]
+
+
+def write_scaling(
+    timings: Mapping[str, Sequence[SizeTiming]], models: Mapping[str, str], out: Path
+) -> None:
+    """Write speed.json and speed.png.
+
+    Args:
+        timings: label -> sizes.
+        models: label -> as the user named it.
+        out: the folder.
+    """
+    peaks = {
+        label: [timing.peak_mib for timing in sizes]
+        for label, sizes in timings.items()
+        if all(timing.peak_mib is not None for timing in sizes)
+    }
+    content = {
+        "schema": "eqplugin.measure.speed/1",
+        "hardware": _hardware(),
+        "models": dict(models),
+        "timings": {label: [t.to_json() for t in sizes] for label, sizes in timings.items()},
+        "peak_mib": peaks,
+    }
+    write_json(out / "speed.json", content)
+    plot_scaling(timings, out / "speed.png")
+
+
+def _hardware() -> dict[str, str]:
     """Names of the machine's processor and GPU, for the record."""
     found = {"machine": platform.machine(), "processor": processor_name()}
     import torch

@@ -10,7 +10,6 @@ import resource
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from ase import Atoms
 
 from eqplugin.calculator import EqCalculator
 from eqplugin.files import write_json
-from eqplugin.measure.force_errors import errors_of
+from eqplugin.measure.force_errors import error_metrics
 from eqplugin.measure.forces import evaluate
 from eqplugin.measure.labels import LabelledFrame, read_labelled
 from eqplugin.measure.speed import time_force_calls
@@ -30,12 +29,13 @@ from eqplugin.study.building import (
     time_steps,
     training_step,
 )
+from eqplugin.study.records import Measurement, Quantiles
 from eqplugin.study.schema import StudyConfig
 
-__all__ = ["loaded", "measure", "modifiers_of", "quantiles"]
+__all__ = ["loaded", "measure_model", "modifiers_of", "quantiles"]
 
 
-def measure(
+def measure_model(
     family: str,
     model: Path,
     tests: dict[str, Path],
@@ -45,7 +45,7 @@ def measure(
     repeats: int,
     device: str,
     modifiers: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Measurement:
     """Measure a trained model.
 
     Args:
@@ -58,30 +58,27 @@ def measure(
         repeats: timed calls and steps.
         device: ``cpu`` or ``cuda``.
         modifiers: of a NequIP model, applied for all that is measured.
-
-    Returns:
-        ``errors`` by test, ``parameters``, ``force_ms`` and ``step_ms`` (10, 50, 90 %) and
-        ``peak_bytes`` of inference.
     """
     import torch
 
     calculator = EqCalculator(str(model), device=device, modifiers=modifiers)
-    errors = {}
-    for label, file in tests.items():
-        errors[label] = asdict(errors_of(evaluate(calculator, read_labelled(file))))
+    errors = {
+        label: error_metrics(evaluate(calculator, read_labelled(file)))
+        for label, file in tests.items()
+    }
     frames = read_labelled(train)[:batch_size]
     times = time_force_calls({"model": calculator}, frames[0].atoms, repeats)["model"]
     peak = _peak_bytes(device)
     trained = loaded(family, model, device, modifiers)
     steps = {"model": training_step(family, trained, atoms_of(frames), r_max)}
     clock = clock_for(device, torch.get_num_threads())  # other jobs may be running beside
-    return {
-        "errors": errors,
-        "parameters": count_parameters(trained),
-        "force_ms": quantiles(times),
-        "step_ms": quantiles(time_steps(steps, repeats, clock=clock)["model"]),
-        "peak_bytes": peak,
-    }
+    return Measurement(
+        errors=errors,
+        parameters=count_parameters(trained),
+        force_ms=quantiles(times),
+        step_ms=quantiles(time_steps(steps, repeats, clock=clock)["model"]),
+        peak_bytes=peak,
+    )
 
 
 def loaded(family: str, model: Path, device: str, modifiers: Sequence[str] = ()) -> Any:
@@ -105,9 +102,9 @@ def atoms_of(frames: Sequence[LabelledFrame]) -> list[Atoms]:
     return [frame.atoms for frame in frames]
 
 
-def quantiles(values: np.ndarray) -> list[float]:
-    """10, 50 and 90 %."""
-    return [round(float(value), 4) for value in np.percentile(values, [10, 50, 90])]
+def quantiles(values: np.ndarray) -> Quantiles:
+    """10, 50 and 90 % of times in ms."""
+    return Quantiles(*(round(float(value), 4) for value in np.percentile(values, [10, 50, 90])))
 
 
 def _peak_bytes(device: str) -> int:
@@ -137,7 +134,7 @@ def main() -> None:
     config, folder, files = storage.config, storage.folder(job), storage.files
     family = job.variant.family
     result = quietly(
-        measure,
+        measure_model,
         config.train.threads,
         family,
         STACKS[family].model(folder / job.name),
@@ -149,7 +146,7 @@ def main() -> None:
         config.train.device,
         modifiers_of(config, family),
     )
-    write_json(folder / "measured.json", result)
+    write_json(folder / "measured.json", result.model_dump())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import hydra
@@ -18,6 +17,7 @@ from eqplugin.errors import EqPluginError
 from eqplugin.files import write_json
 from eqplugin.study.config import Study, read_study
 from eqplugin.study.frames import Frames, check_frames
+from eqplugin.study.job import Job
 from eqplugin.study.matching import Match, reference_of
 from eqplugin.study.plan import (
     Wish,
@@ -29,11 +29,11 @@ from eqplugin.study.plan import (
     name_of,
 )
 from eqplugin.study.progress import watching
-from eqplugin.study.records import LINES, SCHEMA, read_records, write_records
+from eqplugin.study.records import LINES, JobRecord, Record, read_records, read_speed, write_records
 from eqplugin.study.schema import StudyConfig, register
 from eqplugin.study.speed import models_to_time, time_models
 from eqplugin.study.storage import Storage, read_plan, write_plan
-from eqplugin.study.task import HYDRA, finished_record, record_of, task
+from eqplugin.study.task import HYDRA, finished_record, record_of, stored_record, task
 
 __all__ = ["gather", "plan_study", "prepare", "run_study"]
 
@@ -117,9 +117,8 @@ def _time_all(storage: Storage, console: Console) -> None:
     import torch
 
     fingerprints = {name: storage.fingerprint(j) for name, j in models_to_time(storage).items()}
-    speed = storage.out / "speed.json"
-    known = json.loads(speed.read_text()) if speed.is_file() else {}
-    if not fingerprints or known.get("fingerprints") == fingerprints:
+    known = read_speed(storage.out / "speed.json")
+    if not fingerprints or (known is not None and known.fingerprints == fingerprints):
         return
     if storage.config.train.device == "cuda" and not torch.cuda.is_available():
         console.print(
@@ -171,25 +170,19 @@ def _check_launcher(overrides: Sequence[str]) -> None:
 
 def gather(storage: Storage) -> Path:
     """Write the lines of all jobs, those that never ended too, to one file; returns it."""
-    records: list[dict[str, Any]] = []
-    for job in storage.jobs:
-        record = finished_record(storage, job) or _unfinished(storage, job)
-        records.append(record)
-    speed = storage.out / "speed.json"
-    if speed.is_file():
-        records.append({"kind": "speed", **json.loads(speed.read_text())})
+    records: list[Record] = [_latest_record(storage, job) for job in storage.jobs]
+    if (speed := read_speed(storage.out / "speed.json")) is not None:
+        records.append(speed)
     path = storage.out / LINES
     write_records(path, records)
     return path
 
 
-def _unfinished(storage: Storage, job: Any) -> dict[str, Any]:
-    try:
-        record = json.loads((storage.folder(job) / "result.jsonl").read_text())
-        if record.get("schema") == SCHEMA:
-            return {**record, "arms": job.arms}
-    except (OSError, ValueError):
-        pass
-    return record_of(
-        storage, job, "failed", error="the job did not end: run the study again to go on."
+def _latest_record(storage: Storage, job: Job) -> JobRecord:
+    return (
+        finished_record(storage, job)
+        or stored_record(storage, job)
+        or record_of(
+            storage, job, "failed", error="the job did not end: run the study again to go on."
+        )
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from eqplugin.calculator import EqCalculator
 from eqplugin.files import write_json
@@ -13,7 +12,7 @@ from eqplugin.stacks import STACKS
 from eqplugin.study.building import time_steps, training_step
 from eqplugin.study.job import Job
 from eqplugin.study.measuring import atoms_of, loaded, modifiers_of, quantiles, quietly
-from eqplugin.study.records import surroundings
+from eqplugin.study.records import FinishedJob, SpeedRecord, Timing, current_environment
 from eqplugin.study.storage import Storage
 from eqplugin.study.task import finished_record
 
@@ -27,7 +26,7 @@ def models_to_time(storage: Storage) -> dict[str, Job]:
         if job.variant is None or job.variant.name in chosen:
             continue
         record = finished_record(storage, job)
-        if record is not None and (storage.out / record["model"]).is_file():
+        if isinstance(record, FinishedJob) and (storage.out / record.model).is_file():
             chosen[job.variant.name] = job
     return chosen
 
@@ -35,10 +34,11 @@ def models_to_time(storage: Storage) -> dict[str, Job]:
 def time_models(out: Path) -> None:
     """Write speed.json: force calls and training steps of every variant, A B C A B C ..."""
     storage = Storage(out)
-    write_json(out / "speed.json", quietly(_measure, storage.config.train.threads, storage))
+    record = quietly(_timed, storage.config.train.threads, storage)
+    write_json(out / "speed.json", record.to_json())
 
 
-def _measure(storage: Storage) -> dict[str, Any]:
+def _timed(storage: Storage) -> SpeedRecord:
     config, jobs = storage.config, models_to_time(storage)
     frames = atoms_of(read_labelled(storage.files["train"])[: config.train.batch_size])
     calculators, steps = {}, {}
@@ -53,14 +53,14 @@ def _measure(storage: Storage) -> dict[str, Any]:
         steps[name] = training_step(family, trained, frames, config.train.r_max)
     calls = time_force_calls(calculators, frames[0], config.speed_repeats)
     rounds = time_steps(steps, config.speed_repeats)
-    return {
-        "study": config.name,
-        "atoms": len(frames[0]),
-        "batch_size": len(frames),
-        "fingerprints": {name: storage.fingerprint(job) for name, job in jobs.items()},
-        "models": {
-            name: {"force_ms": quantiles(calls[name]), "step_ms": quantiles(rounds[name])}
+    return SpeedRecord(
+        study=config.name,
+        atoms=len(frames[0]),
+        batch_size=len(frames),
+        fingerprints={name: storage.fingerprint(job) for name, job in jobs.items()},
+        models={
+            name: Timing(force_ms=quantiles(calls[name]), step_ms=quantiles(rounds[name]))
             for name in jobs
         },
-        **surroundings(),
-    }
+        **dict(current_environment()),
+    )

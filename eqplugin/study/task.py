@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import signal
@@ -19,13 +18,21 @@ from omegaconf import DictConfig
 from eqplugin.errors import EqPluginError
 from eqplugin.stacks import STACKS
 from eqplugin.study.job import Job
-from eqplugin.study.records import SCHEMA, surroundings, write_records
+from eqplugin.study.records import (
+    RESULT,
+    FinishedJob,
+    JobCost,
+    JobRecord,
+    Measurement,
+    current_environment,
+    read_records,
+    write_records,
+)
 from eqplugin.study.storage import Storage
 from eqplugin.study.training import run_logged, run_training
 
-__all__ = ["HYDRA", "finished_record", "record_of", "run_job", "task"]
+__all__ = ["HYDRA", "finished_record", "record_of", "run_job", "stored_record", "task"]
 
-RESULT = "result.jsonl"
 HYDRA = "hydra"  # folder of Hydra's own, in that of the study
 
 
@@ -34,10 +41,10 @@ def task(config: DictConfig) -> str:
     _end_in_good_order()
     # not `out=`: Hydra takes that for a config group where a folder of this name is at hand
     storage = Storage(Path(HydraConfig.get().sweep.dir).parent)
-    return run_job(storage, storage.job(config.job))["status"]
+    return run_job(storage, storage.job(config.job)).status
 
 
-def run_job(storage: Storage, job: Job) -> dict[str, Any]:
+def run_job(storage: Storage, job: Job) -> JobRecord:
     """Train and measure a job, or reuse it; a failure becomes its record.
 
     An interruption (Ctrl-C, SIGTERM) is passed on and leaves no record: the job is resumed when
@@ -62,19 +69,22 @@ def run_job(storage: Storage, job: Job) -> dict[str, Any]:
     return record
 
 
-def finished_record(storage: Storage, job: Job) -> dict[str, Any] | None:
+def finished_record(storage: Storage, job: Job) -> JobRecord | None:
     """The record of a job that is done, its arms as they are now; None where it has to run."""
     if job.variant is None:
         return record_of(storage, job, "unattainable", error=job.unattainable)
+    record = stored_record(storage, job)
+    same = record is not None and record.fingerprint == storage.fingerprint(job)
+    return record if same and record.status == "done" else None
+
+
+def stored_record(storage: Storage, job: Job) -> JobRecord | None:
+    """The line in a job's folder, its arms as they are now; None where there is no sound one."""
     try:
-        record = json.loads((storage.folder(job) / RESULT).read_text())
+        (record,) = read_records(storage.folder(job) / RESULT)
     except (OSError, ValueError):
         return None
-    if record.get("schema") != SCHEMA or record.get("status") != "done":
-        return None
-    if record.get("fingerprint") != storage.fingerprint(job):
-        return None
-    return {**record, "arms": job.arms}
+    return record.model_copy(update={"arms": job.arms})
 
 
 def _train_and_measure(storage: Storage, job: Job) -> dict[str, Any]:
@@ -98,20 +108,20 @@ def _train_and_measure(storage: Storage, job: Job) -> dict[str, Any]:
         stop=Event(),
         threads=storage.config.train.threads,
     )
-    measured = json.loads((folder / "measured.json").read_text())
+    measured = Measurement.model_validate_json((folder / "measured.json").read_text())
     return {
-        "errors": measured["errors"],
-        "parameters": measured["parameters"],
+        "errors": measured.errors,
+        "parameters": measured.parameters,
         "validation": [[epoch + 1, _millis(curve[epoch])] for epoch in sorted(curve)],
-        "cost": {
-            "train_s": round(training.seconds, 1),
-            "train_cpu_s": training.cpu_seconds,
-            "epoch_s": training.epoch_seconds,
-            "train_peak_bytes": training.peak_bytes,
-            "step_ms": measured["step_ms"],
-            "force_ms": measured["force_ms"],
-            "force_peak_bytes": measured["peak_bytes"],
-        },
+        "cost": JobCost(
+            train_s=round(training.seconds, 1),
+            train_cpu_s=training.cpu_seconds,
+            epoch_s=training.epoch_seconds,
+            train_peak_bytes=training.peak_bytes,
+            step_ms=measured.step_ms,
+            force_ms=measured.force_ms,
+            force_peak_bytes=measured.peak_bytes,
+        ),
         "model": str(training.model.relative_to(storage.out)),
     }
 
@@ -121,33 +131,30 @@ def _millis(value: float) -> float | None:
     return round(1e3 * value, 4) if math.isfinite(value) else None
 
 
-def record_of(storage: Storage, job: Job, status: str, **content: Any) -> dict[str, Any]:
+def record_of(storage: Storage, job: Job, status: str, **content: Any) -> JobRecord:
     """A job's line: what it is, what it ran under, what came out."""
     config, variant = storage.config, job.variant
     wanted = job.wanted or {}
     axes = ("family", "l_max", "hops", "contraction")
-    record = {
-        "schema": SCHEMA,
-        "kind": "job",
-        "study": config.name,
-        "budget": config.budget,
-        "job": job.name,
-        "status": status,
-        "error": None,
+    kind = FinishedJob if status == "done" else JobRecord
+    return kind(
+        study=config.name,
+        budget=config.budget,
+        job=job.name,
+        status=status,
+        **{"error": None, **content},
         **{axis: getattr(variant, axis) if variant else wanted.get(axis) for axis in axes},
-        "feature_dim": variant.feature_dim if variant else None,
-        "seed": job.seed,
-        "arms": job.arms,
-        "steps": storage.steps,
-        "epochs": storage.epochs,
-        "frames": storage.plan["frames"],
-        "fingerprint": storage.fingerprint(job) if variant else None,
-        "warnings": storage.plan["warnings"],
-        **content,
-        **surroundings(),
-        "config": storage.plan["config"],
-    }
-    return record
+        feature_dim=variant.feature_dim if variant else None,
+        seed=job.seed,
+        arms=job.arms,
+        steps=storage.steps,
+        epochs=storage.epochs,
+        frames=storage.plan["frames"],
+        fingerprint=storage.fingerprint(job) if variant else None,
+        warnings=storage.plan["warnings"],
+        config=storage.plan["config"],
+        **dict(current_environment()),
+    )
 
 
 def _end_in_good_order() -> None:

@@ -12,7 +12,7 @@ from e3nn.o3 import Irreps
 
 import eqplugin.mace  # noqa: F401 - applies the repairs
 from eqplugin.calculator import EqCalculator
-from eqplugin.measure.force_errors import errors_of
+from eqplugin.measure.force_errors import error_metrics
 from eqplugin.measure.forces import evaluate
 from eqplugin.measure.labels import read_labelled
 from eqplugin.nequip import SteerableModel
@@ -38,7 +38,7 @@ def crystals(tmp_path):
 
 
 def errors(model, frames):
-    return errors_of(evaluate(EqCalculator(model), read_labelled(frames)))
+    return error_metrics(evaluate(EqCalculator(model), read_labelled(frames)))
 
 
 def test_nequip(frames):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from eqplugin.cli import app
 from eqplugin.errors import EqPluginError
-from eqplugin.measure.scaling import Timing, enlarged, memory_of
+from eqplugin.measure.scaling import SizeTiming, enlarged, peak_memory
 
 EMT = "ase.calculators.emt:EMT"
 
@@ -42,13 +42,13 @@ def test_less_than_one_is_refused():
 
 
 def test_medians_by_hand():
-    timing = Timing(atoms=10, times_ms=(1.0, 2.0, 9.0))
+    timing = SizeTiming(atoms=10, times_ms=(1.0, 2.0, 9.0))
     assert timing.median_ms == 2.0
     assert timing.us_per_atom == 200.0
 
 
 def test_memory_is_that_of_the_call():
-    small, large = (memory_of(EMT, enlarged(bulk("Cu"), n), "cpu", None) for n in (1, 14))
+    small, large = (peak_memory(EMT, enlarged(bulk("Cu"), n), "cpu", None) for n in (1, 14))
     assert large > small  # 2744 atoms have neighbour lists of several MiB
 
 

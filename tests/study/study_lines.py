@@ -4,6 +4,9 @@ import json
 
 import numpy as np
 
+from eqplugin.study.records import parse_record
+from eqplugin.study.report.models import study_results
+
 
 def line(family="nequip", l_max=1, seed=1, mae=50.0, **changes):
     """A finished job's line; ``mae`` is the force MAE on the first test."""
@@ -11,7 +14,7 @@ def line(family="nequip", l_max=1, seed=1, mae=50.0, **changes):
     dim, match = changes.pop("feature_dim", 64), changes.pop("match", "dimension")
     step, call = changes.pop("step_ms", 100.0), changes.pop("force_ms", 30.0)
     parts = [family, f"L{l_max}", *([f"h{hops}"] if hops else []), f"D{dim}"]
-    errors = {"force_mae": mae, "force_rmse": 1.4 * mae, "energy_mae": mae / 40}
+    errors = {"frames": 100, "force_mae": mae, "force_rmse": 1.4 * mae, "energy_mae": mae / 40}
     errors |= {"energy_rmse": mae / 25, "stress_mae": None}
     return {
         "schema": "eqplugin.study/1",
@@ -44,12 +47,18 @@ def line(family="nequip", l_max=1, seed=1, mae=50.0, **changes):
             "force_ms": [0.9 * call, call, 1.2 * call],
             "force_peak_bytes": None,
         },
+        "model": "best.ckpt",
         "versions": {"torch": "2.13"},
         "hardware": {"processor": "a CPU", "cores": 2, "load": 0.5, "gpu": None},
         "commit": "abc",
         "time": "2026-11-23T00:00:00+00:00",
         "config": {},
     } | changes
+
+
+def results_of(lines):
+    """The study's results that these lines hold."""
+    return study_results([parse_record(json.dumps(content), "made up") for content in lines])
 
 
 def write_lines(folder, lines):

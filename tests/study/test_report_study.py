@@ -4,12 +4,11 @@ import json
 import re
 
 import pytest
-from study_lines import degrees, line, write_lines
+from study_lines import degrees, line, results_of, write_lines
 from typer.testing import CliRunner
 
 from eqplugin.cli import app
 from eqplugin.study.report.advice import caveats, findings, recommendation
-from eqplugin.study.report.models import results_of
 from eqplugin.study.report.tables import accuracy_table, pairs_along, pairs_table
 from eqplugin.study.report.write import write_report
 
@@ -107,9 +106,9 @@ def timed(ratio):
 def test_what_is_matched_is_shown_beside_the_reference():
     results = results_of(timed(0.8))
     assert results.reference.label == "NequIP L=1, D=64"
-    assert results.ratios("time") == {"NequIP L=0, D=90": 0.8, "NequIP L=1, D=64": 1.0}
-    assert results.ratios("dimension") == {}
-    table = accuracy_table(results.models, results.tests, results.ratios("time"))
+    assert results.ratios_to_reference("time") == {"NequIP L=0, D=90": 0.8, "NequIP L=1, D=64": 1.0}
+    assert results.ratios_to_reference("dimension") == {}
+    table = accuracy_table(results.models, results.tests, results.ratios_to_reference("time"))
     assert "0.80" in table.rows[0]
     assert "1.00" in table.rows[1]
 
@@ -135,7 +134,10 @@ def test_several_versions_of_the_code_are_a_caveat(tmp_path):
 
 
 def test_without_force_errors_there_is_no_recommendation(tmp_path):
-    lines = [{**x, "errors": {"300K": {"energy_mae": 1.0}}} for x in degrees([60.0, 50.0], NOISE)]
+    lines = [
+        {**x, "errors": {"300K": {"frames": 1, "energy_mae": 1.0}}}
+        for x in degrees([60.0, 50.0], NOISE)
+    ]
     write_report(write_lines(tmp_path, lines), tmp_path / "out")
     assert "no model has a force error on 300K" in (tmp_path / "out/report.md").read_text()
 
@@ -220,14 +222,20 @@ def test_what_is_not_labelled_is_a_dash():
 
 def test_times_taken_in_turn_win_over_those_of_single_jobs(tmp_path):
     speed = {
+        "schema": "eqplugin.study/1",
         "kind": "speed",
+        "study": "made-up",
         "atoms": 9,
         "batch_size": 5,
         "models": {"nequip-L0-D64": {"force_ms": [1.0, 2.0, 3.0], "step_ms": [4.0, 5.0, 6.0]}},
+        "fingerprints": {},
+        "versions": {},
         "hardware": {"processor": "a CPU", "cores": 2, "load": 9.0},
+        "commit": None,
+        "time": "2026-11-23T00:00:00+00:00",
     }
     results = results_of([*degrees([60.0, 50.0], NOISE), speed])
-    assert [model.time("force_ms")[1] for model in results.models] == [2.0, 30.0]
+    assert [model.force_ms.median for model in results.models] == [2.0, 30.0]
     assert any("busy" in sentence for sentence in caveats(results))
 
 

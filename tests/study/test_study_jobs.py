@@ -19,7 +19,7 @@ from eqplugin.study.job import Job, Variant
 from eqplugin.study.matching import match_by_time, search_dimension
 from eqplugin.study.records import SCHEMA, read_records
 from eqplugin.study.report.advice import caveats
-from eqplugin.study.report.models import results_of
+from eqplugin.study.report.models import study_results
 from eqplugin.study.run import gather, plan_study, prepare
 from eqplugin.study.storage import Storage
 from eqplugin.study.training import TrainingResult
@@ -52,7 +52,7 @@ def trained(monkeypatch):
 
     def measure(command, log, **_):
         measured = {
-            "errors": {"hot": {"force_mae": 50.0, "energy_mae": None}},
+            "errors": {"hot": {"frames": 4, "force_mae": 50.0, "energy_mae": None}},
             "parameters": 123,
             "step_ms": [1.0, 2.0, 3.0],
             "force_ms": [0.5, 0.6, 0.7],
@@ -122,13 +122,13 @@ def test_a_failed_job_is_a_line_and_is_tried_again(study, trained, monkeypatch):
         return whole(training, report, stop)
 
     monkeypatch.setattr(task, "run_training", train)
-    statuses = [record["status"] for record in run_all(storage)]
+    statuses = [record.status for record in run_all(storage)]
     assert statuses == ["failed", "done", "done", "failed"]
     records = read_records(gather(storage).parent)
-    assert records[3]["error"] == "out of memory"
-    assert records[0]["error"].startswith("RuntimeError: a fault of ours; see")
+    assert records[3].error == "out of memory"
+    assert records[0].error.startswith("RuntimeError: a fault of ours; see")
     monkeypatch.setattr(task, "run_training", whole)
-    assert [record["status"] for record in run_all(storage)] == ["done"] * 4
+    assert [record.status for record in run_all(storage)] == ["done"] * 4
     assert len(trained) == 4
 
 
@@ -143,17 +143,17 @@ def test_an_interrupted_job_leaves_no_line(study, trained, monkeypatch):
         task.run_job(storage, storage.jobs[0])
     assert not (storage.folder(storage.jobs[0]) / "result.jsonl").exists()
     (record, *_) = read_records(gather(storage).parent)
-    assert (record["status"], record["error"][:19]) == ("failed", "the job did not end")
+    assert (record.status, record.error[:19]) == ("failed", "the job did not end")
 
 
 def test_what_no_dimension_matches_is_a_line(study, trained, monkeypatch):
     storage = planned(study)
     lost = Job(
-        None, 1, {"time": "time"}, "too slow", {"family": "nequip", "l_max": 4, "hops": None}
+        None, 1, {"time": ["time"]}, "too slow", {"family": "nequip", "l_max": 4, "hops": None}
     )
     storage.jobs.append(lost)
     record = task.run_job(storage, lost)
-    assert (record["status"], record["error"], record["l_max"]) == ("unattainable", "too slow", 4)
+    assert (record.status, record.error, record.l_max) == ("unattainable", "too slow", 4)
     assert trained == []
 
 
@@ -184,7 +184,7 @@ def test_hydra_hands_out_the_jobs(study, trained):
     names = [job.name for job in storage.jobs]
     run._multirun(read_study(study), storage, names, [])
     assert [training.label for training in trained] == names
-    assert {r["status"] for r in read_records(storage.out)} == {"done"}
+    assert {r.status for r in read_records(storage.out)} == {"done"}
     planned(study, f"out={study.parent}/out")  # a second time, when the folder is there
 
 
@@ -236,18 +236,18 @@ def test_a_training_that_ends_in_nan_is_a_line(study, trained, monkeypatch):
     curve = {0: 0.2, 1: float("nan"), 2: float("inf")}
     monkeypatch.setattr(NequIP, "force_maes", lambda self, folder: curve)
     records = run_all(storage)
-    assert [record["status"] for record in records] == ["done"] * 4
+    assert [record.status for record in records] == ["done"] * 4
     (record, *_) = read_records(gather(storage).parent)
-    assert record["validation"] == [[1, 200.0], [2, None], [3, None]]
-    assert any("Diverged: NequIP L=0" in text for text in caveats(results_of([record])))
+    assert record.validation == [(1, 200.0), (2, None), (3, None)]
+    assert any("Diverged: NequIP L=0" in text for text in caveats(study_results([record])))
 
 
 def test_a_training_that_was_nan_from_the_start_has_no_errors(study, trained, monkeypatch):
     storage = planned(study)
     monkeypatch.setattr(NequIP, "force_maes", lambda self, folder: {0: float("nan")})
     record = task.run_job(storage, storage.jobs[0])
-    assert record["status"] == "failed"
-    assert "NaN in all 1 epochs" in record["error"]
+    assert record.status == "failed"
+    assert "NaN in all 1 epochs" in record.error
 
 
 def test_lines_of_another_schema_are_left_alone(study):

@@ -49,32 +49,32 @@ def test_quickstart_survives_a_killed_job_and_a_rerun(tmp_path):
     finally:
         process.kill()
         process.wait()
-    records = {r["job"]: r for r in read_records(out) if r["kind"] == "job"}
+    records = {r.job: r for r in read_records(out) if r.kind == "job"}
     assert len(records) == 4
-    statuses = {name: record["status"] for name, record in records.items()}
+    statuses = {name: record.status for name, record in records.items()}
     assert statuses.pop(VICTIM) == "failed", (tmp_path / "log").read_text()
     assert set(statuses.values()) == {"done"}
-    assert "exit status -9" in records[VICTIM]["error"]
-    before = {name: record["time"] for name, record in records.items()}
+    assert "exit status -9" in records[VICTIM].error
+    before = {name: record.time for name, record in records.items()}
 
     assert start(out).wait(1800) == 0, (tmp_path / "log").read_text()
     lines = read_records(out)
-    records = {r["job"]: r for r in lines if r["kind"] == "job"}
-    assert {record["status"] for record in records.values()} == {"done"}
+    records = {r.job: r for r in lines if r.kind == "job"}
+    assert {record.status for record in records.values()} == {"done"}
     # the others were reused, the victim went on where it was
-    assert [n for n in before if records[n]["time"] != before[n]] == [VICTIM]
+    assert [n for n in before if records[n].time != before[n]] == [VICTIM]
     (folder,) = (out / "jobs").glob(f"{VICTIM}-*/{VICTIM}")
     assert len(list(folder.glob("metrics/version_*"))) == 2
-    epochs = [epoch for epoch, _ in records[VICTIM]["validation"]]
+    epochs = [epoch for epoch, _ in records[VICTIM].validation]
     assert epochs == list(range(1, EPOCHS + 1))
     for record in records.values():
-        assert record["steps"] == 160
-        assert 0 < record["errors"]["300K"]["force_mae"] < 2000
-        assert record["cost"]["step_ms"][1] > 0
-        assert record["cost"]["force_peak_bytes"] > 1e8  # torch alone takes as much
-        assert 1 < record["cost"]["train_cpu_s"] < 1.2 * record["cost"]["train_s"] + 1
-    (speed,) = (line for line in lines if line["kind"] == "speed")
-    assert len(speed["models"]) == 4
+        assert record.steps == 160
+        assert 0 < record.errors["300K"].force_mae < 2000
+        assert record.cost.step_ms.median > 0
+        assert record.cost.force_peak_bytes > 1e8  # torch alone takes as much
+        assert 1 < record.cost.train_cpu_s < 1.2 * record.cost.train_s + 1
+    (speed,) = (line for line in lines if line.kind == "speed")
+    assert len(speed.models) == 4
 
     result = CliRunner().invoke(app, ["report", str(out)])
     assert result.exit_code == 0, result.output
@@ -93,13 +93,13 @@ def test_the_quickstart_as_it_is_configured(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = read_records(out)
-    jobs = [line for line in lines if line["kind"] == "job"]
-    assert {job["status"] for job in jobs} == {"done"}
-    assert {arm for job in jobs for arm in job["arms"]} == {
+    jobs = [line for line in lines if line.kind == "job"]
+    assert {job.status for job in jobs} == {"done"}
+    assert {arm for job in jobs for arm in job.arms} == {
         "degrees", "hops", "parameters", "mace"
     }  # fmt: skip
-    assert {job["seed"] for job in jobs} == {1, 2}
-    assert any(line["kind"] == "speed" for line in lines)
+    assert {job.seed for job in jobs} == {1, 2}
+    assert any(line.kind == "speed" for line in lines)
 
     result = CliRunner().invoke(app, ["report", str(out)])
     assert result.exit_code == 0, result.output
@@ -124,8 +124,8 @@ def test_jobs_through_submitit(tmp_path):
     command += ["speed_repeats=2", f"out={out}", "hydra/launcher=submitit_local"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
-    records = [record for record in read_records(out) if record["kind"] == "job"]
-    assert {record["status"] for record in records} == {"done"}
+    records = [record for record in read_records(out) if record.kind == "job"]
+    assert {record.status for record in records} == {"done"}
     assert len(records) == 2
     assert list(out.rglob(".submitit")), "the jobs did not go through submitit"
 

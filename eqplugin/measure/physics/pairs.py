@@ -12,8 +12,8 @@ from ase.calculators.calculator import Calculator
 from ase.data import atomic_numbers, covalent_radii
 from scipy.ndimage import median_filter
 
+from eqplugin.measure.physics.check import Check, energy_and_forces
 from eqplugin.measure.physics.symmetry import Precision
-from eqplugin.measure.physics.verdict import Check, evaluated
 
 __all__ = ["PairCurve", "pair_checks", "pair_curves"]
 
@@ -41,7 +41,7 @@ class PairCurve:
 
     @property
     def name(self) -> str:
-        """For example ``C-H``."""
+        """The pair as text, such as ``C-H``."""
         return "-".join(self.pair)
 
 
@@ -52,19 +52,23 @@ def pair_curves(calculator: Calculator, symbols: Sequence[str]) -> list[PairCurv
         calculator: any ASE calculator.
         symbols: elements; every pair of them is taken.
     """
-    lone = {symbol: evaluated(Atoms(symbol), calculator)[0] for symbol in symbols}
+    lone = {symbol: energy_and_forces(Atoms(symbol), calculator)[0] for symbol in symbols}
     curves = []
     for pair in combinations_with_replacement(symbols, 2):
         radii = sum(covalent_radii[atomic_numbers[symbol]] for symbol in pair)
         distances = np.linspace(0.6 * radii, FARTHEST, _POINTS)
-        values = np.array([_at(calculator, pair, distance) for distance in distances])
+        values = np.array(
+            [_pair_energy_and_force(calculator, pair, distance) for distance in distances]
+        )
         energies = values[:, 0] - lone[pair[0]] - lone[pair[1]]
         curves.append(PairCurve(pair, distances, energies, values[:, 1]))
     return curves
 
 
-def _at(calculator: Calculator, pair: tuple[str, str], distance: float) -> tuple[float, float]:
-    energy, forces = evaluated(Atoms(pair, [[0, 0, 0], [distance, 0, 0]]), calculator)
+def _pair_energy_and_force(
+    calculator: Calculator, pair: tuple[str, str], distance: float
+) -> tuple[float, float]:
+    energy, forces = energy_and_forces(Atoms(pair, [[0, 0, 0], [distance, 0, 0]]), calculator)
     return energy, forces[1, 0]
 
 
@@ -77,7 +81,7 @@ def pair_checks(
     left of the change is a jump. So the cutoff need not be known.
     """
     ends = max(max(abs(c.energy[-1]), abs(c.force[-1])) for c in curves)
-    jumps = {curve: _jumps(calculator, curve) for curve in curves}
+    jumps = {curve: _largest_jumps(calculator, curve) for curve in curves}
     checks = [
         Check(
             "isolated atoms", float(ends), 10 * precision.force, "eV",
@@ -98,15 +102,15 @@ def pair_checks(
     return [*checks, Check("pairs that do not repel", float(len(soft)), None, "", remark)]
 
 
-def _jumps(calculator: Calculator, curve: PairCurve) -> list[tuple[float, float]]:
+def _largest_jumps(calculator: Calculator, curve: PairCurve) -> list[tuple[float, float]]:
     """(size, distance) of the largest jump of the energy, and of the force."""
     return [
-        max(_narrowed(calculator, curve, index, point) for point in _suspects(values))
+        max(_jump_near(calculator, curve, index, point) for point in _rough_points(values))
         for index, values in enumerate((curve.energy, curve.force))
     ]
 
 
-def _suspects(values: np.ndarray) -> list[int]:
+def _rough_points(values: np.ndarray) -> list[int]:
     """Points where the curve is least smooth, for its surroundings.
 
     A jump J adds J, -3J, 3J, -J to the fourth differences, of which a smooth curve has next to
@@ -124,7 +128,7 @@ def _suspects(values: np.ndarray) -> list[int]:
     return [point + 2 for point in chosen]  # the middle of a fourth difference
 
 
-def _narrowed(
+def _jump_near(
     calculator: Calculator, curve: PairCurve, index: int, middle: int
 ) -> tuple[float, float]:
     """Go on to the roughest third around a point until the window is narrow; measure what is left.
@@ -135,7 +139,9 @@ def _narrowed(
     low, high = curve.distance[middle - 2], curve.distance[middle + 2]
     while True:
         grid = np.linspace(low, high, 13)
-        values = np.array([_at(calculator, curve.pair, distance)[index] for distance in grid])
+        values = np.array(
+            [_pair_energy_and_force(calculator, curve.pair, distance)[index] for distance in grid]
+        )
         if high - low < _WIDTH:
             break
         roughest = int(np.argmax(np.abs(np.diff(values, 4))))

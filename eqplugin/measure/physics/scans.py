@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -11,7 +12,7 @@ from ase.calculators.calculator import Calculator
 
 from eqplugin.errors import EqPluginError
 from eqplugin.measure.labels import frames_with_labels
-from eqplugin.measure.physics.verdict import Check, evaluated
+from eqplugin.measure.physics.check import Check, energy_and_forces
 
 __all__ = ["Scan", "ScanCurve", "read_scan", "scan_checks", "scan_curve"]
 
@@ -59,6 +60,16 @@ class ScanCurve:
         """Energies less that of :attr:`origin`, eV."""
         return energy - energy[self.origin]
 
+    def to_json(self) -> dict[str, Any]:
+        """The curve and what it was followed along."""
+        reference = self.scan.reference
+        return {
+            "name": self.scan.name,
+            "coordinate": self.scan.coordinate.tolist(),
+            "energy": self.energy.tolist(),
+            "reference": None if reference is None else reference.tolist(),
+        }
+
 
 def read_scan(path: Path) -> Scan:
     """Read a scan: frames in order, with reference energies or without.
@@ -90,7 +101,9 @@ def _coordinate(frames: list[Atoms]) -> np.ndarray:
 
 def scan_curve(calculator: Calculator, scan: Scan) -> ScanCurve:
     """Energies of a model along a scan."""
-    return ScanCurve(scan, np.array([evaluated(atoms, calculator)[0] for atoms in scan.frames]))
+    return ScanCurve(
+        scan, np.array([energy_and_forces(atoms, calculator)[0] for atoms in scan.frames])
+    )
 
 
 def scan_checks(curve: ScanCurve) -> list[Check]:

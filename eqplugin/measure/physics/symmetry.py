@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from eqplugin.errors import EqPluginError, reason_of
-from eqplugin.measure.physics.verdict import Check, evaluated, judge
+from eqplugin.measure.physics.check import Check, energy_and_forces, measured_check
 
 __all__ = ["Precision", "symmetry_checks"]
 
@@ -32,7 +32,7 @@ class Precision:
 
     @classmethod
     def of(cls, dtype: str) -> Precision:
-        """For ``float64``, or for ``float32``, in which most calculators run."""
+        """The limits for ``float64``, or for ``float32``, in which most calculators run."""
         if dtype == "float64":
             # a MACE model saved in float32 keeps its coupling coefficients rounded to that, which
             # turns with no rotation: 2e-9 eV/A were seen
@@ -57,14 +57,13 @@ def symmetry_checks(
     rng = np.random.default_rng(seed)
     atoms = atoms.copy()
     try:
-        energy, forces = evaluated(atoms, calculator)
+        energy, forces = energy_and_forces(atoms, calculator)
     except Exception as error:  # calculators of others may raise anything
         reason = reason_of(error).rstrip(".")
         raise EqPluginError(
             f"{calculator.name}: the structure cannot be evaluated ({reason}): give one that the "
             f"model is made for."
         ) from error
-    per_atom, unit = precision.energy * len(atoms), "eV/Å"
 
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     rotation *= np.sign(np.linalg.det(rotation))
@@ -72,7 +71,7 @@ def symmetry_checks(
     shift = rng.normal(size=3)
 
     def rotated(matrix: np.ndarray) -> float:
-        other = evaluated(_turned(atoms, matrix), calculator)
+        other = energy_and_forces(_turned(atoms, matrix), calculator)
         return max(
             abs(other[0] - energy) / len(atoms) * precision.force / precision.energy,
             np.abs(other[1] - forces @ matrix.T).max(),
@@ -81,44 +80,47 @@ def symmetry_checks(
     def translated() -> float:
         moved = atoms.copy()
         moved.positions += shift
-        return np.abs(evaluated(moved, calculator)[1] - forces).max()
+        return np.abs(energy_and_forces(moved, calculator)[1] - forces).max()
 
     def permuted() -> float:
-        return np.abs(evaluated(atoms[order], calculator)[1] - forces[order]).max()
+        return np.abs(energy_and_forces(atoms[order], calculator)[1] - forces[order]).max()
 
+    def net_force() -> float:
+        return np.abs(forces.sum(0)).max()
+
+    def gradient_error() -> float:
+        return _gradient_error(atoms, calculator, forces, precision, rng)
+
+    force = precision.force
+    differences = f"differences of 4th order, step {precision.step:g} Å"
     checks = [
-        judge("rotation", lambda: rotated(rotation), precision.force, unit, "a random one"),
-        judge("inversion", lambda: rotated(-np.eye(3)), precision.force, unit, "all of space"),
-        judge("translation", translated, precision.force, unit, "by a random vector"),
-        judge("permutation", permuted, precision.force, unit, "a random order of atoms"),
-        judge(
-            "no net force", lambda: np.abs(forces.sum(0)).max(), precision.force * len(atoms), unit,
-            "sum over atoms",
-        ),
-        judge(
-            "forces = -dE/dx", lambda: _gradient_error(atoms, calculator, forces, precision, rng),
-            precision.gradient, unit, f"differences of 4th order, step {precision.step:g} Å",
+        measured_check(name, measure, limit, "eV/Å", remark)
+        for name, measure, limit, remark in (
+            ("rotation", lambda: rotated(rotation), force, "a random one"),
+            ("inversion", lambda: rotated(-np.eye(3)), force, "all of space"),
+            ("translation", translated, force, "by a random vector"),
+            ("permutation", permuted, force, "a random order of atoms"),
+            ("no net force", net_force, force * len(atoms), "sum over atoms"),
+            ("forces = -dE/dx", gradient_error, precision.gradient, differences),
+        )
+    ]
+    twice, remark = _doubled(atoms)
+    return [
+        *checks,
+        measured_check(
+            "extensivity", lambda: abs(energy_and_forces(twice, calculator)[0] - 2 * energy),
+            2 * precision.energy * len(atoms), "eV", remark,
         ),
     ]  # fmt: skip
-    if not atoms.pbc.any():
-        two = atoms.copy()
-        two.positions += [1000.0, 0, 0]
-        apart = atoms + two
-        checks.append(
-            judge(
-                "extensivity", lambda: abs(evaluated(apart, calculator)[0] - 2 * energy),
-                2 * per_atom, "eV", "two copies, 1000 Å apart",
-            )
-        )  # fmt: skip
-    else:
-        checks.append(
-            judge(
-                "extensivity",
-                lambda: abs(evaluated(atoms.repeat((2, 1, 1)), calculator)[0] - 2 * energy),
-                2 * per_atom, "eV", "the cell and its double",
-            )
-        )  # fmt: skip
-    return checks
+
+
+def _doubled(atoms: Atoms) -> tuple[Atoms, str]:
+    """Twice the structure, and how it was made."""
+    if atoms.pbc.any():
+        return atoms.repeat((2, 1, 1)), "the cell and its double"
+    moved = atoms.copy()
+    moved.positions += [1000.0, 0, 0]
+    return atoms + moved, "two copies, 1000 Å apart"
 
 
 def _turned(atoms: Atoms, matrix: np.ndarray) -> Atoms:
@@ -145,7 +147,7 @@ def _gradient_error(
         for steps in (-2, -1, 1, 2):
             moved = atoms.copy()
             moved.positions += steps * precision.step * direction
-            energies.append(evaluated(moved, calculator)[0])
+            energies.append(energy_and_forces(moved, calculator)[0])
         # fourth order: the error falls with step^4, so stiff structures do not fail
         slope = np.dot([1, -8, 8, -1], energies) / (12 * precision.step)
         worst = max(worst, abs(slope + (forces * direction).sum()))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from eqplugin.study.report.models import Model, Results
-from eqplugin.study.report.statistics import late_fall, paired_difference
-from eqplugin.study.report.tables import Pair, pairs_along
+from eqplugin.study.report.models import MATCHES, ModelResults, StudyResults
+from eqplugin.study.report.statistics import late_improvement
+from eqplugin.study.report.tables import ModelPair, pairs_along
 
 __all__ = ["caveats", "findings", "recommendation"]
 
@@ -17,7 +16,7 @@ ENOUGH_SEEDS = 3
 _SHOWN = 3  # pairs in a sentence; the table has all
 
 
-def recommendation(results: Results) -> list[str]:
+def recommendation(results: StudyResults) -> list[str]:
     """One model and the reasons, in sentences; nothing where no model is finished.
 
     The rule: of all models whose mean force error on the first test is within 5 % of the lowest,
@@ -28,28 +27,28 @@ def recommendation(results: Results) -> list[str]:
     if not models:
         return []
 
-    def error(model: Model) -> float:
+    def error(model: ModelResults) -> float:
         return model.spread(test, "force_mae").mean
 
     best = min(models, key=error)
     near = [model for model in models if error(model) <= (1 + WORTH) * error(best)]
-    chosen = min(near, key=lambda model: model.time("force_ms")[1])
+    chosen = min(near, key=lambda model: model.force_ms.median)
     reasons = [
         f"**{chosen.label}**: force MAE {chosen.spread(test, 'force_mae')} meV/Å on {test}, "
-        f"{chosen.time('force_ms')[1]:.1f} ms a force call, {chosen.time('step_ms')[1]:.1f} ms a "
+        f"{chosen.force_ms.median:.1f} ms a force call, {chosen.step_ms.median:.1f} ms a "
         f"training step, {chosen.parameters:,} parameters."
     ]
     if chosen is best:
         reasons.append("Its mean error is the lowest of all.")
     else:
-        ratio = best.time("force_ms")[1] / chosen.time("force_ms")[1]
+        ratio = best.force_ms.median / chosen.force_ms.median
         reasons.append(
             f"The lowest mean error is that of {best.label} ({best.spread(test, 'force_mae')} "
             f"meV/Å), within {WORTH:.0%} of it; its force call takes {ratio:.2f} times as long."
         )
-        reasons += _support(best, chosen, test)
+        reasons.append(_seed_comparison(best, chosen, test))
     others = [model for model in models if model is not chosen and model is not best]
-    clear = [model for model in others if _clearly_worse(chosen, model, test)]
+    clear = [model for model in others if _is_clearly_worse(chosen, model, test)]
     if others and len(chosen.records) > 1:
         reasons.append(
             f"Other models whose error on {test} the seeds show to be higher: {len(clear)} of "
@@ -59,36 +58,34 @@ def recommendation(results: Results) -> list[str]:
     return reasons
 
 
-def _support(best: Model, chosen: Model, test: str) -> list[str]:
-    difference = paired_difference(best.values(test, "force_mae"), chosen.values(test, "force_mae"))
+def _seed_comparison(best: ModelResults, chosen: ModelResults, test: str) -> str:
+    difference = best.difference(chosen, test)
     if difference is None or difference.low is None:
-        return ["Whether the two differ cannot be tested with one seed."]
-    word = "differ" if difference.decided else "cannot be told apart"
-    return [
-        f"Paired over {difference.n} seeds the two {word}: {difference.mean:+.1f} meV/Å, 95 % "
+        return "Whether the two differ cannot be tested with one seed."
+    verdict = "differ" if difference.excludes_zero else "cannot be told apart"
+    return (
+        f"Paired over {difference.n} seeds the two {verdict}: {difference.mean:+.1f} meV/Å, 95 % "
         f"interval {difference.low:+.1f} .. {difference.high:+.1f}."
-    ]
-
-
-def _clearly_worse(chosen: Model, other: Model, test: str) -> bool:
-    difference = paired_difference(
-        chosen.values(test, "force_mae"), other.values(test, "force_mae")
     )
+
+
+def _is_clearly_worse(chosen: ModelResults, other: ModelResults, test: str) -> bool:
+    difference = chosen.difference(other, test)
     return difference is not None and difference.low is not None and difference.low > 0
 
 
-def findings(results: Results) -> list[str]:
+def findings(results: StudyResults) -> list[str]:
     """What the seeds say about L and hops under each matching rule, on the first test."""
     sentences = []
-    for match in ("dimension", "parameters", "time"):
+    for match in MATCHES:
         for axis, word in (("l_max", "L"), ("hops", "hops")):
             pairs = [p for p in pairs_along(results, match, axis) if p.test == results.tests[0]]
             if pairs:
-                sentences.append(_finding(match, word, pairs))
+                sentences.append(_finding_sentence(match, word, pairs))
     return sentences
 
 
-def _finding(match: str, word: str, pairs: Sequence[Pair]) -> str:
+def _finding_sentence(match: str, word: str, pairs: Sequence[ModelPair]) -> str:
     tested = [pair for pair in pairs if pair.difference.p is not None]
     head = f"Equal {match}, between {word}: "
     if not tested:
@@ -101,53 +98,43 @@ def _finding(match: str, word: str, pairs: Sequence[Pair]) -> str:
             f"± {widest:.1f} meV/Å, so smaller differences would not have been seen."
         )
     decided.sort(key=lambda pair: -abs(pair.difference.mean))
-    largest = "; ".join(_better(pair) for pair in decided[:_SHOWN])
+    largest = "; ".join(_pair_text(pair) for pair in decided[:_SHOWN])
     among = ", among them" if len(decided) > _SHOWN else ":"
     return head + (
         f"{len(decided)} of {len(tested)} pairs differ at p < 0.05 (Holm){among} {largest}."
     )
 
 
-def _better(pair: Pair) -> str:
+def _pair_text(pair: ModelPair) -> str:
     low, high = pair.first, pair.second
     if pair.difference.mean < 0:
         low, high = high, low
     return f"{low.label} below {high.label} by {abs(pair.difference.mean):.1f} meV/Å"
 
 
-def caveats(results: Results) -> list[str]:
+def caveats(results: StudyResults) -> list[str]:
     """What the numbers do not show."""
-    lines, shared = [], results.any
+    return [
+        *_few_seeds(results),
+        *_divergence(results),
+        *_convergence(results),
+        *_missing_jobs(results),
+        *_warnings(results),
+        *_two_stacks(results),
+        *_time_mismatch(results),
+        *_machine_load(results),
+        *_code_versions(results),
+    ]
+
+
+def _few_seeds(results: StudyResults) -> Iterator[str]:
     seeds = [len(model.records) for model in results.models]
     if seeds and min(seeds) < ENOUGH_SEEDS:
         few = "One seed: no test" if max(seeds) == 1 else f"As few as {min(seeds)} seeds"
-        lines.append(f"{few}; the spread over seeds is badly known below {ENOUGH_SEEDS}.")
-    lines += _diverged(results)
-    lines += _convergence(results)
-    if results.failed:
-        names = ", ".join(record["job"] for record in results.failed[:4])
-        more = " ..." if len(results.failed) > 4 else ""
-        lines.append(f"Failed jobs: {len(results.failed)} ({names}{more}); see the end.")
-    lines += [f"Not attainable: {reason}." for reason in _reasons(results)]
-    known = tuple(_reasons(results))
-    lines += [w for w in shared.get("warnings", []) if not (known and w.startswith(known))]
-    if len({model.family for model in results.models}) > 1:
-        lines.append(
-            "NequIP and MACE differ in more than L and D (layers, product basis, schedule, loss "
-            "weights), so compare within a stack first."
-        )
-    lines += _mismatched(results)
-    lines += _machine(results)
-    lines += _versions(results)
-    return lines
+        yield f"{few}; the spread over seeds is badly known below {ENOUGH_SEEDS}."
 
 
-def _reasons(results: Results) -> list[str]:
-    reasons = (record["error"] for record in results.unattainable)
-    return list(dict.fromkeys(reason.rstrip(".") for reason in reasons))
-
-
-def _diverged(results: Results) -> list[str]:
+def _divergence(results: StudyResults) -> Iterator[str]:
     """Trainings that ended with a larger validation error than their first epoch's."""
     names = [
         f"{model.label}, seed {seed}"
@@ -155,76 +142,97 @@ def _diverged(results: Results) -> list[str]:
         for seed, curve in model.curves().items()
         if len(curve) > 1 and not curve[-1][1] <= curve[0][1]  # NaN is no smaller than anything
     ]
-    if not names:
-        return []
-    return [
-        f"Diverged: {'; '.join(names)}. Mean and spread of such a model say only that its training "
-        f"is unstable at this learning rate."
-    ]
+    if names:
+        yield (
+            f"Diverged: {'; '.join(names)}. Mean and spread of such a model say only that its "
+            f"training is unstable at this learning rate."
+        )
 
 
-def _convergence(results: Results) -> list[str]:
-    falls = {
-        model.label: [late_fall([e for _, e in curve]) for curve in model.curves().values()]
-        for model in results.models
-    }
-    known = {label: [f for f in fall if f is not None] for label, fall in falls.items()}
-    falling = {label: max(fall) for label, fall in known.items() if fall and max(fall) > FALLING}
-    steps = results.any.get("steps")
+def _convergence(results: StudyResults) -> Iterator[str]:
+    falls = {model.label: _late_improvements(model) for model in results.models}
+    falling = {label: max(fall) for label, fall in falls.items() if max(fall, default=0) > FALLING}
+    steps = results.first.steps
     if falling:
         worst = max(falling, key=falling.get)
-        return [
+        yield (
             f"Not converged: after {steps} steps the validation error still falls in "
             f"{len(falling)} of {len(falls)} models ({worst}: {falling[worst]:.0%} in the last "
             f"third), so the ranking may change with a longer training."
-        ]
-    short = [label for label, fall in known.items() if not fall]
-    if short:
-        return ["Too few epochs to say whether the trainings have converged."]
-    return [
-        f"The validation error falls by less than {FALLING:.0%} in the last third of {steps} "
-        f"steps, but a schedule that lowers the learning rate flattens any curve: only a larger "
-        f"budget shows whether it would go on falling."
-    ]
+        )
+    elif not all(falls.values()):
+        yield "Too few epochs to say whether the trainings have converged."
+    else:
+        yield (
+            f"The validation error falls by less than {FALLING:.0%} in the last third of {steps} "
+            f"steps, but a schedule that lowers the learning rate flattens any curve: only a "
+            f"larger budget shows whether it would go on falling."
+        )
 
 
-def _mismatched(results: Results) -> list[str]:
+def _late_improvements(model: ModelResults) -> list[float]:
+    curves = model.curves().values()
+    falls = [late_improvement([error for _, error in curve]) for curve in curves]
+    return [fall for fall in falls if fall is not None]
+
+
+def _missing_jobs(results: StudyResults) -> Iterator[str]:
+    if failed := results.with_status("failed"):
+        names = ", ".join(record.job for record in failed[:4]) + " ..." * (len(failed) > 4)
+        yield f"Failed jobs: {len(failed)} ({names}); see the end."
+    yield from (f"Not attainable: {reason}." for reason in _unattainable_reasons(results))
+
+
+def _unattainable_reasons(results: StudyResults) -> list[str]:
+    reasons = (str(record.error).rstrip(".") for record in results.with_status("unattainable"))
+    return list(dict.fromkeys(reasons))
+
+
+def _warnings(results: StudyResults) -> list[str]:
+    """Those of the study that are not said already."""
+    said = tuple(_unattainable_reasons(results))
+    return [warning for warning in results.first.warnings if not warning.startswith(said)]
+
+
+def _two_stacks(results: StudyResults) -> Iterator[str]:
+    if len({model.family for model in results.models}) > 1:
+        yield (
+            "NequIP and MACE differ in more than L and D (layers, product basis, schedule, loss "
+            "weights), so compare within a stack first."
+        )
+
+
+def _time_mismatch(results: StudyResults) -> Iterator[str]:
     """Times are matched when a study is planned; measured again, trained models may differ."""
-    tolerance = results.any.get("config", {}).get("tolerance", {}).get("time", math.inf)
-    far = {
-        label: ratio
-        for label, ratio in results.ratios("time").items()
-        if abs(ratio - 1) > tolerance
-    }
-    if not far:
-        return []
-    named = ", ".join(f"{label}: {ratio:.2f}" for label, ratio in far.items())
-    return [
-        f"Matched by time when the study was planned, but more than {tolerance:.0%} off the "
-        f"reference's training step when all models were timed in turn: {named} of it. What these "
-        f"gain or lose is not at equal time."
-    ]
+    tolerance = results.first.config.tolerance.time
+    ratios = results.ratios_to_reference("time")
+    far = {label: ratio for label, ratio in ratios.items() if abs(ratio - 1) > tolerance}
+    if far:
+        named = ", ".join(f"{label}: {ratio:.2f}" for label, ratio in far.items())
+        yield (
+            f"Matched by time when the study was planned, but more than {tolerance:.0%} off the "
+            f"reference's training step when all models were timed in turn: {named} of it. What "
+            f"these gain or lose is not at equal time."
+        )
 
 
-def _versions(results: Results) -> list[str]:
-    edited = sum(n for name, n in results.commits.items() if name.endswith("-dirty"))
-    if len(results.commits) < 2 and not edited:
-        return []
-    uncommitted = f", {edited} of them with uncommitted changes" if edited else ""
-    return [
-        f"The jobs were run with {len(results.commits)} versions of this project's code (below)"
-        f"{uncommitted}: finished jobs are reused when a study is run again."
-    ]
-
-
-def _machine(results: Results) -> list[str]:
+def _machine_load(results: StudyResults) -> Iterator[str]:
     if results.speed is None:
-        return ["Times were taken job by job, not in turn: differences below 20 % mean nothing."]
-    hardware = results.speed["hardware"]
-    load, cores = hardware.get("load"), hardware.get("cores")
+        yield "Times were taken job by job, not in turn: differences below 20 % mean nothing."
+        return
+    load, cores = results.speed.hardware.load, results.speed.hardware.cores
     if load is not None and cores and load > 1.2 * cores:
-        return [
+        yield (
             f"The machine was busy when the times were taken (load {load:g} on {cores} cores): "
             f"ratios between models are indicative, milliseconds are not."
-        ]
-    return []
+        )
+
+
+def _code_versions(results: StudyResults) -> Iterator[str]:
+    edited = sum(n for name, n in results.commits.items() if name.endswith("-dirty"))
+    if len(results.commits) > 1 or edited:
+        uncommitted = f", {edited} of them with uncommitted changes" if edited else ""
+        yield (
+            f"The jobs were run with {len(results.commits)} versions of this project's code (below)"
+            f"{uncommitted}: finished jobs are reused when a study is run again."
+        )

@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from eqplugin.study.report.statistics import Spread, spread
+from eqplugin.study.records import FinishedJob, JobRecord, Quantiles, Record, SpeedRecord, Timing
+from eqplugin.study.report.statistics import PairedDifference, Spread, paired_difference, spread
 
-__all__ = ["Model", "Results", "label_of", "results_of"]
+__all__ = [
+    "MATCHES",
+    "ModelResults",
+    "StudyResults",
+    "architecture_label",
+    "series_label",
+    "study_results",
+]
 
 MATCHES = ("dimension", "parameters", "time")
-_KEY = ("family", "l_max", "hops", "contraction", "feature_dim")  # what tells models apart
-_FAMILY = {"nequip": "NequIP", "mace": "MACE"}
+_STACKS = {"nequip": "NequIP", "mace": "MACE"}
+
+
+def series_label(family: str, hops: int | None, contraction: str | None) -> str:
+    """Stack and hops in words: what models of every L share."""
+    return _STACKS[family] + _hops_label(hops, contraction)
+
+
+def architecture_label(model: JobRecord | ModelResults) -> str:
+    """Stack, L and hops in words, without D."""
+    return f"{_STACKS[model.family]} L={model.l_max}{_hops_label(model.hops, model.contraction)}"
+
+
+def _hops_label(hops: int | None, contraction: str | None) -> str:
+    label = f", {hops}-hop" if hops else ", contracted readout" if contraction else ""
+    return label + (f" ({contraction})" if contraction not in (None, "bispectrum") else "")
 
 
 @dataclass(frozen=True)
-class Model:
-    """A variant and its finished jobs.
+class ModelResults:
+    """A model and its finished jobs, one for each seed.
 
     Attributes:
         family: ``nequip`` or ``mace``.
-        l_max: L.
-        hops: h; None: never reset.
+        l_max: highest degree L.
+        hops: convolutions between two resets; None: never.
         contraction: at a reset.
         feature_dim: D.
-        matches: rules under which it is compared.
-        records: seed -> line.
-        timing: ``step_ms``, ``force_ms`` (10, 50, 90 %), all models in turn; None where that was
-            not measured.
+        records: seed -> record, at least one.
+        timing: of all models in turn; None where that was not measured.
     """
 
     family: str
@@ -38,161 +57,156 @@ class Model:
     hops: int | None
     contraction: str | None
     feature_dim: int
-    matches: tuple[str, ...]
-    records: dict[int, dict[str, Any]]
-    timing: dict[str, list[float]] | None
+    records: dict[int, FinishedJob]
+    timing: Timing | None
 
     @property
     def label(self) -> str:
-        """For tables and plots, with D."""
-        return f"{label_of(self)}, D={self.feature_dim}"
-
-    @property
-    def line(self) -> tuple:
-        """What is compared along L."""
-        return self.family, self.hops, self.contraction
+        """Stack, L, hops and D in words."""
+        return f"{architecture_label(self)}, D={self.feature_dim}"
 
     @property
     def parameters(self) -> int:
-        """All of them."""
-        return next(iter(self.records.values()))["parameters"]
+        """Number of all parameters."""
+        return next(iter(self.records.values())).parameters
 
-    def values(self, test: str, measure: str) -> dict[int, float]:
+    @property
+    def series(self) -> tuple[str, int | None, str | None]:
+        """Family, hops and contraction: what is held fixed in a comparison along L."""
+        return self.family, self.hops, self.contraction
+
+    @property
+    def matches(self) -> tuple[str, ...]:
+        """Rules under which it is compared, in the order of :data:`MATCHES`."""
+        arms = [rules for record in self.records.values() for rules in record.arms.values()]
+        return tuple(match for match in MATCHES if any(match in rules for rules in arms))
+
+    def values(self, test: str, metric: str) -> dict[int, float]:
         """Seed -> error; empty where the test has no such label."""
         found = {
-            seed: record["errors"].get(test, {}).get(measure)
+            seed: getattr(record.errors[test], metric)
             for seed, record in self.records.items()
+            if test in record.errors
         }
         return {seed: value for seed, value in found.items() if value is not None}
 
-    def spread(self, test: str, measure: str) -> Spread | None:
+    def spread(self, test: str, metric: str) -> Spread | None:
         """Mean and spread over the seeds."""
-        values = list(self.values(test, measure).values())
+        values = list(self.values(test, metric).values())
         return spread(values) if values else None
 
-    def time(self, what: str) -> list[float]:
-        """10, 50 and 90 % of ``step_ms`` or ``force_ms``."""
-        if self.timing is not None:
-            return self.timing[what]
-        jobs = [record["cost"][what] for record in self.records.values()]
-        return sorted(jobs, key=lambda times: times[1])[len(jobs) // 2]
+    def difference(self, other: ModelResults, test: str) -> PairedDifference | None:
+        """The other's force MAE less this model's, seed by seed; None without common seeds."""
+        return paired_difference(self.values(test, "force_mae"), other.values(test, "force_mae"))
 
-    def curves(self) -> dict[int, list[list[float]]]:
+    @property
+    def force_ms(self) -> Quantiles:
+        """Time of a force call."""
+        return self._time("force_ms")
+
+    @property
+    def step_ms(self) -> Quantiles:
+        """Time of a training step."""
+        return self._time("step_ms")
+
+    def _time(self, name: str) -> Quantiles:
+        """In turn with the other models, else that of the job in the middle."""
+        if self.timing is not None:
+            return getattr(self.timing, name)
+        jobs = [getattr(record.cost, name) for record in self.records.values()]
+        return sorted(jobs, key=lambda times: times.median)[len(jobs) // 2]
+
+    def curves(self) -> dict[int, list[tuple[int, float]]]:
         """Seed -> (epoch, validation force MAE in meV/A); NaN where a training had none."""
         return {
-            seed: [[epoch, math.nan if mae is None else mae] for epoch, mae in record["validation"]]
+            seed: [(epoch, math.nan if mae is None else mae) for epoch, mae in record.validation]
             for seed, record in self.records.items()
         }
 
-    def peak_megabytes(self, what: str) -> float | None:
-        """Largest over the seeds."""
-        peaks = [record["cost"].get(what) for record in self.records.values()]
-        peaks = [peak for peak in peaks if peak]
-        return max(peaks) / 2**20 if peaks else None
-
-
-def label_of(model: Any) -> str:
-    """Family, L and hops of a model or a record, in words."""
-    get: Callable[[str], Any] = (
-        model.get if isinstance(model, dict) else lambda k: getattr(model, k)
-    )
-    label = f"{_FAMILY[get('family')]} L={get('l_max')}"
-    if get("hops"):
-        label += f", {get('hops')}-hop"
-    elif get("contraction"):
-        label += ", contracted readout"
-    if get("contraction") not in (None, "bispectrum"):
-        label += f" ({get('contraction')})"
-    return label
+    def peak_megabytes(self, name: str) -> float | None:
+        """The largest over the seeds of ``train_peak_bytes`` or ``force_peak_bytes``, MiB."""
+        peaks = [getattr(record.cost, name) for record in self.records.values()]
+        return max(filter(None, peaks), default=0) / 2**20 or None
 
 
 @dataclass(frozen=True)
-class Results:
-    """A study's lines, sorted.
+class StudyResults:
+    """A study's records, sorted.
 
     Attributes:
         models: with at least one finished job.
-        failed: lines of jobs that did not end well.
-        unattainable: lines of models that no feature dimension gives.
-        tests: labels of the test sets; the first decides.
-        any: one line, for what all share.
-        commits: of the finished jobs' lines -> their number.
-        speed: the line of the common timing.
+        jobs: all records, in the order of the lines.
+        speed: the common timing; None where it is missing.
     """
 
-    models: list[Model]
-    failed: list[dict[str, Any]]
-    unattainable: list[dict[str, Any]]
-    tests: list[str]
-    any: dict[str, Any]
-    commits: dict[str, int]
-    speed: dict[str, Any] | None
+    models: list[ModelResults]
+    jobs: list[JobRecord]
+    speed: SpeedRecord | None
 
     @property
-    def reference(self) -> Model | None:
-        """The model that others are matched to; None where it was not trained."""
-        config = self.any.get("config", {})
-        wanted = (
-            config.get("reference_family") or config.get("family"),
-            config.get("reference_l_max"), None, None, config.get("feature_dim"),
-        )  # fmt: skip
-        for model in self.models:
-            if tuple(getattr(model, name) for name in _KEY) == wanted:
-                return model
-        return None
+    def first(self) -> JobRecord:
+        """The first job's record, for what all share."""
+        return self.jobs[0]
 
-    def ratios(self, match: str) -> dict[str, float]:
+    def with_status(self, status: str) -> list[JobRecord]:
+        """Records of the jobs that are ``done``, have ``failed`` or are ``unattainable``."""
+        return [record for record in self.jobs if record.status == status]
+
+    @property
+    def commits(self) -> dict[str, int]:
+        """Commit -> number of the finished jobs that ran with it."""
+        return dict(Counter(str(record.commit) for record in self.with_status("done")))
+
+    @property
+    def tests(self) -> list[str]:
+        """Labels of the test sets; the first decides."""
+        records = (record for model in self.models for record in model.records.values())
+        return list(dict.fromkeys(test for record in records for test in record.errors))
+
+    @property
+    def reference(self) -> ModelResults | None:
+        """The model that others are matched to; None where it was not trained."""
+        config = self.first.config
+        family = config.reference_family or config.family
+        wanted = (family, config.reference_l_max, None, None, config.feature_dim)
+        return next((model for model in self.models if _key(model) == wanted), None)
+
+    def ratios_to_reference(self, match: str) -> dict[str, float]:
         """Label -> parameters, or time per training step, over the reference's."""
         reference = self.reference
         if reference is None or match == "dimension":
             return {}
 
-        def quantity(model: Model) -> float:
-            return model.parameters if match == "parameters" else model.time("step_ms")[1]
+        def quantity(model: ModelResults) -> float:
+            return model.parameters if match == "parameters" else model.step_ms.median
 
-        return {m.label: quantity(m) / quantity(reference) for m in self.under(match)}
+        return {m.label: quantity(m) / quantity(reference) for m in self.matched_by(match)}
 
-    def under(self, match: str) -> list[Model]:
+    def matched_by(self, match: str) -> list[ModelResults]:
         """The models that are compared under a rule."""
         return [model for model in self.models if match in model.matches]
 
 
-def results_of(records: Sequence[dict[str, Any]]) -> Results:
-    """Sort the lines of a study."""
-    jobs = [record for record in records if record.get("kind") == "job"]
-    speed = next((r for r in records if r.get("kind") == "speed"), None)
-    groups: dict[tuple, dict[int, dict[str, Any]]] = {}
+def study_results(records: Sequence[Record]) -> StudyResults:
+    """Sort the records of a study."""
+    jobs = [record for record in records if isinstance(record, JobRecord)]
+    speed = next((record for record in records if isinstance(record, SpeedRecord)), None)
+    groups: dict[tuple, dict[int, FinishedJob]] = {}
     for record in jobs:
-        if record["status"] == "done":
-            groups.setdefault(_key(record), {})[record["seed"]] = record
+        if isinstance(record, FinishedJob):
+            groups.setdefault(_key(record), {})[record.seed] = record
     models = [_model(key, by_seed, speed) for key, by_seed in groups.items()]
     models.sort(key=lambda m: (m.family != "nequip", m.hops or 0, m.contraction or "", m.l_max,
                                m.feature_dim))  # fmt: skip
-    tests = list(dict.fromkeys(t for m in models for r in m.records.values() for t in r["errors"]))
-    return Results(
-        models,
-        [record for record in jobs if record["status"] == "failed"],
-        [record for record in jobs if record["status"] == "unattainable"],
-        tests,
-        jobs[0] if jobs else {},
-        dict(Counter(str(r.get("commit")) for r in jobs if r["status"] == "done")),
-        speed,
-    )
+    return StudyResults(models, jobs, speed)
 
 
-def _rules(record: dict[str, Any]) -> list[str]:
-    """Under which a job is compared; an arm had one rule, not a list, in lines of before."""
-    arms = record["arms"].values()
-    return [rule for arm in arms for rule in ([arm] if isinstance(arm, str) else arm)]
+def _key(model: JobRecord | ModelResults) -> tuple:
+    """What tells models apart."""
+    return model.family, model.l_max, model.hops, model.contraction, model.feature_dim
 
 
-def _key(record: dict[str, Any]) -> tuple:
-    return tuple(record[name] for name in _KEY)
-
-
-def _model(key: tuple, by_seed: dict[int, dict[str, Any]], speed: dict[str, Any] | None) -> Model:
-    matches = {rule for record in by_seed.values() for rule in _rules(record)}
-    name = next(iter(by_seed.values()))["job"].rpartition("-s")[0]
-    timing = (speed or {}).get("models", {}).get(name)
-    ordered = tuple(match for match in MATCHES if match in matches)
-    return Model(*key, ordered, dict(sorted(by_seed.items())), timing)
+def _model(key: tuple, by_seed: dict[int, FinishedJob], speed: SpeedRecord | None) -> ModelResults:
+    name = next(iter(by_seed.values())).job.rpartition("-s")[0]
+    timing = None if speed is None else speed.models.get(name)
+    return ModelResults(*key, dict(sorted(by_seed.items())), timing)

@@ -2,35 +2,73 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eqplugin.errors import EqPluginError
-from eqplugin.study.report.blocks import Block, Heading, Table, Text
-from eqplugin.study.report.models import Model, Results
+from eqplugin.measure.tables import Table
+from eqplugin.study.report.models import ModelResults, StudyResults
 
-__all__ = ["Published", "published_blocks", "read_published"]
+__all__ = ["Published", "read_published"]
 
 _SHIPPED = Path(__file__).with_suffix(".yaml")
 _FORM = "rows of {model, source, TEST: [energy in meV a frame, force in meV/A]}, atoms and a note"
+_Rmse = tuple[int | float, int | float]  # of the energy, meV a frame, and of the force, meV/A
 
 
-@dataclass(frozen=True)
-class Published:
+class PublishedModel(BaseModel):
+    """Errors of one publication; every further key is a test set."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, _Rmse] = Field(init=False)
+
+    model: str
+    source: str
+
+    @property
+    def errors(self) -> dict[str, _Rmse]:
+        """Test set -> root mean square errors."""
+        return self.__pydantic_extra__
+
+
+class Published(BaseModel):
     """Root mean square errors of publications on one data set.
 
     Attributes:
         note: what they were trained on, and how long.
         atoms: of a frame; all have the same number.
-        rows: ``model``, ``source`` and, by test set, (energy in meV a frame, force in meV/A).
+        rows: a publication each.
     """
 
-    note: str
+    model_config = ConfigDict(frozen=True)
+
+    note: str = ""
     atoms: int
-    rows: tuple[dict[str, Any], ...]
+    rows: list[PublishedModel]
+
+    def markdown(self, results: StudyResults) -> list[str]:
+        """The published errors, and below them the best model of each stack in this study."""
+        tests = list(dict.fromkeys(test for row in self.rows for test in row.errors))
+        rows = [
+            [row.model, row.source, *_cells(row.errors.get(test) for test in tests)]
+            for row in self.rows
+        ]
+        for family in ("nequip", "mace"):
+            if best := _best(results, family):
+                errors = [_rmse_texts(best, test, self.atoms) for test in tests]
+                rows.append([best.label, "this study", *_cells(errors)])
+        heads = [f"{test} {head}" for test in tests for head in ("E RMSE\nmeV", "F RMSE\nmeV/Å")]
+        return [
+            "## Beside publications",
+            f"{self.note} This study: {results.first.steps} steps, the model of each stack "
+            f"with the lowest force RMSE, mean over its seeds. The two are not comparable before "
+            f"they have been trained alike: they show how far from converged the study is. "
+            f"Energies per frame; ‘-’: not published or not tested here.",
+            Table(("model", "source"), heads, rows).to_markdown(),
+        ]
 
 
 def read_published(name: str) -> Published:
@@ -39,71 +77,32 @@ def read_published(name: str) -> Published:
     Raises:
         EqPluginError: no such set, or a file that does not hold one.
     """
-    shipped = yaml.safe_load(_SHIPPED.read_text())
-    content: Any = shipped.get(name)
-    if content is None:
-        path = Path(name)
-        if not path.is_file():
-            raise EqPluginError(
-                f"--published {name} is neither a file nor one of {', '.join(shipped)}."
-            )
-        try:
-            content = yaml.safe_load(path.read_text())
-        except (yaml.YAMLError, UnicodeDecodeError):
-            content = None
+    content = yaml.safe_load(_SHIPPED.read_text())
+    if name in content:
+        return Published.model_validate(content[name])
+    path = Path(name)
+    if not path.is_file():
+        raise EqPluginError(
+            f"--published {name} is neither a file nor one of {', '.join(content)}."
+        )
     try:
-        rows = tuple(dict(row) for row in content["rows"])
-        published = Published(str(content.get("note", "")), int(content["atoms"]), rows)
-        for row in rows:
-            row["model"], row["source"]
-            for test in _tests(row):
-                energy, force = row[test]
-                float(energy), float(force)
-    except (AttributeError, KeyError, TypeError, ValueError):
+        return Published.model_validate(yaml.safe_load(path.read_text()))
+    except (yaml.YAMLError, UnicodeDecodeError, ValidationError):
         raise EqPluginError(f"--published {name}: the file does not hold {_FORM}.") from None
-    return published
 
 
-def _tests(row: dict[str, Any]) -> list[str]:
-    return [key for key in row if key not in ("model", "source")]
-
-
-def published_blocks(results: Results, published: Published) -> list[Block]:
-    """The published errors, and below them the best model of each stack in this study."""
-    tests = list(dict.fromkeys(test for row in published.rows for test in _tests(row)))
-    rows = [
-        [row["model"], row["source"], *_cells(row.get(test) for test in tests)]
-        for row in published.rows
-    ]
-    for family in ("nequip", "mace"):
-        if best := _best(results, family):
-            errors = [_errors(best, test, published.atoms) for test in tests]
-            rows.append([f"{best.label}", "this study", *_cells(errors)])
-    heads = [f"{test} {head}" for test in tests for head in ("E RMSE\nmeV", "F RMSE\nmeV/Å")]
-    return [
-        Heading(2, "Beside publications"),
-        Text(
-            f"{published.note} This study: {results.any['steps']} steps, the model of each stack "
-            f"with the lowest force RMSE, mean over its seeds. The two are not comparable before "
-            f"they have been trained alike: they show how far from converged the study is. "
-            f"Energies per frame; ‘-’: not published or not tested here."
-        ),
-        Table(("model", "source"), heads, rows),
-    ]
-
-
-def _cells(pairs: Any) -> list[str]:
+def _cells(pairs: Iterable[tuple | None]) -> list[str]:
     return [text for pair in pairs for text in (map(str, pair) if pair else ("-", "-"))]
 
 
-def _best(results: Results, family: str) -> Model | None:
+def _best(results: StudyResults, family: str) -> ModelResults | None:
     test = results.tests[0]
     models = [m for m in results.models if m.family == family and m.spread(test, "force_rmse")]
     return min(models, key=lambda m: m.spread(test, "force_rmse").mean, default=None)
 
 
-def _errors(model: Model, test: str, atoms: int) -> tuple[str, str] | None:
-    energy, force = (model.spread(test, measure) for measure in ("energy_rmse", "force_rmse"))
+def _rmse_texts(model: ModelResults, test: str, atoms: int) -> tuple[str, str] | None:
+    energy, force = (model.spread(test, metric) for metric in ("energy_rmse", "force_rmse"))
     if force is None:
         return None
     return ("-" if energy is None else f"{atoms * energy.mean:.1f}"), f"{force.mean:.1f}"

@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-__all__ = ["Difference", "Spread", "holm", "late_fall", "paired_difference", "spread"]
+__all__ = [
+    "PairedDifference",
+    "Spread",
+    "holm_adjusted",
+    "late_improvement",
+    "paired_difference",
+    "spread",
+]
 
 LEVEL = 0.95
 
@@ -23,7 +30,12 @@ class Spread:
     sd: float | None
 
     def __str__(self) -> str:
-        return f"{self.mean:.1f}" if self.sd is None else f"{self.mean:.1f} ± {self.sd:.1f}"
+        return self.format(1)
+
+    def format(self, digits: int) -> str:
+        """Mean ± standard deviation with so many decimals."""
+        mean = f"{self.mean:.{digits}f}"
+        return mean if self.sd is None else f"{mean} ± {self.sd:.{digits}f}"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -38,16 +50,17 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """Of two models over the seeds that both have; None where one seed allows no test.
+class PairedDifference:
+    """The difference of two models over the seeds that both have.
 
     Attributes:
         n: number of common seeds.
         mean: second minus first.
-        low: lower end of the 95 % confidence interval of the mean (Student's t, n - 1).
+        low: lower end of the 95 % confidence interval of the mean (Student's t, n - 1); this and
+            the rest are None where one seed allows no test.
         high: upper end.
         effect: mean over the standard deviation of the differences (Cohen's d_z).
-        p: two-sided, of a mean of zero; see :func:`holm` for several pairs.
+        p: two-sided, of a mean of zero; see :func:`holm_adjusted` for several pairs.
     """
 
     n: int
@@ -58,14 +71,14 @@ class Difference:
     p: float | None = None
 
     @property
-    def decided(self) -> bool:
-        """Does the interval exclude zero?"""
+    def excludes_zero(self) -> bool:
+        """Whether the interval excludes zero."""
         return self.low is not None and (self.low > 0 or self.high < 0)
 
 
 def paired_difference(
     first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL
-) -> Difference | None:
+) -> PairedDifference | None:
     """Compare two models seed by seed: what the seeds have in common drops out.
 
     Args:
@@ -79,30 +92,31 @@ def paired_difference(
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         return None
-    values = np.array([second[seed] - first[seed] for seed in seeds])
-    n, mean = len(values), float(values.mean())
-    if n < 2:
-        return Difference(n, mean)
-    error = float(values.std(ddof=1)) / math.sqrt(n)
-    half = float(stats.t.ppf(0.5 + level / 2, n - 1)) * error
-    if error == 0:  # all differences alike: no scale to measure them by
-        return Difference(n, mean, mean, mean)
-    p = float(2 * stats.t.sf(abs(mean) / error, n - 1))
-    return Difference(n, mean, mean - half, mean + half, mean / (error * math.sqrt(n)), p)
+    before, after = (np.array([model[seed] for seed in seeds]) for model in (first, second))
+    difference = spread(after - before)
+    n, mean = difference.n, difference.mean
+    if difference.sd is None:
+        return PairedDifference(n, mean)
+    if difference.sd == 0:  # all differences alike: no scale to measure them by
+        return PairedDifference(n, mean, mean, mean)
+    test = stats.ttest_rel(after, before)
+    low, high = map(float, test.confidence_interval(level))
+    return PairedDifference(n, mean, low, high, mean / difference.sd, float(test.pvalue))
 
 
-def holm(differences: Sequence[Difference]) -> list[Difference]:
+def holm_adjusted(differences: Sequence[PairedDifference]) -> list[PairedDifference]:
     """Adjust the p values of several tests at once (Holm 1979); the intervals stay as they are."""
     tested = [i for i, d in enumerate(differences) if d.p is not None]
     order = sorted(tested, key=lambda i: differences[i].p)
-    adjusted, least = list(differences), 0.0
-    for rank, i in enumerate(order):
-        least = max(least, min(1.0, (len(order) - rank) * differences[i].p))
-        adjusted[i] = replace(differences[i], p=least)
+    factors = np.arange(len(order), 0, -1)
+    raised = np.maximum.accumulate([differences[i].p for i in order] * factors)
+    adjusted = list(differences)
+    for i, p in zip(order, np.minimum(raised, 1.0), strict=True):
+        adjusted[i] = replace(differences[i], p=float(p))
     return adjusted
 
 
-def late_fall(curve: Sequence[float], share: float = 1 / 3) -> float | None:
+def late_improvement(curve: Sequence[float], share: float = 1 / 3) -> float | None:
     """How much of the error the last part of a training still took off, relative.
 
     Args:

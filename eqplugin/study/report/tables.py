@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from eqplugin.study.report.blocks import Table
-from eqplugin.study.report.models import Model, Results, label_of
-from eqplugin.study.report.statistics import Difference, holm, paired_difference
+import numpy as np
 
-__all__ = ["Pair", "accuracy_table", "cost_table", "pairs_along", "pairs_table"]
+from eqplugin.measure.tables import Table
+from eqplugin.study.records import Quantiles
+from eqplugin.study.report.models import ModelResults, StudyResults, architecture_label
+from eqplugin.study.report.statistics import PairedDifference, holm_adjusted
 
-_MEASURES = (
-    ("force_mae", "F MAE\nmeV/Å"),
-    ("force_rmse", "F RMSE\nmeV/Å"),
-    ("energy_mae", "E MAE\nmeV/atom"),
-    ("stress_mae", "S MAE\nmeV/Å³"),
-)
+__all__ = ["ModelPair", "accuracy_table", "cost_table", "pairs_along", "pairs_table"]
+
+# metric -> (head, decimals)
+_METRICS = {
+    "force_mae": ("F MAE\nmeV/Å", 1),
+    "force_rmse": ("F RMSE\nmeV/Å", 1),
+    "energy_mae": ("E MAE\nmeV/atom", 2),
+    "stress_mae": ("S MAE\nmeV/Å³", 2),
+}
 
 
 def accuracy_table(
-    models: Sequence[Model], tests: Sequence[str], ratios: Mapping[str, float] | None = None
+    models: Sequence[ModelResults], tests: Sequence[str], ratios: Mapping[str, float] | None = None
 ) -> Table:
-    """Mean and spread over seeds of every measure of every test.
+    """Mean and spread over seeds of every metric on every test.
 
     Args:
         models: a row each.
@@ -31,88 +35,79 @@ def accuracy_table(
         ratios: label of a model -> its matched quantity over the reference's, for a column.
     """
     columns = [
-        (test, measure, f"{test} {head}")
+        (test, metric)
         for test in tests
-        for measure, head in _MEASURES
-        if any(model.spread(test, measure) for model in models)
+        for metric in _METRICS
+        if any(model.spread(test, metric) for model in models)
     ]
     rows = [
         [
-            label_of(model),
-            str(model.feature_dim),
-            f"{model.parameters:,}",
-            *([] if ratios is None else [_ratio(ratios.get(model.label))]),
-            *(_spread(model, test, measure) for test, measure, _ in columns),
+            *_model_cells(model),
+            *([] if ratios is None else [_cell(ratios.get(model.label), ".2f")]),
+            *(_spread_cell(model, test, metric) for test, metric in columns),
             str(len(model.records)),
         ]
         for model in models
     ]
     matched = [] if ratios is None else ["of reference"]
-    heads = ("D", "parameters", *matched, *(head for *_, head in columns), "seeds")
-    return Table(("model",), heads, rows)
+    errors = [f"{test} {_METRICS[metric][0]}" for test, metric in columns]
+    return Table(("model",), ("D", "parameters", *matched, *errors, "seeds"), rows)
 
 
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _model_cells(model: ModelResults) -> list[str]:
+    return [architecture_label(model), str(model.feature_dim), f"{model.parameters:,}"]
 
 
-def _spread(model: Model, test: str, measure: str) -> str:
-    value = model.spread(test, measure)
-    if value is None:
-        return "-"
-    digits = 2 if measure in ("energy_mae", "stress_mae") else 1
-    if value.sd is None:
-        return f"{value.mean:.{digits}f}"
-    return f"{value.mean:.{digits}f} ± {value.sd:.{digits}f}"
+def _spread_cell(model: ModelResults, test: str, metric: str) -> str:
+    value = model.spread(test, metric)
+    return "-" if value is None else value.format(_METRICS[metric][1])
 
 
-def cost_table(models: Sequence[Model]) -> Table:
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def cost_table(models: Sequence[ModelResults]) -> Table:
     """Time and memory of every model."""
     # processor time where every job tells it: a busy machine leaves it as it is
-    costs = [record["cost"] for model in models for record in model.records.values()]
-    told = all(cost.get("train_cpu_s") is not None for cost in costs)
-    clock = "train_cpu_s" if told else "train_s"
-    rows = []
-    for model in models:
-        step, call = model.time("step_ms"), model.time("force_ms")
-        trained = [record["cost"][clock] for record in model.records.values()]
-        rows.append(
-            [
-                label_of(model),
-                str(model.feature_dim),
-                f"{model.parameters:,}",
-                f"{step[1]:.1f} ({step[0]:.1f}-{step[2]:.1f})",
-                f"{call[1]:.1f} ({call[0]:.1f}-{call[2]:.1f})",
-                f"{sum(trained) / len(trained):.0f}",
-                _megabytes(model, "train_peak_bytes"),
-                _megabytes(model, "force_peak_bytes"),
-            ]
-        )
+    costs = [record.cost for model in models for record in model.records.values()]
+    has_cpu_time = all(cost.train_cpu_s is not None for cost in costs)
+    clock = "train_cpu_s" if has_cpu_time else "train_s"
+    rows = [
+        [
+            *_model_cells(model),
+            _quantiles_cell(model.step_ms),
+            _quantiles_cell(model.force_ms),
+            f"{np.mean([getattr(record.cost, clock) for record in model.records.values()]):.0f}",
+            _cell(model.peak_megabytes("train_peak_bytes"), ".0f"),
+            _cell(model.peak_megabytes("force_peak_bytes"), ".0f"),
+        ]
+        for model in models
+    ]
     heads = (
         "D", "parameters", "training step\nms, 10-90 %", "force call\nms, 10-90 %",
-        "training\nCPU s" if told else "training\ns",
+        "training\nCPU s" if has_cpu_time else "training\ns",
         "peak memory\ntraining, MB", "peak memory\nuse, MB",
     )  # fmt: skip
     return Table(("model",), heads, rows)
 
 
-def _megabytes(model: Model, what: str) -> str:
-    peak = model.peak_megabytes(what)
-    return "-" if peak is None else f"{peak:.0f}"
+def _quantiles_cell(times: Quantiles) -> str:
+    return f"{times.median:.1f} ({times.low:.1f}-{times.high:.1f})"
 
 
 @dataclass(frozen=True)
-class Pair:
+class ModelPair:
     """Two models that differ along one axis, compared on one test."""
 
     test: str
-    first: Model
-    second: Model
-    difference: Difference
+    first: ModelResults
+    second: ModelResults
+    difference: PairedDifference
 
 
-def pairs_along(results: Results, match: str, axis: str, measure: str = "force_mae") -> list[Pair]:
-    """All pairs of models that differ in ``l_max`` alone (D aside), or in ``hops`` alone.
+def pairs_along(results: StudyResults, match: str, axis: str) -> list[ModelPair]:
+    """Force MAE of all pairs that differ in ``l_max`` alone (D aside), or in ``hops`` alone.
 
     Never resetting, which has no contraction, is a neighbour of every contraction.
 
@@ -122,42 +117,37 @@ def pairs_along(results: Results, match: str, axis: str, measure: str = "force_m
     for test in results.tests:
         found = [
             (a, b, difference)
-            for models in _lines(results.under(match), axis)
+            for models in _groups_along(results.matched_by(match), axis)
             for a, b in combinations(models, 2)
             if getattr(a, axis) != getattr(b, axis)
             and len({a.contraction, b.contraction} - {None}) < 2
-            and (difference := _difference(a, b, test, measure)) is not None
+            and (difference := a.difference(b, test)) is not None
         ]
-        adjusted = holm([difference for *_, difference in found])
-        pairs += [Pair(test, a, b, d) for (a, b, _), d in zip(found, adjusted, strict=True)]
+        adjusted = holm_adjusted([difference for *_, difference in found])
+        pairs += [ModelPair(test, a, b, d) for (a, b, _), d in zip(found, adjusted, strict=True)]
     return pairs
 
 
-def _lines(models: Sequence[Model], axis: str) -> Iterator[list[Model]]:
-    lines: dict[tuple, list[Model]] = {}
+def _groups_along(models: Sequence[ModelResults], axis: str) -> list[list[ModelResults]]:
+    """Models that differ along the axis, those of a group in nothing else (D aside)."""
+    groups: dict[tuple, list[ModelResults]] = {}
     for model in models:
-        key = model.line if axis == "l_max" else (model.family, model.l_max)
-        lines.setdefault(key, []).append(model)
-    for line in lines.values():
-        if len({getattr(model, axis) for model in line}) > 1:
-            yield line
+        key = model.series if axis == "l_max" else (model.family, model.l_max)
+        groups.setdefault(key, []).append(model)
+    return [group for group in groups.values() if len({getattr(m, axis) for m in group}) > 1]
 
 
-def _difference(a: Model, b: Model, test: str, measure: str) -> Difference | None:
-    return paired_difference(a.values(test, measure), b.values(test, measure))
-
-
-def pairs_table(pairs: Sequence[Pair]) -> Table:
+def pairs_table(pairs: Sequence[ModelPair]) -> Table:
     """Difference, interval, effect size and p of each pair."""
     rows = [
         [
             pair.test,
-            label_of(pair.first),
-            label_of(pair.second),
+            architecture_label(pair.first),
+            architecture_label(pair.second),
             f"{pair.difference.mean:+.1f}",
-            _interval(pair.difference),
-            "-" if pair.difference.effect is None else f"{pair.difference.effect:+.1f}",
-            _p_value(pair.difference.p),
+            _interval_cell(pair.difference),
+            _cell(pair.difference.effect, "+.1f"),
+            _p_value_cell(pair.difference.p),
             str(pair.difference.n),
         ]
         for pair in pairs
@@ -166,13 +156,11 @@ def pairs_table(pairs: Sequence[Pair]) -> Table:
     return Table(("test", "first", "second"), heads, rows)
 
 
-def _p_value(p: float | None) -> str:
-    if p is None:
-        return "-"
-    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
+def _p_value_cell(p: float | None) -> str:
+    return "< 0.001" if p is not None and p < 0.0005 else _cell(p, ".3f")
 
 
-def _interval(difference: Difference) -> str:
+def _interval_cell(difference: PairedDifference) -> str:
     if difference.low is None:
         return "one seed: no test"
     return f"{difference.low:+.1f} .. {difference.high:+.1f}"

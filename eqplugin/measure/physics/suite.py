@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from eqplugin.errors import reason_of
+from eqplugin.files import write_json
 from eqplugin.md.health import temperature_limit
 from eqplugin.md.nve import run_nve
 from eqplugin.md.settings import MdSettings
+from eqplugin.measure.physics.check import Check
 from eqplugin.measure.physics.pairs import PairCurve, pair_checks, pair_curves
+from eqplugin.measure.physics.plots import plot_pairs, plot_scans
 from eqplugin.measure.physics.scans import Scan, ScanCurve, scan_checks, scan_curve
 from eqplugin.measure.physics.symmetry import Precision, symmetry_checks
-from eqplugin.measure.physics.verdict import Check
+from eqplugin.measure.tables import Table
 
-__all__ = ["Physics", "dynamics_checks", "examine", "table_of"]
+__all__ = ["PhysicsResult", "check_table", "dynamics_checks", "run_checks", "write_physics"]
 
 
 @dataclass(frozen=True)
-class Physics:
-    """What the checks of one model found."""
+class PhysicsResult:
+    """What the checks of one model found, and the curves of its pairs and scans."""
 
     checks: Sequence[Check]
-    curves: Sequence[PairCurve]
+    pairs: Sequence[PairCurve]
     scans: Sequence[ScanCurve] = ()
 
     @property
@@ -37,14 +40,14 @@ class Physics:
         return [check for check in self.checks if check.passed is False]
 
 
-def examine(
+def run_checks(
     calculator: Calculator,
     atoms: Atoms,
     precision: Precision,
     md_steps: int = 0,
     say: Callable[[str], None] = lambda _: None,
     scans: Sequence[Scan] = (),
-) -> Physics:
+) -> PhysicsResult:
     """Run the checks on one model.
 
     Args:
@@ -63,7 +66,7 @@ def examine(
         curves = pair_curves(calculator, list(dict.fromkeys(sorted(atoms.get_chemical_symbols()))))
         checks += pair_checks(calculator, curves, precision)
     except Exception as error:
-        checks.append(_failed("pairs", error))
+        checks.append(Check.failed("pairs", error))
     followed = []
     for scan in scans:
         say(f"scan {scan.name}")
@@ -71,16 +74,11 @@ def examine(
             followed.append(scan_curve(calculator, scan))
             checks += scan_checks(followed[-1])
         except Exception as error:
-            checks.append(_failed(f"{scan.name}: highest", error, "meV"))
+            checks.append(Check.failed(f"{scan.name}: highest", error, unit="meV"))
     if md_steps:
         say("dynamics")
         checks += dynamics_checks(calculator, atoms, md_steps)
-    return Physics(checks, curves, followed)
-
-
-def _failed(name: str, error: Exception, unit: str = "") -> Check:
-    """A calculator may raise anything far from its data: a violation, with its reason."""
-    return Check(name, np.nan, 0.0, unit, reason_of(error))
+    return PhysicsResult(checks, curves, followed)
 
 
 def dynamics_checks(calculator: Calculator, atoms: Atoms, steps: int) -> list[Check]:
@@ -91,7 +89,7 @@ def dynamics_checks(calculator: Calculator, atoms: Atoms, steps: int) -> list[Ch
             every = min(10, max(1, steps // 10))  # enough samples for a straight line
             run = run_nve(atoms, calculator, log, steps=steps, timestep=0.5, every=every)
         except Exception as error:
-            return [_failed("dynamics survive", error)]
+            return [Check.failed("dynamics survive", error)]
     time = steps * 0.5e-3
     hottest = temperature_limit(MdSettings(temperature=300.0), max(1, 3 * len(atoms) - 3))
     return [
@@ -103,23 +101,35 @@ def dynamics_checks(calculator: Calculator, atoms: Atoms, steps: int) -> list[Ch
     ]
 
 
-def table_of(results: Mapping[str, Physics]) -> tuple[list[str], list[list[str]]]:
-    """Heads (models) and rows (checks) for a table."""
-    names = list(dict.fromkeys(check.name for r in results.values() for check in r.checks))
-    by_model = {model: {c.name: c for c in r.checks} for model, r in results.items()}
+def check_table(results: Mapping[str, PhysicsResult]) -> Table:
+    """A row for every check, a column for every model."""
+    by_model = [{check.name: check for check in result.checks} for result in results.values()]
     rows = []
-    for name in names:
-        found = [checks.get(name) for checks in by_model.values()]
+    for name in dict.fromkeys(name for checks in by_model for name in checks):
+        found = [checks.get(name) for checks in by_model]
         first = next(check for check in found if check is not None)
         limit = "-" if first.threshold is None else f"{first.threshold:.0e}"
-        rows.append([name, first.unit, limit, *(_cell(check) for check in found)])
-    return list(results), rows
+        rows.append([name, first.unit, limit, *("-" if c is None else c.text for c in found)])
+    return Table(("check", "unit", "limit"), list(results), rows)
 
 
-def _cell(check: Check | None) -> str:
-    if check is None:
-        return "-"
-    value = "failed" if np.isnan(check.value) else f"{check.value:.1e}"
-    if check.passed is None:
-        return f"{check.value:.3g}"
-    return value if check.passed else f"{value} ✗"
+def write_physics(results: Mapping[str, PhysicsResult], out: Path) -> None:
+    """Write physics.json, and pairs.png and scans.png where there are such curves."""
+    pairs = {model: result.pairs for model, result in results.items() if result.pairs}
+    scans = {model: result.scans for model, result in results.items() if result.scans}
+    content = {
+        "schema": "eqplugin.measure.physics/1",
+        "models": {model: [_as_json(c) for c in r.checks] for model, r in results.items()},
+        "scans": {model: [curve.to_json() for curve in curves] for model, curves in scans.items()},
+    }
+    write_json(out / "physics.json", content)
+    if pairs:
+        plot_pairs(pairs, out / "pairs.png")
+    if scans:
+        plot_scans(scans, out / "scans.png")
+
+
+def _as_json(check: Check) -> dict[str, Any]:
+    # JSON has no NaN: a check that could not be measured has no value
+    value = None if np.isnan(check.value) else check.value
+    return {**asdict(check), "value": value, "passed": check.passed}

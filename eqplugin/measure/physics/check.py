@@ -1,4 +1,4 @@
-"""The outcome of one physical check."""
+"""One physical check of a calculator, and what it found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator
 
 from eqplugin.errors import reason_of
 
-__all__ = ["Check", "evaluated", "judge"]
+__all__ = ["Check", "energy_and_forces", "measured_check"]
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,33 @@ class Check:
         """None where there is no threshold; NaN never passes."""
         return None if self.threshold is None else bool(self.value <= self.threshold)
 
+    @property
+    def text(self) -> str:
+        """The value for a table; a cross marks a violation."""
+        if self.passed is None:
+            return f"{self.value:.3g}"
+        value = "failed" if math.isnan(self.value) else f"{self.value:.1e}"
+        return value if self.passed else f"{value} ✗"
 
-def judge(
+    @classmethod
+    def failed(
+        cls, name: str, error: Exception, threshold: float | None = 0.0, unit: str = ""
+    ) -> Check:
+        """The violation of a calculator that raised; the remark says what."""
+        return cls(name, math.nan, threshold, unit, reason_of(error))
+
+
+def measured_check(
     name: str, measure: Callable[[], float], threshold: float | None, unit: str, remark: str
 ) -> Check:
-    """Measure, and take a calculator's failure for a violation: what is wrong is in the remark."""
+    """Measure a violation; a calculator that fails counts as one."""
     try:
         return Check(name, float(measure()), threshold, unit, remark)
     except Exception as error:  # calculators of others may raise anything
-        return Check(name, math.nan, threshold, unit, reason_of(error))
+        return Check.failed(name, error, threshold, unit)
 
 
-def evaluated(atoms: Atoms, calculator: Calculator) -> tuple[float, np.ndarray]:
+def energy_and_forces(atoms: Atoms, calculator: Calculator) -> tuple[float, np.ndarray]:
     """Energy (eV) and forces (num_atoms, 3) (eV/A) of a copy of the atoms."""
     atoms = atoms.copy()
     atoms.calc = calculator
