@@ -231,14 +231,17 @@ class Design:
 
     @property
     def name(self) -> str:
-        """As a folder: ``nequip-L1-h2-bispectrum-D64``."""
-        return "-".join([*self._parts, f"D{self.feature_dim}"])
-
-    @property
-    def _parts(self) -> list[str]:
+        """As a folder: ``nequip-L1-h2-bispectrum-D64``; without D while that is open."""
         parts = [self.stack, f"L{self.l_max}"]
         parts += [f"h{self.hops}"] if self.hops else []
-        return parts + ([self.contraction] if self.contraction else [])
+        parts += [self.contraction] if self.contraction else []
+        return "-".join(parts if self.feature_dim is None else [*parts, f"D{self.feature_dim}"])
+
+    @property
+    def label(self) -> str:
+        """For tables, without degree and dimension: ``nequip 2-hop bispectrum``."""
+        hops = [f"{self.hops}-hop"] if self.hops else []
+        return " ".join([self.stack, *hops, *([self.contraction] if self.contraction else [])])
 
     def to_json(self) -> dict[str, int | str | None]:
         """Plain types, for files."""

@@ -63,13 +63,13 @@ def study(
     from eqplugin.study.run import plan_study, prepare, run_study
 
     console = Console()
-    chosen, frames, wishes = prepare(config, context.args, multirun)
+    chosen, frames, requests = prepare(config, context.args, multirun)
     for warning in frames.warnings:
         print_warning(warning)
     if dry_run:
-        print_estimate(chosen, frames, wishes, console)
+        print_estimate(chosen, frames, requests, console)
         return
-    storage = plan_study(chosen, frames, wishes, console)
+    storage = plan_study(chosen, frames, requests, console)
     if plan_only:
         console.print(f"{len(storage.jobs)} jobs planned in {storage.out}")
         return

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from eqplugin.errors import EqPluginError
+from eqplugin.exchange import exchanged
 from eqplugin.mace import compat
 
 __all__ = ["UnknownCommandError", "available_commands", "run_command"]
@@ -44,10 +45,6 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         raise UnknownCommandError(f"MACE has no command {name}; choose one of: {known}.")
     compat.apply()
     main = script.load()
-    before = sys.argv
-    sys.argv = [script.name, *arguments]
-    try:
+    with exchanged((sys, "argv", [script.name, *arguments])):
         status = main()
-    finally:
-        sys.argv = before
     return status if isinstance(status, int) else 0

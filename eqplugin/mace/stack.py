@@ -40,9 +40,10 @@ class MACE:
         previous = torch.get_default_dtype()
         torch.set_default_dtype(getattr(torch, args.default_dtype))
         try:
-            return build_untrained(args, [atomic_numbers[symbol] for symbol in species])
+            model = build_untrained(args, [atomic_numbers[symbol] for symbol in species])
         finally:
             torch.set_default_dtype(previous)
+        return self.modify(model, recipe.modifiers)
 
     def read(
         self, path: Path, device: str = "cpu", modifiers: Sequence[str] = ()

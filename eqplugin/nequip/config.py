@@ -11,6 +11,7 @@ import nequip.utils  # noqa: F401 - registers the resolvers that configs use
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from nequip.utils.global_state import set_global_state
 from nequip.utils.resolvers import _register_default_resolvers
@@ -58,7 +59,14 @@ def _without_statistics(text: str) -> str:
 
 
 def build_model(section: Mapping[str, Any]) -> torch.nn.Module:
-    """Instantiate a model section, in the precision that it asks for."""
+    """Instantiate a model section, in the precision that it asks for.
+
+    Raises:
+        EqPluginError: what a builder of ours refuses.
+    """
     set_global_state()
-    built = instantiate(dict(section), _convert_="all")
+    try:
+        built = instantiate(dict(section), _convert_="all")
+    except InstantiationException as error:
+        raise error.__cause__ if isinstance(error.__cause__, EqPluginError) else error from None
     return built if isinstance(built, torch.nn.Module) else built["sole_model"]

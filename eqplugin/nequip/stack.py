@@ -31,10 +31,9 @@ class NequIP:
 
     def build(self, design: Design, recipe: Recipe, species: Sequence[str]) -> torch.nn.Module:
         """The model of the config, its statistics of training data replaced by plain numbers."""
-        from eqplugin.nequip.config import build_model, read_model_section
+        from eqplugin.nequip.config import build_model
 
-        overrides = self._model_overrides(design, recipe, species)
-        return build_model(read_model_section(_FOLDER, recipe.grade, overrides))
+        return build_model(self._model_section(design, recipe, species))
 
     def read(
         self, path: Path, device: str = "cpu", modifiers: Sequence[str] = ()
@@ -86,7 +85,6 @@ class NequIP:
         """`nequip-train`; options of the recipe come last, so they win."""
         arguments = [
             *("-cp", str(_FOLDER), "-cn", recipe.grade),
-            f"dataset={'_files_stress' if recipe.stress else '_files'}",
             *self._model_overrides(design, recipe, files.species),
             f"batch_size={recipe.batch_size}",
             f"lr={recipe.lr}",
@@ -115,11 +113,20 @@ class NequIP:
             "reset_width": design.reset_width,
         }
         return [
+            f"dataset={'_files_stress' if recipe.stress else '_files'}",
             f"type_names=[{','.join(species)}]",
             f"r_max={recipe.r_max}",
             *(f"{key}={'null' if value is None else value}" for key, value in chosen.items()),
             f"modifiers=[{','.join(recipe.modifiers)}]",
         ]
+
+    def _model_section(
+        self, design: Design, recipe: Recipe, species: Sequence[str]
+    ) -> dict[str, Any]:
+        from eqplugin.nequip.config import read_model_section
+
+        overrides = [*self._model_overrides(design, recipe, species), *_added(recipe)]
+        return read_model_section(_FOLDER, recipe.grade, overrides)
 
     def configs(self, recipe: Recipe) -> list[Path]:
         """The grade's config, what it starts from, and the data set's."""
@@ -154,10 +161,8 @@ class NequIP:
     def cost_options(self, design: Design, recipe: Recipe, num_types: int) -> NequIPOptions:
         """As the config has them."""
         from eqplugin.costs import NequIPOptions
-        from eqplugin.nequip.config import read_model_section
 
-        overrides = self._model_overrides(design, recipe, ())
-        section = read_model_section(_FOLDER, recipe.grade, [*overrides, *_added(recipe)])
+        section = self._model_section(design, recipe, ())
         names = ("type_embed_num_features", "num_bessels", "radial_mlp_depth", "radial_mlp_width")
         given = {name: section[name] for name in names if name in section}
         return NequIPOptions(num_types=num_types, **given)

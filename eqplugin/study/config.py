@@ -14,9 +14,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from eqplugin.design import CONTRACTIONS
+from eqplugin.design import STACKS
 from eqplugin.errors import EqPluginError
-from eqplugin.study.schema import AXES, FAMILIES, MATCHES, Arm, StudyConfig, register
+from eqplugin.study.schema import AXES, MATCHES, Arm, StudyConfig, register
 
 __all__ = ["Study", "read_study"]
 
@@ -148,14 +148,13 @@ def _axes(arm: Arm, config: StudyConfig) -> dict[str, list[Any]]:
 
 
 def _check_values(config: StudyConfig, arms: dict[str, dict[str, list[Any]]]) -> None:
-    if config.reference_family not in (None, *FAMILIES):
+    if config.reference_family not in (None, *STACKS):
         raise EqPluginError(
-            f"reference_family={config.reference_family} is not one of {', '.join(FAMILIES)}."
+            f"reference_family={config.reference_family} is not one of {', '.join(STACKS)}."
         )
     allowed = {
-        "family": FAMILIES,
+        "family": STACKS,
         "match": MATCHES,
-        "contraction": (None, *CONTRACTIONS),
     }
     for arm, axes in arms.items():
         for axis, values in axes.items():
@@ -165,12 +164,8 @@ def _check_values(config: StudyConfig, arms: dict[str, dict[str, list[Any]]]) ->
                 if axis in allowed and value not in allowed[axis]:
                     known = ", ".join("null" if v is None else v for v in allowed[axis])
                     raise EqPluginError(f"arm {arm}: {axis}={value} is not one of {known}.")
-                if axis in ("l_max", "seed") and not _count(value, 0):
+                if axis == "seed" and not _count(value, 0):
                     raise EqPluginError(f"arm {arm}: {axis}={value}: give an integer >= 0.")
-                if axis == "hops" and value is not None and not _count(value, 1):
-                    raise EqPluginError(f"arm {arm}: hops={value}: give an integer >= 1, or null.")
-    if config.mace.modifiers:
-        raise EqPluginError("mace.modifiers: modifiers are NequIP's; leave them out for MACE.")
     _check_numbers(config)
     for label in config.data.test:
         if label in ("train", "val", "e0s") or label != Path(label).name:

@@ -11,20 +11,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from eqplugin.study.commands import epochs_of
+from eqplugin.design import Design
+from eqplugin.stacks import stack_named
 from eqplugin.study.config import Study
 from eqplugin.study.frames import Frames
-from eqplugin.study.job import Job, Variant
-from eqplugin.study.matching import reference_of
+from eqplugin.study.job import Job, recipe_for, reference_of
 from eqplugin.study.plan import (
-    Wish,
+    JobRequest,
     batch_of,
     find_match,
     in_own_process,
     jobs_of,
     matches_to_find,
 )
-from eqplugin.study.schema import StudyConfig
+from eqplugin.study.schema import StudyConfig, epochs_of
 
 __all__ = ["Cost", "estimate", "job_seconds", "print_estimate"]
 
@@ -34,24 +34,18 @@ _EVALUATION = 0.4  # of a training step's time, per frame that is only evaluated
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one variant, counted and measured on a model that was not trained."""
+    """Of one design, counted and measured on a model that was not trained."""
 
     parameters: int
     step_ms: float
 
 
-def estimate(config: StudyConfig, variants: Sequence[Variant], frames: Frames) -> list[Cost]:
-    """Build each variant and time its training step, alternated."""
+def estimate(config: StudyConfig, designs: Sequence[Design], frames: Frames) -> list[Cost]:
+    """Build each design and time its training step, alternated."""
     import torch
 
-    from eqplugin.study.building import (
-        build,
-        clock_for,
-        count_parameters,
-        time_steps,
-        training_step,
-    )
     from eqplugin.study.measuring import quietly
+    from eqplugin.study.steps import clock_for, count_parameters, time_steps, training_step
 
     batch = batch_of(frames, config)
     # a login node may lack the GPU that the jobs will have
@@ -59,16 +53,17 @@ def estimate(config: StudyConfig, variants: Sequence[Variant], frames: Frames) -
 
     def run() -> list[Cost]:
         counts, steps = [], {}
-        for variant in variants:
-            model = build(config, variant, frames.species)
+        for design in designs:
+            stack = stack_named(design.stack)
+            model = stack.build(design, recipe_for(config, design.stack), frames.species)
             model = model.to(torch.device(device))
             counts.append(count_parameters(model))
-            steps[variant] = training_step(variant.family, model, batch, config.train.r_max)
+            steps[design] = training_step(stack, model, batch, config.train.r_max)
         clock = clock_for(device, config.train.threads)
         times = time_steps(steps, rounds=3, warmup=1, clock=clock)
         return [
-            Cost(count, float(np.median(times[variant])))
-            for count, variant in zip(counts, variants, strict=True)
+            Cost(count, float(np.median(times[design])))
+            for count, design in zip(counts, designs, strict=True)
         ]
 
     return quietly(run, config.train.threads)
@@ -86,38 +81,42 @@ def job_seconds(config: StudyConfig, cost: Cost, frames: Frames) -> float:
     return _START + milliseconds / 1e3
 
 
-def print_estimate(study: Study, frames: Frames, wishes: Sequence[Wish], console: Console) -> float:
-    """List the variants with parameters and predicted time; returns the total in seconds."""
+def print_estimate(
+    study: Study, frames: Frames, requests: Sequence[JobRequest], console: Console
+) -> float:
+    """List the models with parameters and predicted time; returns the total in seconds."""
     config = study.config
-    matches, by_time = {}, []
-    for group, degrees in matches_to_find(wishes).items():
-        if group[0] == "time":
+    matches, by_time, reference = {}, [], reference_of(config)
+    for group, degrees in matches_to_find(requests).items():
+        if group.match == "time":
             # the search takes minutes; by its purpose the time is that of the reference
             by_time += [
-                wish for wish in wishes if wish.group() == group and not _is_reference(config, wish)
+                request.design
+                for request in requests
+                if request.group == group
+                and request.design.with_feature_dim(config.feature_dim) != reference
             ]
         else:
             matches[group] = in_own_process(find_match, config, group, degrees, frames)
-    jobs = jobs_of(config, wishes, matches)
-    known = Counter(job.variant for job in jobs if job.variant is not None)
-    reference = reference_of(config)
-    variants = list(dict.fromkeys([*known, *([reference] if by_time else [])]))
-    console.print(f"building and timing {len(variants)} models ...")
-    costs = dict(zip(variants, in_own_process(estimate, config, variants, frames), strict=True))
-    seconds = {variant: job_seconds(config, cost, frames) for variant, cost in costs.items()}
+    jobs = jobs_of(config, requests, matches)
+    known = Counter(job.design for job in jobs if job.attainable)
+    designs = list(dict.fromkeys([*known, *([reference] if by_time else [])]))
+    console.print(f"building and timing {len(designs)} models ...")
+    costs = dict(zip(designs, in_own_process(estimate, config, designs, frames), strict=True))
+    seconds = {design: job_seconds(config, cost, frames) for design, cost in costs.items()}
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("model", overflow="fold")
     for head in ("D", "parameters", "step\nms", "seeds", "min\na job", "hours\nin all"):
         table.add_column(head, justify="right", no_wrap=True)
     total = 0.0
-    for variant, seeds in known.items():
-        cost, each = costs[variant], seconds[variant]
+    for design, seeds in known.items():
+        cost, each = costs[design], seconds[design]
         total += seeds * each
         table.add_row(
-            variant.name, str(variant.feature_dim), f"{cost.parameters:,}", f"{cost.step_ms:.0f}",
+            design.name, str(design.feature_dim), f"{cost.parameters:,}", f"{cost.step_ms:.0f}",
             str(seeds), f"{each / 60:.1f}", f"{seeds * each / 3600:.2f}",
         )  # fmt: skip
-    for name, seeds in Counter(map(_open_name, by_time)).items():
+    for name, seeds in Counter(f"{design.name}-same time" for design in by_time).items():
         total += seeds * seconds[reference]
         table.add_row(
             name, "?", "?", f"~{costs[reference].step_ms:.0f}", str(seeds),
@@ -145,12 +144,3 @@ def _print_notes(
         f"total: about {total / 3600:.1f} hours on one worker with {where} to itself, from steps "
         f"timed just now (good to a factor of 1.5); results: {study.out}"
     )
-
-
-def _is_reference(config: StudyConfig, wish: Wish) -> bool:
-    variant = Variant(wish.family, wish.l_max, wish.hops, wish.contraction, config.feature_dim)
-    return variant == reference_of(config)
-
-
-def _open_name(wish: Wish) -> str:
-    return Variant(wish.family, wish.l_max, wish.hops, wish.contraction, 0).name[:-2] + "same time"

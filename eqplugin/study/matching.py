@@ -9,18 +9,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ase import Atoms
 
-from eqplugin.costs import Architecture, count_costs, match_parameters
+from eqplugin.costs import NequIPOptions, count_costs, match_parameters
 from eqplugin.design import Design, DesignError, minimum_feature_dim
 from eqplugin.errors import EqPluginError
-from eqplugin.study.job import Variant
+from eqplugin.stacks import stack_named
+from eqplugin.study.job import recipe_for
 from eqplugin.study.schema import StudyConfig
 
 __all__ = [
     "Match",
-    "architecture",
     "match_by_count",
     "match_by_time",
-    "reference_of",
     "search_dimension",
 ]
 
@@ -41,12 +40,6 @@ class Match:
     feature_dim: int | None
     ratio: float
     reason: str | None = None
-
-
-def reference_of(config: StudyConfig) -> Variant:
-    """The model whose parameters or time all others are to have; it never resets."""
-    family = config.reference_family or config.family
-    return Variant(family, config.reference_l_max, None, None, config.feature_dim)
 
 
 def search_dimension(
@@ -110,121 +103,92 @@ def _between(seen: dict[int, float], unit: int) -> list[int]:
     return [max(below) * unit + extra for extra in range(1, unit)][:_MOST]
 
 
-def architecture(config: StudyConfig, variant: Variant, num_types: int) -> Architecture:
-    """What the counts of a NequIP variant depend on, taken from the config it is trained with."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    from eqplugin.study.commands import nequip_overrides
-
-    _, folder, _, name, *overrides = nequip_overrides(config, variant, (), stress=False)
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(folder, version_base="1.3"):
-        model = compose(name, overrides).training_module.model
-    names = ("num_layers", "type_embed_num_features", "num_bessels")
-    given = {key: model[key] for key in names if key in model}
-    for key in ("radial_mlp_depth", "radial_mlp_width"):
-        if key in model:
-            given[key] = model[key]
-    return Architecture(
-        num_types=num_types,
-        hops=variant.hops,
-        contraction=variant.contraction,
-        reset_width=config.reset_width if variant.khop else None,
-        **given,
-    )
-
-
 def match_by_count(
-    config: StudyConfig,
-    reference: Variant,
-    wanted: Sequence[Variant],
-    species: tuple[str, ...],
+    config: StudyConfig, reference: Design, wanted: Sequence[Design], species: tuple[str, ...]
 ) -> dict[int, Match]:
-    """Match the numbers of parameters: counted for NequIP, of built models for MACE.
+    """Match the numbers of parameters: counted where a stack can, else of built models.
 
     Args:
         config: of the study.
         reference: the model whose number is to be met.
-        wanted: variants that differ in degree alone, with any feature dimension.
+        wanted: designs that differ in degree alone, with any feature dimension.
         species: chemical symbols.
 
     Returns:
         Degree -> what was found.
     """
     tolerance = config.tolerance.parameters
-    if reference.family == "nequip" and all(_alike(reference, variant) for variant in wanted):
-        degrees = [variant.l_max for variant in wanted]
-        return _match_nequip(config, reference, degrees, len(species), tolerance)
+    options = _cost_options(config, reference, len(species))
+    if options is not None and all(_differ_in_degree(reference, design) for design in wanted):
+        return _match_counts(reference, [design.l_max for design in wanted], options, tolerance)
     target = _count(config, reference, species)
-    found = {}
-    for variant in wanted:
+    matches = {}
+    for design in wanted:
 
-        def ratio(dim: int, variant: Variant = variant) -> float:
-            return _count(config, replace(variant, feature_dim=dim), species) / target
+        def ratio(dim: int, design: Design = design) -> float:
+            return _count(config, design.with_feature_dim(dim), species) / target
 
-        found[variant.l_max] = _found(reference, variant) or search_dimension(
-            ratio, variant.l_max, reference.feature_dim, tolerance, "parameters"
+        matches[design.l_max] = _match_with_itself(reference, design) or search_dimension(
+            ratio, design.l_max, reference.feature_dim, tolerance, "parameters"
         )
-    return found
+    return matches
 
 
-def _count(config: StudyConfig, variant: Variant, species: tuple[str, ...]) -> int:
-    if variant.family == "nequip":
-        arch = architecture(config, variant, len(species))
-        return count_costs(Design(variant.feature_dim, variant.l_max), arch).total
-    from eqplugin.study.building import build, count_parameters
-
-    return count_parameters(build(config, variant, species))
+def _cost_options(config: StudyConfig, design: Design, num_types: int) -> NequIPOptions | None:
+    recipe = recipe_for(config, design.stack)
+    return stack_named(design.stack).cost_options(design, recipe, num_types)
 
 
-def _alike(one: Variant, other: Variant) -> bool:
+def _count(config: StudyConfig, design: Design, species: tuple[str, ...]) -> int:
+    options = _cost_options(config, design, len(species))
+    if options is not None:
+        return count_costs(design, options).total
+    from eqplugin.study.steps import count_parameters
+
+    recipe = recipe_for(config, design.stack)
+    return count_parameters(stack_named(design.stack).build(design, recipe, species))
+
+
+def _differ_in_degree(one: Design, other: Design) -> bool:
     """Do they differ in degree and feature dimension alone?"""
-    return replace(one, l_max=0, feature_dim=0) == replace(other, l_max=0, feature_dim=0)
+    return replace(one, l_max=0, feature_dim=None) == replace(other, l_max=0, feature_dim=None)
 
 
-def _found(reference: Variant, variant: Variant) -> Match | None:
+def _match_with_itself(reference: Design, design: Design) -> Match | None:
     """The reference itself needs no search."""
-    itself = _alike(reference, variant) and variant.l_max == reference.l_max
+    itself = _differ_in_degree(reference, design) and design.l_max == reference.l_max
     return Match(reference.feature_dim, 1.0) if itself else None
 
 
-def _match_nequip(
-    config: StudyConfig,
-    reference: Variant,
-    degrees: Sequence[int],
-    num_types: int,
-    tolerance: float,
+def _match_counts(
+    reference: Design, degrees: Sequence[int], options: NequIPOptions, tolerance: float
 ) -> dict[int, Match]:
-    arch = architecture(config, reference, num_types)
-    budget = Design(reference.feature_dim, reference.l_max)
     try:
-        budgets = match_parameters(budget, [reference.l_max, *degrees], arch, tolerance)
-    except DesignError as error:
-        return {degree: _alone(budget, degree, arch, tolerance, error) for degree in degrees}
-    return {
-        degree: Match(found.feature_dim, 1.0)
-        for degree, found in zip(degrees, budgets[1:], strict=True)
-    }
+        designs = match_parameters(reference, [reference.l_max, *degrees], options, tolerance)
+    except DesignError:
+        return {
+            degree: _match_one_count(reference, degree, options, tolerance) for degree in degrees
+        }
+    return {design.l_max: Match(design.feature_dim, 1.0) for design in designs[1:]}
 
 
-def _alone(
-    budget: Design, degree: int, arch: Architecture, tolerance: float, error: DesignError
+def _match_one_count(
+    reference: Design, degree: int, options: NequIPOptions, tolerance: float
 ) -> Match:
     """One degree that cannot be matched must not take the others with it."""
-    if degree == budget.l_max:
-        return Match(budget.feature_dim, 1.0)
+    if degree == reference.l_max:
+        return Match(reference.feature_dim, 1.0)
     try:
-        found = match_parameters(budget, [budget.l_max, degree], arch, tolerance)
-    except DesignError as own:
-        return Match(None, math.nan, str(own))
-    return Match(found[1].feature_dim, 1.0)
+        _, design = match_parameters(reference, [reference.l_max, degree], options, tolerance)
+    except DesignError as error:
+        return Match(None, math.nan, str(error))
+    return Match(design.feature_dim, 1.0)
 
 
 def match_by_time(
     config: StudyConfig,
-    reference: Variant,
-    wanted: Sequence[Variant],
+    reference: Design,
+    wanted: Sequence[Design],
     species: tuple[str, ...],
     frames: Sequence[Atoms],
     rounds: int,
@@ -234,7 +198,7 @@ def match_by_time(
     Args:
         config: of the study.
         reference: the model whose time is to be met.
-        wanted: variants that differ in degree alone, with any feature dimension.
+        wanted: designs that differ in degree alone, with any feature dimension.
         species: chemical symbols.
         frames: one batch.
         rounds: timed steps of each; the ratio is the median of those of the rounds.
@@ -253,23 +217,24 @@ def match_by_time(
             "match=time is measured where the study is planned, and train.device=cuda, but torch "
             "sees no GPU here: plan on a machine that has one (--plan-only), or leave time out."
         )
-    from eqplugin.study.building import build, clock_for, time_steps, training_step
+    from eqplugin.study.steps import clock_for, time_steps, training_step
 
-    def step(variant: Variant) -> Callable[[], None]:
-        model = build(config, variant, species).to(torch.device(config.train.device))
-        return training_step(variant.family, model, frames, config.train.r_max)
+    def step(design: Design) -> Callable[[], None]:
+        stack, recipe = stack_named(design.stack), recipe_for(config, design.stack)
+        model = stack.build(design, recipe, species).to(torch.device(config.train.device))
+        return training_step(stack, model, frames, config.train.r_max)
 
     standard, clock = step(reference), clock_for(config.train.device, config.train.threads)
-    found = {}
-    for variant in wanted:
+    matches = {}
+    for design in wanted:
 
-        def ratio(dim: int, variant: Variant = variant) -> float:
-            candidate = step(replace(variant, feature_dim=dim))
+        def ratio(dim: int, design: Design = design) -> float:
+            candidate = step(design.with_feature_dim(dim))
             times = time_steps({"reference": standard, "candidate": candidate}, rounds, clock=clock)
             return float(np.median(times["candidate"] / times["reference"]))
 
-        found[variant.l_max] = _found(reference, variant) or search_dimension(
-            ratio, variant.l_max, reference.feature_dim, config.tolerance.time,
+        matches[design.l_max] = _match_with_itself(reference, design) or search_dimension(
+            ratio, design.l_max, reference.feature_dim, config.tolerance.time,
             "time per training step",
         )  # fmt: skip
-    return found
+    return matches

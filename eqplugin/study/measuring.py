@@ -22,21 +22,17 @@ from eqplugin.measure.force_errors import error_metrics
 from eqplugin.measure.forces import evaluate
 from eqplugin.measure.labels import LabelledFrame, read_labelled
 from eqplugin.measure.speed import time_force_calls
-from eqplugin.stacks import STACKS
-from eqplugin.study.building import (
-    clock_for,
-    count_parameters,
-    time_steps,
-    training_step,
-)
+from eqplugin.stack import Stack
+from eqplugin.stacks import stack_named
 from eqplugin.study.records import Measurement, Quantiles
 from eqplugin.study.schema import StudyConfig
+from eqplugin.study.steps import clock_for, count_parameters, time_steps, training_step
 
-__all__ = ["loaded", "measure_model", "modifiers_of", "quantiles"]
+__all__ = ["measure_model", "modifiers_of", "quantiles"]
 
 
 def measure_model(
-    family: str,
+    stack: Stack,
     model: Path,
     tests: dict[str, Path],
     train: Path,
@@ -49,7 +45,7 @@ def measure_model(
     """Measure a trained model.
 
     Args:
-        family: ``nequip`` or ``mace``.
+        stack: the model's.
         model: as its trainer wrote it.
         tests: label -> frames.
         train: the training frames, the first of which make the batch that a step is timed on.
@@ -69,8 +65,8 @@ def measure_model(
     frames = read_labelled(train)[:batch_size]
     times = time_force_calls({"model": calculator}, frames[0].atoms, repeats)["model"]
     peak = _peak_bytes(device)
-    trained = loaded(family, model, device, modifiers)
-    steps = {"model": training_step(family, trained, atoms_of(frames), r_max)}
+    trained = stack.read(model, device, modifiers)
+    steps = {"model": training_step(stack, trained, atoms_of(frames), r_max)}
     clock = clock_for(device, torch.get_num_threads())  # other jobs may be running beside
     return Measurement(
         errors=errors,
@@ -81,20 +77,9 @@ def measure_model(
     )
 
 
-def loaded(family: str, model: Path, device: str, modifiers: Sequence[str] = ()) -> Any:
-    """The trained model as a torch module, fit to be trained."""
-    if family == "nequip":
-        from eqplugin.nequip import load_calculator
-
-        return load_calculator(model, device, modifiers).model
-    from eqplugin.mace import load_model
-
-    return load_model(model, device)
-
-
-def modifiers_of(config: StudyConfig, family: str) -> tuple[str, ...]:
+def modifiers_of(config: StudyConfig, stack: str) -> tuple[str, ...]:
     """What the models of a stack are trained, tested and timed with."""
-    return tuple(getattr(config, family).modifiers)
+    return tuple(getattr(config, stack).modifiers)
 
 
 def atoms_of(frames: Sequence[LabelledFrame]) -> list[Atoms]:
@@ -131,22 +116,21 @@ def main() -> None:
 
     storage = Storage(Path(sys.argv[1]))
     job = storage.job(sys.argv[2])
-    config, folder, files = storage.config, storage.folder(job), storage.files
-    family = job.variant.family
+    config, files, stack = storage.config, storage.files, stack_named(job.design.stack)
     result = quietly(
         measure_model,
         config.train.threads,
-        family,
-        STACKS[family].model(folder / job.name),
+        stack,
+        storage.model(job),
         {label: files[label] for label in storage.tests},
         files["train"],
         config.train.batch_size,
         config.train.r_max,
         config.speed_repeats,
         config.train.device,
-        modifiers_of(config, family),
+        modifiers_of(config, stack.name),
     )
-    write_json(folder / "measured.json", result.model_dump())
+    write_json(storage.folder(job) / "measured.json", result.model_dump())
 
 
 if __name__ == "__main__":

@@ -7,164 +7,136 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 from ase import Atoms
 
 from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
+from eqplugin.stacks import stack_named
 from eqplugin.study.config import Study
 from eqplugin.study.frames import Frames
-from eqplugin.study.job import Job, Variant
-from eqplugin.study.matching import Match, match_by_count, match_by_time, reference_of
+from eqplugin.study.job import Job, design_for, reference_of
+from eqplugin.study.matching import Match, match_by_count, match_by_time
 from eqplugin.study.schema import StudyConfig
 
 __all__ = [
-    "Wish",
+    "JobRequest",
+    "MatchedGroup",
     "batch_of",
     "expand",
     "find_match",
     "in_own_process",
     "jobs_of",
     "matches_to_find",
-    "name_of",
 ]
 
 
-@dataclass(frozen=True, order=True)
-class Wish:
-    """A job as an arm asks for it, its feature dimension still open.
+class MatchedGroup(NamedTuple):
+    """What is matched together: designs that differ in degree alone.
+
+    Attributes:
+        match: what is held equal.
+        design: at degree 0, its feature dimension open.
+    """
+
+    match: str
+    design: Design
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """A job as an arm asks for it.
 
     Attributes:
         arm: name of the arm.
         match: what is held equal.
-        family: of the variant.
-        l_max: of the variant.
-        hops: of the variant.
-        contraction: of the variant.
-        seed: of the job.
+        design: its feature dimension open.
+        seed: of weights and data order.
     """
 
     arm: str
     match: str
-    family: str
-    l_max: int
-    hops: int | None
-    contraction: str | None
+    design: Design
     seed: int
 
-    def group(self) -> tuple:
-        """What is matched together: everything but degree and seed."""
-        return self.match, self.family, self.hops, self.contraction
+    @property
+    def group(self) -> MatchedGroup:
+        """What it is matched with."""
+        return MatchedGroup(self.match, replace(self.design, l_max=0))
 
 
-def expand(study: Study) -> list[Wish]:
+def expand(study: Study) -> list[JobRequest]:
     """Every combination of every arm, in the order of the config.
 
     Raises:
-        EqPluginError: an impossible budget, hops that do not divide the layers, an arm of nothing.
+        EqPluginError: an impossible design or modifier, or an arm of nothing.
     """
-    wishes: dict[Wish, None] = {}
+    config = study.config
+    requests: dict[JobRequest, None] = {}
     for arm, axes in study.arms.items():
         for values in product(*axes.values()):
-            wish = _wish(arm, dict(zip(axes, values, strict=True)))
-            if wish.match == "dimension":
-                _check_budget(study.config, wish)
-            _check_layers(study.config, wish)
-            wishes[wish] = None
-    for match, *_ in matches_to_find(list(wishes)):
-        reference = reference_of(study.config)
-        _check_budget(
-            study.config, Wish("", match, reference.family, reference.l_max, None, None, 0)
-        )
-    in_use = {wish.family for wish in wishes}
-    if "nequip" in in_use and study.config.nequip.modifiers:
-        in_own_process(_check_modifiers, tuple(study.config.nequip.modifiers))
-    return list(wishes)
+            chosen = dict(zip(axes, values, strict=True))
+            # at the common dimension the design is known now, and so are its faults
+            dim = config.feature_dim if chosen["match"] == "dimension" else None
+            design = _design_in_arm(config, chosen, dim, arm).with_feature_dim(None)
+            requests[JobRequest(arm, chosen["match"], design, chosen["seed"])] = None
+    for match, _ in matches_to_find(list(requests)):
+        try:
+            reference_of(config)
+        except EqPluginError as error:
+            raise EqPluginError(f"arm {match}: {error}") from error
+    for name in dict.fromkeys(request.design.stack for request in requests):
+        modifiers = tuple(getattr(config, name).modifiers)
+        if modifiers:
+            in_own_process(_check_modifiers, name, modifiers)
+    return list(requests)
 
 
-def _check_modifiers(names: tuple[str, ...]) -> None:
-    """A small model tells whether there are such modifiers, before hours are spent."""
-    from nequip.utils.global_state import set_global_state
-
-    from eqplugin.nequip import SteerableModel
-
-    set_global_state()
-    SteerableModel(
-        seed=0, model_dtype="float32", type_names=["H"], r_max=1.0, avg_num_neighbors=1.0,
-        feature_dim=4, l_max=1, num_layers=1, per_type_energy_scales=1.0,
-        per_type_energy_shifts=0.0, modifiers=names,
-    )  # fmt: skip
-
-
-def _wish(arm: str, axes: dict[str, Any]) -> Wish:
-    if axes["family"] == "mace":
-        # MACE's product basis is the contraction; with one hop nothing above 0 outlives a product,
-        # so every degree would be the same model
-        axes = {**axes, "contraction": None, "l_max": 0 if axes["hops"] == 1 else axes["l_max"]}
-    elif axes["hops"] is not None and axes["contraction"] is None:
-        axes = {**axes, "contraction": "bispectrum"}
-    return Wish(arm, **axes)
-
-
-def _check_budget(config: StudyConfig, wish: Wish) -> None:
+def _design_in_arm(
+    config: StudyConfig, axes: dict[str, Any], feature_dim: int | None, arm: str
+) -> Design:
     try:
-        Design(config.feature_dim, wish.l_max)
+        return design_for(config, axes, feature_dim)
     except EqPluginError as error:
-        raise EqPluginError(f"arm {wish.arm or wish.match}: {error}") from error
+        raise EqPluginError(f"arm {arm}: {error}") from error
 
 
-def _check_layers(config: StudyConfig, wish: Wish) -> None:
-    layers = getattr(config, wish.family).num_layers
-    if layers < 1:
-        raise EqPluginError(f"{wish.family}.num_layers={layers}: give an integer >= 1.")
-    if wish.hops is None:
-        return
-    if wish.family == "nequip" and layers % wish.hops:
-        raise EqPluginError(
-            f"arm {wish.arm}: nequip.num_layers={layers} is not a multiple of hops={wish.hops}: "
-            f"change either."
-        )
-    if wish.family == "mace" and wish.hops > layers:
-        raise EqPluginError(
-            f"arm {wish.arm}: hops={wish.hops} is more than mace.num_layers={layers}: change "
-            f"either."
-        )
+def _check_modifiers(stack: str, modifiers: tuple[str, ...]) -> None:
+    """A small model tells whether there are such modifiers, before hours are spent."""
+    from eqplugin.stack import Recipe
+
+    design = Design(4, 1, num_layers=1, stack=stack)
+    recipe = Recipe(modifiers=modifiers)
+    stack_named(stack).build(design, recipe, ["H"])
 
 
-def matches_to_find(wishes: Sequence[Wish]) -> dict[tuple, list[int]]:
+def matches_to_find(requests: Sequence[JobRequest]) -> dict[MatchedGroup, list[int]]:
     """Group -> degrees whose feature dimension has to be searched for."""
-    groups: dict[tuple, list[int]] = {}
-    for wish in wishes:
-        if wish.match != "dimension":
-            degrees = groups.setdefault(wish.group(), [])
-            degrees += [wish.l_max] if wish.l_max not in degrees else []
+    groups: dict[MatchedGroup, list[int]] = {}
+    for request in requests:
+        if request.match != "dimension":
+            degrees = groups.setdefault(request.group, [])
+            degrees += [request.design.l_max] if request.design.l_max not in degrees else []
     return groups
 
 
 def find_match(
-    config: StudyConfig, group: tuple, degrees: Sequence[int], frames: Frames
+    config: StudyConfig, group: MatchedGroup, degrees: Sequence[int], frames: Frames
 ) -> dict[int, Match]:
     """Feature dimensions of one group; measured times are best taken in a process of their own."""
-    match, family, hops, contraction = group
     reference = reference_of(config)
-    wanted = [Variant(family, degree, hops, contraction, 0) for degree in degrees]
-    if match == "parameters":
-        found = match_by_count(config, reference, wanted, frames.species)
+    wanted = [replace(group.design, l_max=degree) for degree in degrees]
+    if group.match == "parameters":
+        matches = match_by_count(config, reference, wanted, frames.species)
     else:
         _one_thread(config.train.threads)
         batch, rounds = batch_of(frames, config), max(5, config.speed_repeats // 2)
-        found = match_by_time(config, reference, wanted, frames.species, batch, rounds)
-    return {degree: _for(name_of(group), match) for degree, match in found.items()}
+        matches = match_by_time(config, reference, wanted, frames.species, batch, rounds)
+    return {degree: _named(group.design.label, match) for degree, match in matches.items()}
 
 
-def name_of(group: tuple) -> str:
-    """What is matched together, in words: ``nequip 2-hop bispectrum``."""
-    _, family, hops, contraction = group
-    return " ".join([family, *([f"{hops}-hop"] if hops else []), *filter(None, [contraction])])
-
-
-def _for(name: str, match: Match) -> Match:
+def _named(name: str, match: Match) -> Match:
     return match if match.reason is None else replace(match, reason=f"{name}: {match.reason}")
 
 
@@ -190,35 +162,30 @@ def in_own_process(function: Callable, *arguments: object) -> Any:
 
 
 def jobs_of(
-    config: StudyConfig, wishes: Sequence[Wish], matches: dict[tuple, dict[int, Match]]
+    config: StudyConfig,
+    requests: Sequence[JobRequest],
+    matches: dict[MatchedGroup, dict[int, Match]],
 ) -> list[Job]:
-    """Give every wish its feature dimension; what is the same training becomes one job."""
+    """Give every request its feature dimension; what is the same training becomes one job."""
     jobs: dict[tuple, Job] = {}
-    for wish, match in _matched(wishes, matches, config.feature_dim):
-        if match.feature_dim is None:
-            wanted = {
-                "match": wish.match, "family": wish.family, "l_max": wish.l_max,
-                "hops": wish.hops, "contraction": wish.contraction,
-            }  # fmt: skip
-            key, variant = (*wanted.values(), wish.seed), None
-        else:
-            wanted = None
-            variant = Variant(
-                wish.family, wish.l_max, wish.hops, wish.contraction, match.feature_dim
-            )
-            key = (variant, wish.seed)
+    for request, match in _matched(requests, matches, config.feature_dim):
+        design = request.design.with_feature_dim(match.feature_dim)
+        unmatched = request.match if match.feature_dim is None else None
+        key = (design, request.seed, unmatched)
         arms = dict(jobs[key].arms) if key in jobs else {}
-        rules = arms.get(wish.arm, [])
-        arms[wish.arm] = rules if wish.match in rules else [*rules, wish.match]
-        jobs[key] = Job(variant, wish.seed, arms, match.reason, wanted)
+        rules = arms.get(request.arm, [])
+        arms[request.arm] = rules if request.match in rules else [*rules, request.match]
+        jobs[key] = Job(design, request.seed, arms, match.reason, unmatched)
     return list(jobs.values())
 
 
 def _matched(
-    wishes: Sequence[Wish], matches: dict[tuple, dict[int, Match]], feature_dim: int
-) -> Iterator[tuple[Wish, Match]]:
-    for wish in wishes:
-        if wish.match == "dimension":
-            yield wish, Match(feature_dim, 1.0)
-        elif wish.group() in matches:
-            yield wish, matches[wish.group()][wish.l_max]
+    requests: Sequence[JobRequest],
+    matches: dict[MatchedGroup, dict[int, Match]],
+    feature_dim: int,
+) -> Iterator[tuple[JobRequest, Match]]:
+    for request in requests:
+        if request.match == "dimension":
+            yield request, Match(feature_dim, 1.0)
+        elif request.group in matches:
+            yield request, matches[request.group][request.design.l_max]

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from eqplugin.stacks import STACKS
+from eqplugin.stacks import stack_named
 from eqplugin.study.job import Job
 from eqplugin.study.storage import Storage
 from eqplugin.study.training import progress_of
@@ -73,7 +73,7 @@ class _Watcher:
             if job in self.ended:
                 epochs += self.storage.epochs
             elif folder.is_dir():
-                done, note = progress_of(STACKS[job.variant.family], folder / job.name)
+                done, note = progress_of(stack_named(job.design.stack), folder / job.name)
                 epochs += done
                 running.append(f"{job.name} epoch {done}, {note}")
         note = f"{len(self.ended)}/{len(self.folders)} jobs; {'; '.join(running[:2]) or '-'}"

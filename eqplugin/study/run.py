@@ -8,25 +8,25 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from unittest.mock import patch
 
 import hydra
 from rich.console import Console
 
 from eqplugin.errors import EqPluginError
+from eqplugin.exchange import exchanged
 from eqplugin.files import write_json
 from eqplugin.study.config import Study, read_study
 from eqplugin.study.frames import Frames, check_frames
-from eqplugin.study.job import Job
-from eqplugin.study.matching import Match, reference_of
+from eqplugin.study.job import Job, axes_of, reference_of
+from eqplugin.study.matching import Match
 from eqplugin.study.plan import (
-    Wish,
+    JobRequest,
+    MatchedGroup,
     expand,
     find_match,
     in_own_process,
     jobs_of,
     matches_to_find,
-    name_of,
 )
 from eqplugin.study.progress import watching
 from eqplugin.study.records import LINES, JobRecord, Record, read_records, read_speed, write_records
@@ -38,7 +38,9 @@ from eqplugin.study.task import HYDRA, finished_record, record_of, stored_record
 __all__ = ["gather", "plan_study", "prepare", "run_study"]
 
 
-def prepare(path: Path, overrides: Sequence[str], sweep: bool) -> tuple[Study, Frames, list[Wish]]:
+def prepare(
+    path: Path, overrides: Sequence[str], sweep: bool
+) -> tuple[Study, Frames, list[JobRequest]]:
     """Read and check everything; nothing is written.
 
     Raises:
@@ -52,36 +54,40 @@ def prepare(path: Path, overrides: Sequence[str], sweep: bool) -> tuple[Study, F
     return study, frames, expand(study)
 
 
-def plan_study(study: Study, frames: Frames, wishes: Sequence[Wish], console: Console) -> Storage:
+def plan_study(
+    study: Study, frames: Frames, requests: Sequence[JobRequest], console: Console
+) -> Storage:
     """Match feature dimensions (by time: measured, once) and write the plan and the data."""
     config, matches = study.config, {}
     cache = study.out / "matches.json"
     stored = json.loads(cache.read_text()) if cache.is_file() else {}
-    for group, degrees in matches_to_find(wishes).items():
+    for group, degrees in matches_to_find(requests).items():
         known = {degree: stored.get(_match_key(config, group, degree)) for degree in degrees}
         if None in known.values():
             wanted = ", ".join(map(str, degrees))
-            console.print(f"matching {name_of(group)} by {group[0]} at l_max {wanted} ...")
-            new = [degree for degree in degrees if known[degree] is None or group[0] != "time"]
+            console.print(f"matching {group.design.label} by {group.match} at l_max {wanted} ...")
+            new = [degree for degree in degrees if known[degree] is None or group.match != "time"]
             found = in_own_process(find_match, config, group, new, frames)
             known |= {degree: asdict(match) for degree, match in found.items()}
         matches[group] = {degree: Match(**match) for degree, match in known.items()}
-        if group[0] == "time":
+        if group.match == "time":
             # measured once: a second measurement would give other dimensions, hence other jobs
             stored |= {_match_key(config, group, d): match for d, match in known.items()}
             write_json(cache, stored)
     notes = [
         f"{match.reason}." for found in matches.values() for match in found.values() if match.reason
     ]
-    return write_plan(study.out, config, frames, jobs_of(config, wishes, matches), notes)
+    return write_plan(study.out, config, frames, jobs_of(config, requests, matches), notes)
 
 
-def _match_key(config: StudyConfig, group: tuple, degree: int) -> str:
+def _match_key(config: StudyConfig, group: MatchedGroup, degree: int) -> str:
     """Everything that a measured match depends on but the machine."""
-    reference = reference_of(config)
-    families = [asdict(getattr(config, family)) for family in (group[1], reference.family)]
+    design, reference = group.design, reference_of(config)
+    wanted = [group.match, design.stack, design.hops, design.contraction]
+    to_meet = axes_of(reference) | {"feature_dim": reference.feature_dim}
+    settings = [asdict(getattr(config, one.stack)) for one in (design, reference)]
     return json.dumps(
-        [group, degree, asdict(reference), config.reset_width, families,
+        [wanted, degree, to_meet, config.reset_width, settings,
          asdict(config.train) | {"steps": None}, config.tolerance.time]
     )  # fmt: skip
 
@@ -145,7 +151,7 @@ def _multirun(study: Study, storage: Storage, names: list[str], overrides: list[
     application = hydra.main(
         version_base="1.3", config_path=str(study.path.parent), config_name=study.path.stem
     )(task)
-    with patch.object(sys, "argv", ["eqplugin-study", *arguments]):
+    with exchanged((sys, "argv", ["eqplugin-study", *arguments])):
         application()
 
 

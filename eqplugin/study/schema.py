@@ -5,15 +5,15 @@ A config begins with ``defaults: [study_schema, _self_]`` and states what it wan
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-__all__ = ["AXES", "Arm", "StudyConfig", "register"]
+__all__ = ["AXES", "Arm", "StudyConfig", "epochs_of", "register"]
 
-FAMILIES = ("nequip", "mace")
 MATCHES = ("dimension", "parameters", "time")
 AXES = ("family", "l_max", "hops", "contraction", "match", "seed")
 
@@ -47,10 +47,10 @@ class Train:
 
 
 @dataclass
-class Family:
-    """What a stack is told beside the variant."""
+class StackSettings:
+    """What a stack is told beside the design."""
 
-    grade: str = "minimal"  # config of configs/<stack>: steerable_<grade>, khop_<grade>
+    grade: str = "minimal"  # config of configs/<stack>: minimal, realistic, everything
     num_layers: int = 2  # convolutions or interactions
     modifiers: list[str] = field(default_factory=list)  # of NequIP models: faster, same numbers
     options: dict[str, Any] = field(default_factory=dict)  # in the stack's own names
@@ -97,8 +97,8 @@ class StudyConfig:
     reset_width: int | None = None  # scalars a reset keeps; null: those of D
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
-    nequip: Family = field(default_factory=Family)
-    mace: Family = field(default_factory=Family)
+    nequip: StackSettings = field(default_factory=StackSettings)
+    mace: StackSettings = field(default_factory=StackSettings)
     tolerance: Tolerance = field(default_factory=Tolerance)
     # name: an Arm; not typed here, since typed lists cannot wait for the budgets they point to
     arms: dict[str, Any] = field(default_factory=dict)
@@ -106,6 +106,11 @@ class StudyConfig:
     budget: str | None = None  # name of one of the budgets below
     budgets: dict[str, Any] = field(default_factory=dict)
     job: str | None = None  # set by the study itself
+
+
+def epochs_of(config: StudyConfig, train_frames: int) -> int:
+    """Whole epochs that make at least ``train.steps`` steps."""
+    return math.ceil(config.train.steps / (train_frames // config.train.batch_size))
 
 
 def register() -> None:

@@ -8,11 +8,11 @@ from eqplugin.calculator import EqCalculator
 from eqplugin.files import write_json
 from eqplugin.measure.labels import read_labelled
 from eqplugin.measure.speed import time_force_calls
-from eqplugin.stacks import STACKS
-from eqplugin.study.building import time_steps, training_step
+from eqplugin.stacks import stack_named
 from eqplugin.study.job import Job
-from eqplugin.study.measuring import atoms_of, loaded, modifiers_of, quantiles, quietly
+from eqplugin.study.measuring import atoms_of, modifiers_of, quantiles, quietly
 from eqplugin.study.records import FinishedJob, SpeedRecord, Timing, current_environment
+from eqplugin.study.steps import time_steps, training_step
 from eqplugin.study.storage import Storage
 from eqplugin.study.task import finished_record
 
@@ -20,19 +20,19 @@ __all__ = ["models_to_time", "time_models"]
 
 
 def models_to_time(storage: Storage) -> dict[str, Job]:
-    """Variant's name -> its first job that is done: the seed does not change the time."""
+    """Design's name -> its first job that is done: the seed does not change the time."""
     chosen: dict[str, Job] = {}
     for job in storage.jobs:
-        if job.variant is None or job.variant.name in chosen:
+        if not job.attainable or job.design.name in chosen:
             continue
         record = finished_record(storage, job)
         if isinstance(record, FinishedJob) and (storage.out / record.model).is_file():
-            chosen[job.variant.name] = job
+            chosen[job.design.name] = job
     return chosen
 
 
 def time_models(out: Path) -> None:
-    """Write speed.json: force calls and training steps of every variant, A B C A B C ..."""
+    """Write speed.json: force calls and training steps of every design, A B C A B C ..."""
     storage = Storage(out)
     record = quietly(_timed, storage.config.train.threads, storage)
     write_json(out / "speed.json", record.to_json())
@@ -43,14 +43,15 @@ def _timed(storage: Storage) -> SpeedRecord:
     frames = atoms_of(read_labelled(storage.files["train"])[: config.train.batch_size])
     calculators, steps = {}, {}
     for name, job in jobs.items():
-        family = job.variant.family
-        model = STACKS[family].model(storage.folder(job) / job.name)
-        modifiers = modifiers_of(config, family)
-        calculators[name] = EqCalculator(
-            str(model), device=config.train.device, modifiers=modifiers
+        stack, device, model = (
+            stack_named(job.design.stack),
+            config.train.device,
+            storage.model(job),
         )
-        trained = loaded(family, model, config.train.device, modifiers)
-        steps[name] = training_step(family, trained, frames, config.train.r_max)
+        modifiers = modifiers_of(config, stack.name)
+        calculators[name] = EqCalculator(str(model), device=device, modifiers=modifiers)
+        trained = stack.read(model, device, modifiers)
+        steps[name] = training_step(stack, trained, frames, config.train.r_max)
     calls = time_force_calls(calculators, frames[0], config.speed_repeats)
     rounds = time_steps(steps, config.speed_repeats)
     return SpeedRecord(

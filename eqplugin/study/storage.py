@@ -12,12 +12,13 @@ from omegaconf import OmegaConf
 
 from eqplugin.errors import EqPluginError
 from eqplugin.files import write_json
-from eqplugin.stacks import STACKS
-from eqplugin.study.commands import CONFIGS, epochs_of, training_command
+from eqplugin.stack import TrainingFiles
+from eqplugin.stacks import stack_named
 from eqplugin.study.frames import Frames, write_frames
-from eqplugin.study.job import Job
+from eqplugin.study.job import Job, recipe_for
+from eqplugin.study.older import find_older_folder
 from eqplugin.study.records import SCHEMA
-from eqplugin.study.schema import StudyConfig
+from eqplugin.study.schema import StudyConfig, epochs_of
 from eqplugin.study.training import TrainingRun, fingerprint_of
 
 __all__ = ["Storage", "read_plan", "write_plan"]
@@ -50,7 +51,7 @@ class Storage:
     @cached_property
     def jobs(self) -> list[Job]:
         """All jobs, the unattainable ones too."""
-        return [Job.from_dict(content) for content in self.plan["jobs"]]
+        return [Job.from_json(content, self.config) for content in self.plan["jobs"]]
 
     def job(self, name: str) -> Job:
         """One job by name."""
@@ -80,33 +81,40 @@ class Storage:
         return self.epochs * (self.plan["frames"]["train"] // self.config.train.batch_size)
 
     def folder(self, job: Job) -> Path:
-        """Of a job; another config, data set or version has another folder, nothing is deleted."""
-        return self.out / "jobs" / f"{job.name}-{self.fingerprint(job)[:8]}"
+        """Folder of a job; another config, data set or version has another, nothing is deleted."""
+        folder = self.out / "jobs" / f"{job.name}-{self.fingerprint(job)[:8]}"
+        return folder if folder.exists() else find_older_folder(self, job) or folder
 
     def fingerprint(self, job: Job) -> str:
-        """Of everything that decides the weights and what is measured of them."""
+        """Hash of everything that decides the weights and what is measured of them."""
+        stack, recipe = stack_named(job.design.stack), recipe_for(self.config, job.design.stack)
         places = {name: Path(name) for name in self.files}
         command = self._command(job, places, Path(job.name))
         command = [part for part in command if not part.startswith("/")]  # wherever the clone lies
         command += [str(self.config.speed_repeats), *sorted(self.tests)]
         data = [self.files[name] for name in sorted(self.files)]
-        return fingerprint_of(STACKS[job.variant.family], command, [*data, *self._configs(job)])
-
-    def _configs(self, job: Job) -> list[Path]:
-        grade = getattr(self.config, job.variant.family).grade
-        folder = CONFIGS / job.variant.family
-        kind = "khop" if job.variant.khop else "steerable"
-        names = {f"steerable_{grade}", f"{kind}_{grade}"}
-        sets = ["_files_stress", "_stress", "_files"]
-        files = [folder / f"{name}.yaml" for name in sorted(names)]
-        files += [folder / "dataset" / f"{name}.yaml" for name in sets]
-        return [file for file in files if file.is_file()]
+        return fingerprint_of(stack, command, [*data, *stack.configs(recipe)])
 
     def _command(self, job: Job, files: dict[str, Path], folder: Path) -> list[str]:
-        return training_command(
-            self.config, job, files, tuple(self.plan["species"]), self.plan["e0s"], self.epochs,
-            folder,
-        )  # fmt: skip
+        reads = TrainingFiles(
+            files["train"],
+            files["val"],
+            tuple(self.plan["species"]),
+            self.plan["e0s"],
+            files.get("e0s"),
+        )
+        recipe = recipe_for(self.config, job.design.stack)
+        return stack_named(job.design.stack).command(
+            job.design, recipe, reads, job.seed, self.epochs, folder
+        )
+
+    def model(self, job: Job) -> Path:
+        """The trained model of a job, once there is one."""
+        return stack_named(job.design.stack).model(self.folder(job) / job.name)
+
+    def validation_curve(self, job: Job) -> dict[int, float]:
+        """Validation force MAE in eV/A by finished epoch, while a job trains and after."""
+        return stack_named(job.design.stack).validation_curve(self.folder(job) / job.name)
 
     def training_run(self, job: Job) -> TrainingRun:
         """The job's training."""
@@ -114,7 +122,7 @@ class Storage:
         folder = self.folder(job) / job.name
         return TrainingRun(
             job.name,
-            STACKS[job.variant.family],
+            stack_named(job.design.stack),
             folder,
             tuple(self._command(job, self.files, folder)),
             self.epochs,
@@ -160,7 +168,7 @@ def write_plan(
             "species": list(frames.species),
             "e0s": frames.e0s,
             "warnings": [*frames.warnings, *notes],
-            "jobs": [job.to_dict() for job in jobs],
+            "jobs": [job.to_json() for job in jobs],
         },
     )
     return Storage(out)

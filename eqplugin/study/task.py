@@ -15,9 +15,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from eqplugin.errors import EqPluginError
-from eqplugin.stacks import STACKS
-from eqplugin.study.job import Job
+from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.study.job import Job, axes_of
+from eqplugin.study.older import made_by_older_version
 from eqplugin.study.records import (
     RESULT,
     FinishedJob,
@@ -60,7 +60,7 @@ def run_job(storage: Storage, job: Job) -> JobRecord:
     except EqPluginError as error:
         record = record_of(storage, job, "failed", error=str(error))
     except Exception as error:  # a fault of ours must not end the study either
-        reason = f"{type(error).__name__}: {error}".strip().splitlines()[0]
+        reason = f"{type(error).__name__}: {reason_of(error)}"
         (folder / "traceback.log").write_text(traceback.format_exc())
         record = record_of(
             storage, job, "failed", error=f"{reason}; see {folder / 'traceback.log'}"
@@ -71,11 +71,13 @@ def run_job(storage: Storage, job: Job) -> JobRecord:
 
 def finished_record(storage: Storage, job: Job) -> JobRecord | None:
     """The record of a job that is done, its arms as they are now; None where it has to run."""
-    if job.variant is None:
+    if not job.attainable:
         return record_of(storage, job, "unattainable", error=job.unattainable)
     record = stored_record(storage, job)
-    same = record is not None and record.fingerprint == storage.fingerprint(job)
-    return record if same and record.status == "done" else None
+    if record is None or record.status != "done":
+        return None
+    same = record.fingerprint == storage.fingerprint(job) or made_by_older_version(record)
+    return record if same else None
 
 
 def stored_record(storage: Storage, job: Job) -> JobRecord | None:
@@ -92,7 +94,7 @@ def _train_and_measure(storage: Storage, job: Job) -> dict[str, Any]:
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger(__name__).info("training %s", job.name)
     training = run_training(run, lambda done, note: None, Event())
-    curve = STACKS[job.variant.family].force_maes(run.folder)
+    curve = run.stack.validation_curve(run.folder)
     if curve and not any(map(math.isfinite, curve.values())):
         raise EqPluginError(
             f"the training diverged: its validation error is NaN in all {len(curve)} epochs; lower "
@@ -133,9 +135,7 @@ def _millis(value: float) -> float | None:
 
 def record_of(storage: Storage, job: Job, status: str, **content: Any) -> JobRecord:
     """A job's line: what it is, what it ran under, what came out."""
-    config, variant = storage.config, job.variant
-    wanted = job.wanted or {}
-    axes = ("family", "l_max", "hops", "contraction")
+    config = storage.config
     kind = FinishedJob if status == "done" else JobRecord
     return kind(
         study=config.name,
@@ -143,14 +143,14 @@ def record_of(storage: Storage, job: Job, status: str, **content: Any) -> JobRec
         job=job.name,
         status=status,
         **{"error": None, **content},
-        **{axis: getattr(variant, axis) if variant else wanted.get(axis) for axis in axes},
-        feature_dim=variant.feature_dim if variant else None,
+        **axes_of(job.design),
+        feature_dim=job.design.feature_dim,
         seed=job.seed,
         arms=job.arms,
         steps=storage.steps,
         epochs=storage.epochs,
         frames=storage.plan["frames"],
-        fingerprint=storage.fingerprint(job) if variant else None,
+        fingerprint=storage.fingerprint(job) if job.attainable else None,
         warnings=storage.plan["warnings"],
         config=storage.plan["config"],
         **dict(current_environment()),

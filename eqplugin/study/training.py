@@ -19,7 +19,7 @@ import psutil
 
 from eqplugin.errors import EqPluginError
 from eqplugin.files import write_json
-from eqplugin.stacks import Stack
+from eqplugin.stack import Stack
 
 __all__ = [
     "TrainingResult",
@@ -287,7 +287,7 @@ def _write_state(folder: Path, **state: object) -> None:
 
 def progress_of(stack: Stack, folder: Path) -> tuple[int, str]:
     """Epochs done, and the validation error in words."""
-    values = stack.force_maes(folder)
+    values = stack.validation_curve(folder)
     if not values:
         return 0, "starting"
     last = max(values)

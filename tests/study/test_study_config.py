@@ -11,6 +11,7 @@ from ase.io import read, write
 from typer.testing import CliRunner
 
 from eqplugin.cli import app
+from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
 from eqplugin.study import plan
 from eqplugin.study.config import read_study
@@ -63,7 +64,7 @@ def study(tmp_path):
     return path
 
 
-def wishes(path, *overrides, sweep=False):
+def requests(path, *overrides, sweep=False):
     return expand(read_study(path, overrides, sweep))
 
 
@@ -75,24 +76,26 @@ def test_shipped_studies_expand(path, budget):
     assert study.config.train.steps == study.config.budgets[budget]["steps"]
     assert study.config.feature_dim == study.config.budgets[budget]["feature_dim"]
     seeds = set(study.config.budgets[budget]["seeds"])
-    assert {wish.seed for wish in found} == seeds
-    dimension = [w for w in found if w.match == "dimension" and w.family == "nequip"]
+    assert {request.seed for request in found} == seeds
+    dimension = [w for w in found if w.match == "dimension" and w.design.stack == "nequip"]
     if path.stem != "quickstart":
-        assert {w.l_max for w in dimension} == {0, 1, 2, 3, 4}
-        assert {w.hops for w in dimension} == {None, 1, 2}
+        assert {w.design.l_max for w in dimension} == {0, 1, 2, 3, 4}
+        assert {w.design.hops for w in dimension} == {None, 1, 2}
         assert {w.match for w in found} == {"dimension", "parameters", "time"}
-        assert {w.family for w in found} == {"nequip", "mace"}
+        assert {w.design.stack for w in found} == {"nequip", "mace"}
 
 
 def test_arms_are_products_of_their_axes(study):
-    found = wishes(study)
-    assert [(w.l_max, w.seed) for w in found] == [(0, 1), (0, 2), (1, 1), (1, 2)]
-    assert {(w.family, w.hops, w.match) for w in found} == {("nequip", None, "dimension")}
+    found = requests(study)
+    assert [(w.design.l_max, w.seed) for w in found] == [(0, 1), (0, 2), (1, 1), (1, 2)]
+    assert {(w.design.stack, w.design.hops, w.match) for w in found} == {
+        ("nequip", None, "dimension")
+    }
 
 
 def test_a_sweep_replaces_the_arms(study):
-    found = wishes(study, "l_max=1,2", "hops=null,2", "family=nequip", sweep=True)
-    assert [(w.l_max, w.hops, w.contraction, w.seed) for w in found] == [
+    found = requests(study, "l_max=1,2", "hops=null,2", "family=nequip", sweep=True)
+    assert [(w.design.l_max, w.design.hops, w.design.contraction, w.seed) for w in found] == [
         (1, None, None, 1),
         (1, 2, "bispectrum", 1),
         (2, None, None, 1),
@@ -102,8 +105,8 @@ def test_a_sweep_replaces_the_arms(study):
 
 
 def test_mace_with_one_hop_is_one_model(study):
-    found = wishes(study, "family=mace", "hops=1", "l_max=0,1,2", sweep=True)
-    assert [(w.l_max, w.contraction) for w in found] == [(0, None)]
+    found = requests(study, "family=mace", "hops=1", "l_max=0,1,2", sweep=True)
+    assert [(w.design.l_max, w.design.contraction) for w in found] == [(0, None)]
 
 
 def test_equal_jobs_of_several_arms_are_trained_once(study):
@@ -124,15 +127,16 @@ def test_what_no_dimension_matches_is_a_job_that_says_so(study):
     found = expand(config)
     (group,) = matches_to_find(found)
     (job,) = jobs_of(config.config, found, {group: {4: Match(None, 3.0, "too slow")}})
-    assert (job.variant, job.unattainable, job.wanted["l_max"]) == (None, "too slow", 4)
-    assert type(job).from_dict(job.to_dict()) == job
+    assert (job.attainable, job.unattainable, job.design.l_max) == (False, "too slow", 4)
+    assert job.name == "none-match_time-family_nequip-l_max_4-hops_None-contraction_None-s1"
+    assert type(job).from_json(job.to_json(), config.config) == job
 
 
 def test_what_cannot_be_matched_is_named(study, monkeypatch):
     found = {2: Match(16, 1.0), 4: Match(None, 3.0, "too slow")}
     monkeypatch.setattr(plan, "match_by_count", lambda *_: found)
     frames = SimpleNamespace(species=("H", "O"))
-    group = ("parameters", "nequip", 2, "bispectrum")
+    group = plan.MatchedGroup("parameters", Design(None, 0, hops=2, num_layers=2))
     named = find_match(read_study(study).config, group, [2, 4], frames)
     assert named == {2: found[2], 4: Match(None, 3.0, "nequip 2-hop bispectrum: too slow")}
 
@@ -144,7 +148,10 @@ def test_what_cannot_be_matched_is_named(study, monkeypatch):
         (["+arms.degrees.hops=[3]"], "num_layers=2 is not a multiple of hops=3"),
         (["+arms.degrees.family=[gap]"], "family=gap is not one of nequip, mace"),
         (["+arms.degrees.match=[speed]"], "match=speed is not one of"),
-        (["+arms.degrees.contraction=[sum]"], "contraction=sum is not one of null, bispectrum"),
+        (
+            ["+arms.degrees.contraction=[sum]"],
+            "contraction='sum' is not known: use one of bispectrum",
+        ),
         (["arms.degrees.l_max=[]"], "l_max has no values"),
         (["+arms.degrees.depth=[1]"], "'depth' not in 'Arm'"),
         (["lmax=2"], "lmax"),
@@ -152,7 +159,10 @@ def test_what_cannot_be_matched_is_named(study, monkeypatch):
         (["train.steps=0"], "train.steps=0"),
         (["budget=huge"], "budget=huge is not one of"),
         (["l_max=1,2"], "add -m to sweep"),
-        (["+arms.degrees.family=[mace]", "+arms.degrees.hops=[3]"], "more than mace.num_layers=2"),
+        (
+            ["+arms.degrees.family=[mace]", "+arms.degrees.hops=[3]"],
+            "hops=3 is more than num_layers=2",
+        ),
         (["nequip.modifiers=[enable_Magic]"], "modifiers='enable_Magic' is not a model modifier"),
         (["mace.modifiers=[enable_FactorizedTP]"], "modifiers are NequIP's"),
         (["data.train=nowhere.xyz"], "nowhere.xyz"),

@@ -11,11 +11,13 @@ from test_study_config import CONFIG, molecules
 from typer.testing import CliRunner
 
 from eqplugin.cli import app
+from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
-from eqplugin.stacks import NequIP
-from eqplugin.study import building, run, task
+from eqplugin.mace.stack import MACE
+from eqplugin.nequip.stack import NequIP
+from eqplugin.study import run, steps, task
 from eqplugin.study.config import read_study
-from eqplugin.study.job import Job, Variant
+from eqplugin.study.job import Job
 from eqplugin.study.matching import match_by_time, search_dimension
 from eqplugin.study.records import SCHEMA, read_records
 from eqplugin.study.report.advice import caveats
@@ -196,9 +198,9 @@ def test_a_launcher_that_is_missing_is_named(study):
     assert storage.jobs
 
 
-def test_names_tell_variants_apart():
-    assert Variant("nequip", 1, 2, "power", 64).name == "nequip-L1-h2-power-D64"
-    assert Variant("mace", 0, 1, None, 16).name == "mace-L0-h1-D16"
+def test_names_tell_designs_apart():
+    assert Design(64, 1, hops=2, contraction="power").name == "nequip-L1-h2-power-D64"
+    assert Design(16, 0, hops=1, stack="mace").name == "mace-L0-h1-D16"
 
 
 @pytest.mark.parametrize(
@@ -234,7 +236,7 @@ def test_a_training_that_ends_in_nan_is_a_line(study, trained, monkeypatch):
     """JSON has no NaN, and one job must not end the study."""
     storage = planned(study)
     curve = {0: 0.2, 1: float("nan"), 2: float("inf")}
-    monkeypatch.setattr(NequIP, "force_maes", lambda self, folder: curve)
+    monkeypatch.setattr(NequIP, "validation_curve", lambda self, folder: curve)
     records = run_all(storage)
     assert [record.status for record in records] == ["done"] * 4
     (record, *_) = read_records(gather(storage).parent)
@@ -244,7 +246,7 @@ def test_a_training_that_ends_in_nan_is_a_line(study, trained, monkeypatch):
 
 def test_a_training_that_was_nan_from_the_start_has_no_errors(study, trained, monkeypatch):
     storage = planned(study)
-    monkeypatch.setattr(NequIP, "force_maes", lambda self, folder: {0: float("nan")})
+    monkeypatch.setattr(NequIP, "validation_curve", lambda self, folder: {0: float("nan")})
     record = task.run_job(storage, storage.jobs[0])
     assert record.status == "failed"
     assert "NaN in all 1 epochs" in record.error
@@ -286,22 +288,23 @@ def test_without_the_gpu_of_the_study_models_are_not_timed_in_turn(study, traine
 
 def test_times_are_matched_against_the_reference_on_the_device(study, monkeypatch):
     """Made-up step times: a step of degree L at dimension D takes 2^L D."""
-    reference = Variant("nequip", 1, None, None, 64)
+    reference = Design(64, 1)
     built = []
 
-    def build(config, variant, species):
-        built.append(variant)
+    def build(self, design, recipe, species):
+        built.append(design)
         return torch.nn.Identity()
 
     def time_steps(steps, rounds, clock):
         took = {"reference": 2.0 * 64, "candidate": 2.0 ** built[-1].l_max * built[-1].feature_dim}
         return {key: np.full(rounds, took[key]) for key in steps}
 
-    monkeypatch.setattr(building, "build", build)
-    monkeypatch.setattr(building, "training_step", lambda *_: None)
-    monkeypatch.setattr(building, "time_steps", time_steps)
+    for stack in (NequIP, MACE):
+        monkeypatch.setattr(stack, "build", build)
+    monkeypatch.setattr(steps, "training_step", lambda *_: None)
+    monkeypatch.setattr(steps, "time_steps", time_steps)
     config = read_study(study).config
-    wanted = [Variant("nequip", degree, None, None, 0) for degree in (0, 1, 2)]
+    wanted = [Design(None, degree) for degree in (0, 1, 2)]
     found = match_by_time(config, reference, wanted, ("H",), [], rounds=3)
     for degree, match in found.items():
         assert 2**degree * match.feature_dim == pytest.approx(128, rel=config.tolerance.time)
@@ -309,9 +312,9 @@ def test_times_are_matched_against_the_reference_on_the_device(study, monkeypatc
     assert built[0] == reference
     # other stacks and hops are matched to the same model, and searched for at its degree too
     (mace,) = match_by_time(
-        config, reference, [Variant("mace", 1, None, None, 0)], ("H",), [], rounds=3
+        config, reference, [Design(None, 1, stack="mace")], ("H",), [], rounds=3
     ).values()
-    assert built[-1].family == "mace"
+    assert built[-1].stack == "mace"
     assert 2 * mace.feature_dim == pytest.approx(128, rel=config.tolerance.time)
     config.train.device = "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

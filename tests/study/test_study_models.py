@@ -8,13 +8,23 @@ from ase.build import molecule
 
 from eqplugin.costs import count_costs
 from eqplugin.design import Design
-from eqplugin.study.building import build, count_parameters, time_steps, training_step
+from eqplugin.stacks import stack_named
 from eqplugin.study.config import read_study
-from eqplugin.study.job import Variant
-from eqplugin.study.matching import architecture, match_by_count
+from eqplugin.study.job import recipe_for
+from eqplugin.study.matching import match_by_count
+from eqplugin.study.steps import count_parameters, time_steps, training_step
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/study/quickstart.yaml"
 SPECIES = ("H", "C", "O")
+
+
+def build(config, design):
+    return stack_named(design.stack).build(design, recipe_for(config, design.stack), SPECIES)
+
+
+def cost_options(config, design):
+    recipe = recipe_for(config, design.stack)
+    return stack_named(design.stack).cost_options(design, recipe, len(SPECIES))
 
 
 @pytest.fixture(scope="module")
@@ -23,21 +33,22 @@ def config():
 
 
 def test_counted_parameters_are_those_of_the_built_model(config):
-    variant = Variant("nequip", 1, 1, "bispectrum", 16)
-    counted = count_costs(Design(16, 1), architecture(config, variant, len(SPECIES)))
-    assert count_parameters(build(config, variant, SPECIES)) == counted.total
+    design = Design(16, 1, hops=1, num_layers=2)
+    counted = count_costs(design, cost_options(config, design))
+    assert count_parameters(build(config, design)) == counted.total
 
 
 def test_equal_parameters_within_the_tolerance(config):
-    reference = Variant("nequip", 1, None, None, 64)
-    wanted = [Variant("nequip", degree, None, None, 0) for degree in (0, 1, 2)]
+    reference = Design(64, 1, num_layers=2)
+    wanted = [Design(None, degree, num_layers=2) for degree in (0, 1, 2)]
     found = match_by_count(config, reference, wanted, SPECIES)
-    arch = architecture(config, reference, len(SPECIES))
-    totals = [count_costs(Design(m.feature_dim, d), arch).total for d, m in found.items()]
+    options = cost_options(config, reference)
+    matched = [Design(m.feature_dim, d, num_layers=2) for d, m in found.items()]
+    totals = [count_costs(design, options).total for design in matched]
     assert found[1].feature_dim == 64
     assert max(totals) / min(totals) < 1 + config.tolerance.parameters
     # at equal dimension they are far from equal
-    equal = [count_costs(Design(64, degree), arch).total for degree in found]
+    equal = [count_costs(one.with_feature_dim(64), options).total for one in matched]
     assert max(equal) / min(equal) > 1.5
 
 
@@ -47,33 +58,32 @@ def test_equal_parameters_within_the_tolerance(config):
 )
 def test_every_stack_and_hop_has_the_parameters_of_one_reference(config, family, hops, contraction):
     """So that hops, or NequIP and MACE, can be compared at equal parameters."""
-    reference = Variant("nequip", 1, None, None, 64)
-    target = count_parameters(build(config, reference, SPECIES))
-    (match,) = match_by_count(
-        config, reference, [Variant(family, 1, hops, contraction, 0)], SPECIES
-    ).values()
-    built = build(config, Variant(family, 1, hops, contraction, match.feature_dim), SPECIES)
+    reference = Design(64, 1, num_layers=2)
+    target = count_parameters(build(config, reference))
+    wanted = Design(None, 1, hops, contraction, num_layers=2, stack=family)
+    (match,) = match_by_count(config, reference, [wanted], SPECIES).values()
+    built = build(config, wanted.with_feature_dim(match.feature_dim))
     tolerance = config.tolerance.parameters
     assert count_parameters(built) == pytest.approx(target, rel=tolerance)
     # at the reference's own dimension it would not
-    same = build(config, Variant(family, 1, hops, contraction, 64), SPECIES)
+    same = build(config, wanted.with_feature_dim(64))
     assert count_parameters(same) != pytest.approx(target, rel=tolerance)
 
 
-# counted on models that `nequip-train` and `eqplugin mace-train` wrote for these variants
+# counted on models that `nequip-train` and `eqplugin mace-train` wrote for these designs
 TRAINED = {
-    Variant("nequip", 1, None, None, 16): 13348,
-    Variant("mace", 1, None, None, 16): 4540,
+    Design(16, 1, num_layers=2): 13348,
+    Design(16, 1, num_layers=2, stack="mace"): 4540,
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", TRAINED, ids=lambda variant: variant.name)
-def test_a_step_trains_what_the_trainer_would_build(config, variant):
-    model = build(config, variant, SPECIES)
-    assert count_parameters(model) == TRAINED[variant]
+@pytest.mark.parametrize("design", TRAINED, ids=lambda design: design.name)
+def test_a_step_trains_what_the_trainer_would_build(config, design):
+    model = build(config, design)
+    assert count_parameters(model) == TRAINED[design]
     frames = [molecule("CH3CH2OH"), molecule("CH3OH")]
-    step = training_step(variant.family, model, frames, config.train.r_max)
+    step = training_step(stack_named(design.stack), model, frames, config.train.r_max)
     assert np.all(time_steps({"one": step}, rounds=2)["one"] > 0)
     # the step goes backward through the forces: stop before the gradients are cleared
     seen = []

@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from eqplugin.errors import EqPluginError
-from eqplugin.stacks import STACKS
+from eqplugin.stacks import stack_named
 from eqplugin.study import training
 
 CODE = """
@@ -46,7 +46,7 @@ def test_a_process_that_is_gone_or_was_never_there_is_not_measured():
 
 
 def test_a_training_left_behind_is_refused_and_another_process_is_not(tmp_path):
-    stack = STACKS["nequip"]
+    stack = stack_named("nequip")
     folder = tmp_path / "run"
     folder.mkdir()
     run = training.TrainingRun("a model", stack, folder, ("python", "-c", ""), 1, "same", "again")

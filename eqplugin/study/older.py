@@ -1,0 +1,38 @@
+"""Jobs that eqplugin 0.1 finished: its configs had other names, so fingerprints differ."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eqplugin.errors import EqPluginError
+from eqplugin.study.job import Job
+from eqplugin.study.records import RESULT, FinishedJob, read_records
+
+if TYPE_CHECKING:
+    from eqplugin.study.storage import Storage
+
+__all__ = ["find_older_folder", "made_by_older_version"]
+
+_DECIDES_WEIGHTS = ("data", "train", "nequip", "mace", "feature_dim", "reset_width")
+
+
+def made_by_older_version(record: FinishedJob) -> bool:
+    """Whether the fingerprint of a record cannot be compared with today's."""
+    return record.versions.get("eqplugin", "").startswith("0.1.")
+
+
+def find_older_folder(storage: Storage, job: Job) -> Path | None:
+    """Folder in which eqplugin 0.1 finished a job under settings like the study's; None: none."""
+    wanted = {key: storage.plan["config"][key] for key in _DECIDES_WEIGHTS}
+    for folder in sorted((storage.out / "jobs").glob(f"{job.name}-????????")):
+        try:
+            (record,) = read_records(folder / RESULT)
+        except (EqPluginError, OSError, ValueError):
+            continue
+        if not isinstance(record, FinishedJob) or not made_by_older_version(record):
+            continue
+        settings = record.config.model_dump()
+        if {key: settings.get(key) for key in _DECIDES_WEIGHTS} == wanted:
+            return folder
+    return None
