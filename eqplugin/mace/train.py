@@ -28,6 +28,7 @@ from eqplugin.mace._irreps import ModelSpec
 from eqplugin.mace._loop import TrainingLoop
 from eqplugin.mace.export import config_wrapper
 from eqplugin.mace.models import FAMILIES
+from eqplugin.resources import shipped_file
 
 __all__ = ["build_parser", "parse", "train"]
 
@@ -91,6 +92,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         args = build_parser().parse_args(list(argv))
     except OSError as error:
         raise EqPluginError(f"The config file cannot be read ({error}): check the path.") from error
+    for name in ("train_file", "valid_file", "test_file", "E0s"):
+        if isinstance(getattr(args, name), str):
+            setattr(args, name, shipped_file(getattr(args, name)))
     if args.model in FAMILIES:
         _check_family(args)
     else:

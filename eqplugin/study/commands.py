@@ -9,12 +9,12 @@ from pathlib import Path
 from ase.data import atomic_numbers
 
 from eqplugin.errors import EqPluginError
+from eqplugin.resources import CONFIGS
 from eqplugin.study.job import Job, Variant
 from eqplugin.study.schema import Family, StudyConfig
 
 __all__ = ["CONFIGS", "epochs_of", "mace_arguments", "nequip_overrides", "training_command"]
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 _FINAL_LR = 0.05  # of MACE's exponential schedule, as in configs/mace/*_minimal.yaml
 
 
@@ -148,7 +148,7 @@ def _config_folder(stack: str) -> Path:
     folder = CONFIGS / stack
     if not folder.is_dir():
         raise EqPluginError(
-            f"{folder} is missing: `eqplugin study` trains with the configs of a clone of the "
-            f"repository, installed with `make setup`."
+            f"{folder} is missing: this installation of eqplugin lacks its configs, so install it "
+            f"again."
         )
     return folder

@@ -1,0 +1,31 @@
+"""Where the shipped configs and the quick-start data lie.
+
+In a clone, hence in an editable install, they are beside the package; a wheel carries them inside
+it, under the same names (``setup.py``). Standard library only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["CONFIGS", "DATA", "ROOT", "shipped_file"]
+
+_PACKAGE = Path(__file__).resolve().parent
+# inside first: site-packages may hold somebody else's `configs`
+ROOT = _PACKAGE if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent
+CONFIGS = ROOT / "configs"
+DATA = ROOT / "examples" / "data"
+
+
+def shipped_file(path: str) -> str:
+    """The shipped file for a path such as ``examples/data/ethanol_xtb/train_300K.xyz``.
+
+    The shipped configs name the quick-start data as a clone has them. A file of that name in the
+    working directory goes first; any other path is returned as it is.
+
+    >>> shipped_file("mine.xyz")
+    'mine.xyz'
+    """
+    shipped = ROOT / path
+    inside = path.startswith("examples/data/") and shipped.is_file()
+    return str(shipped) if inside and not Path(path).exists() else path
