@@ -11,7 +11,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all peers-mace lint format data clean
+.PHONY: help setup demo test test-all build peers-mace lint format data clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,7 +20,7 @@ setup: $(STAMP)  ## create .venv with everything pinned
 
 # mace-torch without its dependencies: it pins an e3nn that NequIP cannot use (docs/mace-compat.md)
 # torch first and by its exact pin: a range would fetch the newest CUDA build on a CPU machine
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt "torch==2.13.0"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
@@ -41,6 +41,9 @@ test: $(STAMP) lint  ## what CI runs
 test-all: $(STAMP) lint  ## every test, the long ones too
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
+build: $(STAMP)  ## sdist and wheel in dist/
+	$(BIN)/python -m build --no-isolation
+
 peers-mace: $(STAMP)  ## MACE's own tests on the repaired MACE: make peers-mace SRC=path/to/mace
 	$(BIN)/python tools/peers_mace.py $(SRC)
 
@@ -52,5 +55,5 @@ data: $(STAMP)  ## regenerate the shipped quick-start data from its seeds
 	$(BIN)/python tools/make_data.py make ethanol-xtb --out examples/data/ethanol_xtb
 	$(BIN)/python tools/make_data.py make cuau-emt --out examples/data/cuau_emt
 
-clean:  ## remove the environment and what the demo wrote
-	rm -rf $(VENV) demo outputs
+clean:  ## remove the environment, what was built and what the demo wrote
+	rm -rf $(VENV) build dist demo outputs

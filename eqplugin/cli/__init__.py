@@ -16,6 +16,7 @@ from eqplugin.cli.md import md
 from eqplugin.cli.products import products
 from eqplugin.cli.report import report
 from eqplugin.cli.study import STUDY_SETTINGS, study
+from eqplugin.cli.templates import configs, template
 from eqplugin.cli.theory import app as theory_app
 
 __all__ = ["app"]
@@ -43,11 +44,12 @@ def main(
 ) -> None:
     """Dimension-matched steerable and k-hop invariant models for NequIP and MACE.
 
-    Train with NequIP's own command: `nequip-train -cp $PWD/configs/nequip -cn steerable_minimal`.
+    Train with NequIP's own command: `nequip-train -cp $PWD/configs/nequip -cn minimal`.
     """
 
 
 app.command()(budget)
+app.command()(configs)
 app.command()(demo)
 app.command()(doctor)
 app.command(context_settings=PASS_ON)(mace)
@@ -58,6 +60,7 @@ app.command()(md)
 app.command()(products)
 app.command(context_settings=STUDY_SETTINGS)(study)
 app.command()(report)
+app.command()(template)
 app.add_typer(bench_app, name="bench")
 app.add_typer(data_app, name="data")
 app.add_typer(theory_app, name="theory")

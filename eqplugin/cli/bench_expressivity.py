@@ -50,7 +50,7 @@ def expressivity(
 
     Examples:
 
-      `eqplugin bench expressivity --model configs/nequip/khop_minimal.yaml --set hops=1`
+      `eqplugin bench expressivity --model configs/nequip/minimal.yaml --set hops=1`
 
       `eqplugin bench expressivity -m best.ckpt --suite chains --suite rotors --out out`
 

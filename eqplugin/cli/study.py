@@ -23,7 +23,7 @@ STUDY_SETTINGS = {"allow_extra_args": True}
 @user_errors()
 def study(
     context: typer.Context,
-    config: Path = typer.Argument(help="A study, such as configs/study/quickstart.yaml."),
+    config: Path = typer.Argument(help="A config, or the name of a shipped one: quickstart."),
     multirun: bool = typer.Option(
         False, "--multirun", "-m", help="Sweep the axes named behind it, instead of the arms."
     ),
@@ -46,16 +46,16 @@ def study(
 
     **Examples**
 
-        eqplugin study configs/study/quickstart.yaml --dry-run
+        eqplugin study quickstart --dry-run
 
-        eqplugin study configs/study/quickstart.yaml --workers 2
+        eqplugin study quickstart --workers 2
 
-        eqplugin study configs/study/acac.yaml data_root=PATH budget=reduced
+        eqplugin study acac data_root=PATH budget=reduced
 
-        eqplugin study configs/study/acac.yaml data_root=PATH -m family=nequip,mace l_max=0,1,2
+        eqplugin study acac data_root=PATH -m family=nequip,mace l_max=0,1,2
         seed=1,2,3 match=dimension,time
 
-        eqplugin study configs/study/acac.yaml data_root=PATH budget=full
+        eqplugin study acac data_root=PATH budget=full
         hydra/launcher=submitit_slurm hydra.launcher.partition=gpu
     """
     from eqplugin.study.estimate import print_estimate

@@ -22,10 +22,10 @@ from eqplugin.demo.training import TrainedModel, train
 from eqplugin.demo.variants import FEATURE_DIM, VARIANTS
 from eqplugin.errors import EqPluginError
 from eqplugin.md.nve import partial_log
+from eqplugin.resources import ROOT
 
 __all__ = ["run_demo"]
 
-ROOT = Path(__file__).resolve().parents[2]
 PLAN = f"""\
 **What this does** (about ten minutes on two cores; run it again to resume or reuse)
 
@@ -43,15 +43,15 @@ def run_demo(out: Path, epochs: int, workers: int) -> None:
     """Run the demo into ``out``; finished parts are reused, interrupted ones resumed.
 
     Raises:
-        EqPluginError: when not run from a clone, or when a training run fails.
+        EqPluginError: when configs or data are not installed, or when a training run fails.
     """
     start = time.monotonic()
     data = ROOT / "examples" / "data" / "ethanol_xtb"
     for folder in (ROOT / "configs", data):
         if not folder.is_dir():
             raise EqPluginError(
-                f"{folder} is missing: the demo needs a clone of the repository, "
-                "installed with `make setup`."
+                f"{folder} is missing: this installation of eqplugin lacks its configs or "
+                "quick-start data, so install it again."
             )
     out.mkdir(parents=True, exist_ok=True)
     # the stacks' loading messages would tear the progress bars apart

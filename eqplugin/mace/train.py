@@ -33,6 +33,7 @@ from eqplugin.mace.build import (
 from eqplugin.mace.export import config_wrapper
 from eqplugin.mace.models import FAMILIES, check_degrees
 from eqplugin.mace.plan import plan_layers
+from eqplugin.resources import shipped_file
 from eqplugin.structures import read_frames
 
 __all__ = ["build_parser", "check_model", "parse", "train"]
@@ -97,6 +98,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         args = build_parser().parse_args(_with_present_config(argv))
     except OSError as error:
         raise EqPluginError(f"The config file cannot be read ({error}): check the path.") from error
+    for name in ("train_file", "valid_file", "test_file", "E0s"):
+        if isinstance(getattr(args, name), str):
+            setattr(args, name, shipped_file(getattr(args, name)))
     check_model(args)
     _check_numbers(args)
     check_training_data(args)

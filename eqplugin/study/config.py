@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from eqplugin.design import STACKS
 from eqplugin.errors import EqPluginError
-from eqplugin.study.schema import AXES, MATCHES, Arm, StudyConfig, register
+from eqplugin.resources import CONFIGS, shipped_file
+from eqplugin.study.schema import AXES, MATCHES, Arm, Data, StudyConfig, register
 
 __all__ = ["Study", "read_study"]
 
@@ -47,16 +48,14 @@ def read_study(path: Path, overrides: Sequence[str] = (), sweep: bool = False) -
     """Compose and check a study's config.
 
     Args:
-        path: the YAML file.
+        path: the YAML file; without a suffix the name of a shipped study, such as ``quickstart``.
         overrides: as on Hydra's command line; with ``sweep`` the axes may have several values.
         sweep: the axes in the overrides (with the config's for the others) replace the arms.
 
     Raises:
         EqPluginError: what is wrong, in one sentence.
     """
-    path = Path(path).absolute()
-    if not path.is_file():
-        raise EqPluginError(f"the study's config {path} is missing: check the path.")
+    path = _config_file(Path(path))
     try:
         plain, swept, hydra = _sort_overrides(overrides, sweep)
         config = _compose(path, plain)
@@ -70,6 +69,18 @@ def read_study(path: Path, overrides: Sequence[str] = (), sweep: bool = False) -
         raise EqPluginError(f"{path.name} has no arms: add `arms:`, or sweep with -m l_max=0,1,2.")
     _check_values(config, arms)
     return Study(config, arms, tuple(hydra), path)
+
+
+def _config_file(path: Path) -> Path:
+    folder = CONFIGS / "study"
+    for file in (path.absolute(), folder / f"{path}.yaml"):
+        if file.is_file():
+            return file
+    shipped = sorted(file.stem for file in folder.glob("[!_]*.yaml"))
+    raise EqPluginError(
+        f"the study's config {path.absolute()} is missing: check the path, or name a shipped one: "
+        f"{', '.join(shipped)}."
+    )
 
 
 def _sort_overrides(
@@ -120,7 +131,17 @@ def _compose(path: Path, overrides: list[str]) -> StudyConfig:
     if missing:
         raise EqPluginError(f"{path.name}: {missing[0]} is not given: state it in the config.")
     OmegaConf.resolve(typed)
-    return OmegaConf.to_object(typed)
+    config = OmegaConf.to_object(typed)
+    _find_shipped(config.data)
+    return config
+
+
+def _find_shipped(data: Data) -> None:
+    """Paths of the quick-start data as a clone has them, wherever the study is run."""
+    for name in ("train", "val", "isolated_atoms"):
+        if (path := getattr(data, name)) is not None:
+            setattr(data, name, shipped_file(path))
+    data.test = {label: shipped_file(path) for label, path in data.test.items()}
 
 
 def _first_sentence(error: Exception) -> str:

@@ -207,9 +207,9 @@ def test_report_holds_what_was_measured(tmp_path, monkeypatch):
     assert (tmp_path / "table.csv").is_file()
 
 
-def test_without_a_clone_the_demo_says_so(tmp_path, monkeypatch):
+def test_without_configs_and_data_the_demo_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("eqplugin.demo.run.ROOT", tmp_path)
     result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "out")])
     assert result.exit_code == 1
-    assert "clone" in result.stderr
+    assert "install it again" in result.stderr
     assert not (tmp_path / "out").exists()

@@ -150,9 +150,7 @@ def test_an_interrupted_job_leaves_no_line(study, trained, monkeypatch):
 
 def test_what_no_dimension_matches_is_a_line(study, trained, monkeypatch):
     storage = planned(study)
-    lost = Job(
-        None, 1, {"time": ["time"]}, "too slow", {"family": "nequip", "l_max": 4, "hops": None}
-    )
+    lost = Job(Design(None, 4), 1, {"time": ["time"]}, "too slow", "time")
     storage.jobs.append(lost)
     record = task.run_job(storage, lost)
     assert (record.status, record.error, record.l_max) == ("unattainable", "too slow", 4)

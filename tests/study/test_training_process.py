@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from threading import Event
 
+import psutil
 import pytest
 
 from eqplugin.errors import EqPluginError
@@ -52,6 +54,8 @@ def test_a_training_left_behind_is_refused_and_another_process_is_not(tmp_path):
     run = training.TrainingRun("a model", stack, folder, ("python", "-c", ""), 1, "same", "again")
     code = "import time; time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", code, str(folder)])
+    while str(folder) not in " ".join(psutil.Process(other.pid).cmdline()):
+        time.sleep(0.01)  # it is still a copy of this process
     try:
         for pid, culprit in ((other.pid, f"kill {other.pid}"), (os.getpid(), "0 of 1 epochs")):
             state = {"fingerprint": "same", "finished": False, "pid": pid}

@@ -33,7 +33,7 @@ from filelock import FileLock
 
 __all__ = ["Unavailable", "cache_dir", "compiler", "library_path", "processor_features"]
 
-SOURCES = Path(__file__).resolve().parents[2] / "csrc"
+SOURCES = Path(__file__).with_name("csrc")
 MAIN = "uvu_scatter.cpp"
 LIBRARY = "libeqplugin_ops.so"
 # tried in this order: x86, then Arm's spelling, then no tuning; last, a compiler without OpenMP

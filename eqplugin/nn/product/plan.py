@@ -2,8 +2,8 @@
 
 ``plan`` (int32) lists blocks, paths and the places of the Clebsch-Gordan coefficients,
 ``coefficients`` (float64) their values times e3nn's path weights; the layout is that of ``Plan`` in
-``eqplugin/csrc/uvu_kernels.h``. Paths that couple the same degrees of the same harmonic (features
-of both parities) share one set of coefficients.
+``csrc/uvu_kernels.h``. Paths that couple the same degrees of the same harmonic (features of both
+parities) share one set of coefficients.
 """
 
 from __future__ import annotations
