@@ -24,7 +24,7 @@ def demo(
     what is there; the result is `demo/report.md`.
     """
     # plots and torch load only when the command really runs
-    from eqplugin.demo.run import run_demo
+    from eqplugin.study.demo import run_demo
 
     with user_errors():
         run_demo(out, epochs, workers)

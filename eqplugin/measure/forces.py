@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.measure.labels import LabelledFrame
 
-__all__ = ["ForceErrors", "FrameResult", "Predictions", "evaluate", "predict"]
+__all__ = ["FrameResult", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -80,66 +79,3 @@ def _pair(label: str, reference: object, predict: Callable[[], object]) -> np.nd
     if not np.isfinite(predicted).all():
         raise EqPluginError(f"the predicted {label} is not finite.")
     return np.stack([np.asarray(reference, float), predicted], axis=-1)
-
-
-@dataclass(frozen=True)
-class ForceErrors:
-    """Errors over a set of frames, in meV and meV/A."""
-
-    frames: int
-    force_mae: float
-    force_rmse: float
-    energy_mae_per_atom: float
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Reference and predicted labels of many frames, in one piece.
-
-    Attributes:
-        energies: (num_frames, 2), reference and predicted energy per atom, eV.
-        forces: (num_components, 2), reference and predicted force components, eV/A.
-    """
-
-    energies: np.ndarray
-    forces: np.ndarray
-
-    @classmethod
-    def of(cls, results: Sequence[FrameResult]) -> Predictions:
-        """Put frames together; those without a label are left out of its array."""
-        energies = [r.energy / len(r.numbers) for r in results if r.energy is not None]
-        forces = [r.forces.reshape(-1, 2) for r in results if r.forces is not None]
-        return cls(
-            np.array(energies).reshape(-1, 2),
-            np.concatenate(forces) if forces else np.empty((0, 2)),
-        )
-
-    def errors(self) -> ForceErrors:
-        """Mean absolute and root mean square errors over components and frames."""
-        force = self.forces[:, 1] - self.forces[:, 0]
-        energy = self.energies[:, 1] - self.energies[:, 0]
-        return ForceErrors(
-            frames=len(self.energies),
-            force_mae=1e3 * float(np.abs(force).mean()),
-            force_rmse=1e3 * float(np.sqrt(np.square(force).mean())),
-            energy_mae_per_atom=1e3 * float(np.abs(energy).mean()),
-        )
-
-
-def predict(
-    calculator: Calculator,
-    frames: Sequence[Atoms],
-    tick: Callable[[], None] = lambda: None,
-) -> Predictions:
-    """Evaluate a calculator on frames that carry reference energies and forces.
-
-    Args:
-        calculator: any ASE calculator.
-        frames: labelled frames (a SinglePointCalculator attached, as ase.io.read leaves them).
-        tick: called after each frame, for a progress bar.
-    """
-    labelled = [
-        LabelledFrame(frame, frame.get_potential_energy(), frame.get_forces(), None, "-")
-        for frame in frames
-    ]
-    return Predictions.of(evaluate(calculator, labelled, tick))

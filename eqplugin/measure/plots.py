@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eqplugin.measure.forces import FrameResult, Predictions
+from eqplugin.measure.forces import FrameResult
 from eqplugin.style import colour, marker, panels, plt
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def plot_scaling(timings: Mapping[str, Sequence[SizeTiming]], path: Path) -> Non
 def plot_errors(
     force_mae: Mapping[str, Sequence[float]],
     temperatures: Sequence[int],
-    call_ms: Mapping[str, np.ndarray],
+    call_ms: Mapping[str, tuple[float, float, float]],
     path: Path,
     title: str,
 ) -> None:
@@ -201,7 +201,7 @@ def plot_errors(
     Args:
         force_mae: model label to force MAE in meV/A, one per temperature.
         temperatures: K.
-        call_ms: model label to times of a force call in ms, (repeats,).
+        call_ms: model label to 10, 50 and 90 % of the times of a force call, ms.
         path: PNG to write.
         title: above both panels.
     """
@@ -210,7 +210,7 @@ def plot_errors(
         for number, (label, values) in enumerate(force_mae.items()):
             look = {"color": colour(number), "marker": marker(number), "label": label}
             left.plot(temperatures, values, lw=1.4, ms=5, **look)
-            low, middle, high = np.percentile(call_ms[label], [10, 50, 90])
+            low, middle, high = call_ms[label]
             bars = [[middle - low], [high - middle]]
             right.errorbar(middle, values[0], xerr=bars, ms=7, capsize=2, lw=1, ls="none", **look)
         left.set(xlabel="test temperature (K)", ylabel="force MAE (meV/Å)", xticks=temperatures)
@@ -225,18 +225,21 @@ def plot_errors(
         figure.suptitle(title, fontsize=10)
 
 
-def plot_parity(
-    predictions: Mapping[str, Mapping[int, Predictions]], path: Path, title: str
-) -> None:
-    """Predicted against reference force components, one panel per model, hot frames behind."""
-    size, columns = (2.6 * len(predictions), 2.8), len(predictions)
+def plot_parity(forces: Mapping[str, Mapping[str, np.ndarray]], path: Path, title: str) -> None:
+    """Predicted against reference force components, one panel per model, the last test behind.
+
+    Args:
+        forces: model label -> test -> reference and prediction, eV/A, (num_components, 2).
+        path: PNG to write.
+        title: above all panels.
+    """
+    size, columns = (2.6 * len(forces), 2.8), len(forces)
     with panels(path, 1, columns, figsize=size, sharex=True, sharey=True) as (figure, axes):
-        for axis, (label, by_temperature) in zip(axes[0], predictions.items(), strict=True):
-            shades = plt.get_cmap("plasma")(np.linspace(0.75, 0.1, len(by_temperature)))
-            hot_first = sorted(by_temperature.items(), reverse=True)
-            for shade, (temperature, values) in zip(shades, hot_first, strict=True):
+        for axis, (label, by_test) in zip(axes[0], forces.items(), strict=True):
+            shades = plt.get_cmap("plasma")(np.linspace(0.75, 0.1, len(by_test)))
+            for shade, (test, values) in zip(shades, reversed(by_test.items()), strict=True):
                 look = {"ms": 1.6, "color": shade, "rasterized": True}
-                axis.plot(*values.forces.T, ".", label=f"{temperature} K", **look)
+                axis.plot(*values.T, ".", label=test, **look)
             axis.axline((0, 0), slope=1, color="0.4", lw=0.8, zorder=0)
             axis.set_title(label, fontsize=9)
             axis.set_xlabel("reference force (eV/Å)")

@@ -5,9 +5,10 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import Calculator, all_changes
-from ase.calculators.singlepoint import SinglePointCalculator
 
-from eqplugin.measure.forces import predict
+from eqplugin.measure.force_errors import error_metrics
+from eqplugin.measure.forces import evaluate
+from eqplugin.measure.labels import LabelledFrame
 from eqplugin.measure.speed import time_force_calls
 
 
@@ -33,25 +34,24 @@ class Constant(Calculator):
 def labelled(num_atoms, energy, force):
     atoms = Atoms("H" * num_atoms, positions=np.arange(3.0 * num_atoms).reshape(-1, 3))
     forces = np.tile(np.asarray(force, dtype=float), (num_atoms, 1))
-    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
-    return atoms
+    return LabelledFrame(atoms, energy, forces, None, "-")
 
 
 def test_errors_by_hand():
     frames = [labelled(2, energy=1.0, force=(0, 0, 0)), labelled(4, energy=3.0, force=(0, 0, 1))]
-    errors = predict(Constant(energy=2.0, force=(0, 0, 0.5)), frames).errors()
+    errors = error_metrics(evaluate(Constant(energy=2.0, force=(0, 0, 0.5)), frames))
     # forces: |0.5| in a third of the components of both frames
     assert errors.force_mae == pytest.approx(1e3 * 0.5 / 3)
     assert errors.force_rmse == pytest.approx(1e3 * np.sqrt(0.25 / 3))
     # energies: 1 eV over two atoms, 1 eV over four
-    assert errors.energy_mae_per_atom == pytest.approx(1e3 * (0.5 + 0.25) / 2)
+    assert errors.energy_mae == pytest.approx(1e3 * (0.5 + 0.25) / 2)
     assert errors.frames == 2
 
 
 def test_predictions_keep_reference_and_prediction_apart():
-    predictions = predict(Constant(2.0, (0, 0, 0.5)), [labelled(2, 1.0, (0, 0, 1))])
-    np.testing.assert_allclose(predictions.energies, [[0.5, 1.0]])
-    np.testing.assert_allclose(predictions.forces[2], [1.0, 0.5])
+    (result,) = evaluate(Constant(2.0, (0, 0, 0.5)), [labelled(2, 1.0, (0, 0, 1))])
+    np.testing.assert_allclose(result.energy, [1.0, 2.0])
+    np.testing.assert_allclose(result.forces[0, 2], [1.0, 0.5])
 
 
 def test_timing_alternates_and_moves_the_atoms():
