@@ -48,6 +48,8 @@ if os.environ.get("EQPLUGIN_DOCS_INTERSPHINX"):
 
 html_theme = "furo"
 html_title = f"eqplugin {release}"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_theme_options = {"navigation_with_keys": True}
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
