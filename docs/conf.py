@@ -36,14 +36,13 @@ napoleon_use_rtype = False
 python_use_unqualified_type_names = True
 add_module_names = False
 
-# links to the documentation of NumPy, ASE and torch: only where the network is asked for
+# links to the documentation of Python, NumPy and torch: only where the network may be used
 if os.environ.get("EQPLUGIN_DOCS_INTERSPHINX"):
     extensions.append("sphinx.ext.intersphinx")
     intersphinx_mapping = {
         "python": ("https://docs.python.org/3", None),
         "numpy": ("https://numpy.org/doc/stable", None),
         "torch": ("https://docs.pytorch.org/docs/stable", None),
-        "ase": ("https://ase-lib.org", None),
     }
 
 html_theme = "furo"
