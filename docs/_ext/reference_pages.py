@@ -44,9 +44,10 @@ def write_pages() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     pages = {"cli.md": _commands(), "configs.md": _configs()}
     pages |= {Path(copy).name: site_text(path) for path, copy in COPIES.items()}
+    known: dict[int, str] = {}
     for name, modules in PACKAGES.items():
         # dots would make Markdown of eqplugin.md
-        pages[f"api-{name.replace('.', '-')}.rst"] = _package(name, modules)
+        pages[f"api-{name.replace('.', '-')}.rst"] = _package(name, modules, known)
     for old in OUT.iterdir():
         if old.name not in pages:
             old.unlink()
@@ -56,26 +57,31 @@ def write_pages() -> None:
             path.write_text(text, encoding="utf-8")
 
 
-def _package(name: str, modules: list[str]) -> str:
+def _package(name: str, modules: list[str], known: dict[int, str]) -> str:
     package = importlib.import_module(name)
     public = [entry for entry in getattr(package, "__all__", []) if not entry.startswith("__")]
     lines = [name, "=" * len(name), "", f".. automodule:: {name}", "   :no-members:", ""]
     if public:
-        return "\n".join(lines + _entries(name, public))
+        return "\n".join(lines + _entries(name, public, known))
     for module in modules:
         full = f"{name}.{module}"
         lines += [full, "-" * len(full), "", f".. automodule:: {full}", "   :no-members:", ""]
-        lines += _entries(full, importlib.import_module(full).__all__)
+        lines += _entries(full, importlib.import_module(full).__all__, known)
     return "\n".join(lines)
 
 
-def _entries(module: str, names: list[str]) -> list[str]:
+def _entries(module: str, names: list[str], known: dict[int, str]) -> list[str]:
+    """Directives for autodoc; what an earlier page describes (``known``) is only pointed to."""
     lines = []
     for name in names:
         entry = getattr(importlib.import_module(module), name)
-        if inspect.isclass(entry):
+        if not callable(entry):
+            continue
+        if (full := known.setdefault(id(entry), f"{module}.{name}")) != f"{module}.{name}":
+            lines += [f"* ``{name}``: :py:obj:`{full}`", ""]
+        elif inspect.isclass(entry):
             lines += [f".. autoclass:: {module}.{name}", ""]
-        elif callable(entry):
+        else:
             lines += [f".. autofunction:: {module}.{name}", ""]
     return lines
 
