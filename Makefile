@@ -11,7 +11,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all build peers-mace lint format data clean
+.PHONY: help setup demo test test-all coverage docs build peers-mace lint format data clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,13 @@ test-all: $(STAMP) lint  ## every test, the long ones too
 build: $(STAMP)  ## sdist and wheel in dist/
 	$(BIN)/python -m build --no-isolation
 
+coverage: $(STAMP)  ## make test, and which lines it runs: htmlcov/index.html
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not slow" \
+	  --cov --cov-report=term --cov-report=html
+
+docs: $(STAMP)  ## the documentation as a site: docs/_build/html/index.html
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs docs/_build/html
+
 peers-mace: $(STAMP)  ## MACE's own tests on the repaired MACE: make peers-mace SRC=path/to/mace
 	$(BIN)/python tools/peers_mace.py $(SRC)
 
@@ -56,4 +63,4 @@ data: $(STAMP)  ## regenerate the shipped quick-start data from its seeds
 	$(BIN)/python tools/make_data.py make cuau-emt --out examples/data/cuau_emt
 
 clean:  ## remove the environment, what was built and what the demo wrote
-	rm -rf $(VENV) build dist demo outputs
+	rm -rf $(VENV) build dist demo outputs docs/_build docs/reference/generated htmlcov .coverage
