@@ -1,11 +1,15 @@
-"""Names of other packages, exchanged for the length of a block."""
+"""Names of other packages, and torch's default dtype, exchanged for the length of a block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-__all__ = ["exchanged"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["default_dtype", "exchanged"]
 
 
 @contextmanager
@@ -23,3 +27,16 @@ def exchanged(*exchanges: tuple[object, str, object]) -> Iterator[None]:
     finally:
         for owner, name, value in reversed(before):
             setattr(owner, name, value)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Let torch make tensors of this dtype where none is named."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

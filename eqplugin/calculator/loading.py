@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 
 from eqplugin.calculator.graph import Backend
-from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.errors import EqPluginError
 
 __all__ = ["CUDA_GRAPHS", "Options", "kind_of", "load_backend"]
 
@@ -117,11 +116,11 @@ def _check_options(kind: str, name: str, options: Options) -> None:
 
 
 def _nequip(model: str | Path | torch.nn.Module, kind: str, name: str, options: Options) -> Backend:
-    from eqplugin.calculator.nequip_backend import NequIPBackend, prepare_session
+    from eqplugin.calculator.nequip_backend import NequIPBackend
+    from eqplugin.nequip.loading import read_model
 
-    prepare_session()
     owned = kind != "nequip"
-    module = _read_nequip(Path(model), kind) if owned else model
+    module = read_model(Path(model)) if owned else model
 
     def build(**changes: Any) -> NequIPBackend:
         given = {"dtype": options.dtype, "modifiers": options.modifiers, "owned": False, **changes}
@@ -138,21 +137,6 @@ def _nequip(model: str | Path | torch.nn.Module, kind: str, name: str, options: 
     if options.compile:
         fast = compile_backend(fast, options.cache_dir, options.compile == CUDA_GRAPHS)
     return Checked(fast, lambda: build(dtype=torch.float64, modifiers=()))
-
-
-def _read_nequip(path: Path, kind: str) -> torch.nn.Module:
-    from nequip.model.saved_models.load_utils import load_saved_model
-
-    what = "NequIP package" if kind == "package" else "NequIP checkpoint"
-    if kind == "package" and not zipfile.is_zipfile(path):
-        raise EqPluginError(f"{path} is damaged or no {what}: it is not a zip file.")
-    try:
-        return load_saved_model(str(path))
-    except EqPluginError:
-        raise
-    except Exception as error:  # a damaged file fails in many ways
-        reason = reason_of(error, named=True)[:200]
-        raise EqPluginError(f"{path} cannot be loaded as a {what} ({reason}).") from error
 
 
 def _mace(model: str | Path | torch.nn.Module, name: str, options: Options) -> Backend:

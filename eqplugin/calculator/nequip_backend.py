@@ -9,7 +9,6 @@ No strain has to enter the model, and the vectors are at hand from sorting out t
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,17 +16,15 @@ import torch
 from ase.data import atomic_numbers
 from e3nn.o3 import Irreps
 from nequip.data import AtomicDataDict
-from nequip.model.modify_utils import get_all_modifiers, modify
 from nequip.nn import graph_model
 from nequip.nn.embedding.utils import cutoff_str_to_fulldict
-from nequip.nn.model_modifier_utils import get_model_modifier_unsupported_devices
-from nequip.utils import global_state
 from numpy.typing import NDArray
 
 from eqplugin.calculator.graph import Edges, Graph
 from eqplugin.calculator.results import scalars_of
 from eqplugin.errors import EqPluginError
-from eqplugin.quiet import quiet
+from eqplugin.nequip.loading import prepare_session
+from eqplugin.nequip.modify import modify_model
 
 __all__ = [
     "NequIPBackend",
@@ -35,19 +32,12 @@ __all__ = [
     "edge_cutoffs",
     "from_gradient",
     "positions_input",
-    "prepare_session",
     "pruned",
     "vectors_input",
 ]
 
 # these keep float64 buffers in a float32 model, as NequIP builds them
 _ALWAYS_FLOAT64 = ("PerTypeScaleShift", "EdgeLengthNormalizer", "BesselEdgeLengthEncoding")
-
-
-def prepare_session() -> None:
-    """Set what NequIP needs to be set in a process, unless it is already."""
-    if not global_state.global_state_initialized():
-        global_state.set_global_state()
 
 
 class SpeciesMap:
@@ -166,7 +156,7 @@ class NequIPBackend:
         self.device = device
         self.modifiers = tuple(modifiers)
         model = _in_dtype(model if owned else copy.deepcopy(model), dtype)
-        self.model = _modified(model, self.modifiers, name, device)
+        self.model = modify_model(model, self.modifiers, f"the model {name}", device)
         metadata = self.model.metadata
         self.type_names = metadata[graph_model.TYPE_NAMES_KEY].split(" ")
         self.types_of = SpeciesMap(self.type_names, species_to_type, name, device)
@@ -269,24 +259,3 @@ def _converted(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
                 setattr(module, attribute, dtype)
     model._metadata[graph_model.MODEL_DTYPE_KEY] = str(dtype).removeprefix("torch.")
     return model
-
-
-def _modified(
-    model: torch.nn.Module, modifiers: Sequence[str], name: str, device: torch.device
-) -> torch.nn.Module:
-    available = get_all_modifiers(model) if modifiers else {}
-    for modifier in modifiers:
-        if modifier not in available:
-            raise EqPluginError(
-                f"the model {name} has no modifier {modifier!r}: it has "
-                f"{', '.join(sorted(available)) or 'none'}."
-            )
-        if device.type in get_model_modifier_unsupported_devices(available[modifier]):
-            raise EqPluginError(f"the modifier {modifier!r} does not run on device={device}.")
-    try:
-        with quiet(logging.NOTSET):  # warnings alone: modifiers log what a user should read
-            return modify(model, [{"modifier": name} for name in modifiers]).to(device)
-    except ImportError as error:
-        raise EqPluginError(
-            f"the modifiers {', '.join(modifiers)} need a package that is not installed: {error}."
-        ) from error

@@ -5,15 +5,24 @@ from __future__ import annotations
 import typer
 
 from eqplugin._version import __version__
-from eqplugin.cli.bench import app as bench_app
+from eqplugin.cli.bench_expressivity import expressivity
+from eqplugin.cli.bench_forces import forces
+from eqplugin.cli.bench_physics import physics
+from eqplugin.cli.bench_speed import speed
 from eqplugin.cli.budget import budget
 from eqplugin.cli.data import app as data_app
 from eqplugin.cli.demo import demo
 from eqplugin.cli.doctor import doctor
-from eqplugin.cli.mace import PASS_ON, mace, mace_convert
-from eqplugin.cli.mace_train import TRAIN_SETTINGS, mace_export, mace_train
+from eqplugin.cli.mace import (
+    PASS_ON,
+    TRAIN_SETTINGS,
+    mace,
+    mace_convert,
+    mace_export,
+    mace_train,
+    products,
+)
 from eqplugin.cli.md import md
-from eqplugin.cli.products import products
 from eqplugin.cli.report import report
 from eqplugin.cli.study import STUDY_SETTINGS, study
 from eqplugin.cli.templates import configs, template
@@ -48,19 +57,23 @@ def main(
     """
 
 
-app.command()(budget)
-app.command()(configs)
-app.command()(demo)
-app.command()(doctor)
+bench = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Measure models: errors against labelled data, speed, what they can tell apart.",
+)
+for command in (forces, physics, speed, expressivity):
+    bench.command()(command)
+
+for command in (budget, configs, demo, doctor):
+    app.command()(command)
 app.command(context_settings=PASS_ON)(mace)
 app.command()(mace_convert)
 app.command(context_settings=TRAIN_SETTINGS, add_help_option=False)(mace_train)
-app.command()(mace_export)
-app.command()(md)
-app.command()(products)
+for command in (mace_export, md, products):
+    app.command()(command)
 app.command(context_settings=STUDY_SETTINGS)(study)
-app.command()(report)
-app.command()(template)
-app.add_typer(bench_app, name="bench")
-app.add_typer(data_app, name="data")
-app.add_typer(theory_app, name="theory")
+for command in (report, template):
+    app.command()(command)
+for group, name in ((bench, "bench"), (data_app, "data"), (theory_app, "theory")):
+    app.add_typer(group, name=name)

@@ -1,15 +1,17 @@
-"""What the subcommands share: error sentences and option parsing."""
+"""What the subcommands share: error sentences, option parsing and a progress bar."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["integer_range", "print_error", "print_warning", "user_errors"]
+__all__ = ["counting", "integer_range", "print_error", "print_warning", "user_errors"]
 
 
 def print_error(sentence: str) -> None:
@@ -52,3 +54,12 @@ def integer_range(option: str, text: str) -> list[int]:
     if not values:
         raise EqPluginError(f"{option}={text} is not a range: write 2, or 0,1,4, or 0..6.")
     return values
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr, so that stdout stays a clean table; gives what advances it by one."""
+    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)

@@ -14,6 +14,7 @@ from eqplugin.errors import EqPluginError
 __all__ = ["expressivity"]
 
 
+@user_errors()
 def expressivity(
     model: list[str] = typer.Option(
         ...,
@@ -56,23 +57,22 @@ def expressivity(
 
       `eqplugin bench expressivity -m nequip:L=2,layers=3 -m khop:L=2,hops=2,layers=4 -m mace:L=1`
     """  # fmt: skip
-    with user_errors():
-        from eqplugin.measure.expressivity.loading import load_subject
-        from eqplugin.measure.expressivity.suites import cases_of
+    from eqplugin.measure.expressivity.loading import load_subject
+    from eqplugin.measure.expressivity.suites import cases_of
 
-        cases_of(suite)  # an unknown suite is said before anything is loaded
-        if len(set(model)) < len(model):
-            raise EqPluginError("The same --model is given twice: give each once.")
-        if out is not None:
-            _make_folder(out)
-        # overrides go to configs; what is no config takes none
-        subjects = {
-            text: load_subject(text, overrides if text.endswith((".yaml", ".yml")) else ())
-            for text in model
-        }
-        if overrides and not any(text.endswith((".yaml", ".yml")) for text in model):
-            raise EqPluginError("--set changes configs, and no --model is one: leave it out.")
-        _run(subjects, suite, draws, out, quiet)
+    cases_of(suite)  # an unknown suite is said before anything is loaded
+    if len(set(model)) < len(model):
+        raise EqPluginError("The same --model is given twice: give each once.")
+    if out is not None:
+        _make_folder(out)
+    # overrides go to configs; what is no config takes none
+    subjects = {
+        text: load_subject(text, overrides if text.endswith((".yaml", ".yml")) else ())
+        for text in model
+    }
+    if overrides and not any(text.endswith((".yaml", ".yml")) for text in model):
+        raise EqPluginError("--set changes configs, and no --model is one: leave it out.")
+    _run(subjects, suite, draws, out, quiet)
 
 
 def _make_folder(out: Path) -> None:

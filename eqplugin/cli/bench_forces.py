@@ -2,54 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from eqplugin.cli._common import print_warning, user_errors
+from eqplugin.cli._common import counting, print_warning, user_errors
 from eqplugin.errors import EqPluginError
 
 __all__ = ["forces"]
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """One bar over all frames, on stderr so that stdout stays a clean table."""
-    columns = TextColumn("frames"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)
-
-
 @user_errors()
 def forces(
-    names: Annotated[
-        list[str],
-        typer.Argument(metavar="MODEL... DATA...", help="models, then files of labelled frames"),
-    ],
-    train: Annotated[
-        list[str] | None,
-        typer.Option(help="what the models were trained on: shared frames are reported"),
-    ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option(help="KEY=LABEL: key in the files = energy, forces or stress"),
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option(help="also a table by `element` or `config_type`")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="folder for errors.json, .csv, .md and plots")
-    ] = None,
-    device: Annotated[str, typer.Option(help="`cpu` or `cuda`")] = "cpu",
-    dtype: Annotated[
-        str | None, typer.Option(help="`float32` or `float64`; default: the model's own")
-    ] = None,
+    names: list[str] = typer.Argument(
+        metavar="MODEL... DATA...", help="models, then files of labelled frames"
+    ),
+    train: list[str] | None = typer.Option(
+        None, help="what the models were trained on: shared frames are reported"
+    ),
+    key: list[str] | None = typer.Option(
+        None, help="KEY=LABEL: key in the files = energy, forces or stress"
+    ),
+    by: str | None = typer.Option(None, help="also a table by `element` or `config_type`"),
+    out: Path | None = typer.Option(None, help="folder for errors.json, .csv, .md and plots"),
+    device: str = typer.Option("cpu", help="`cpu` or `cuda`"),
+    dtype: str | None = typer.Option(None, help="`float32` or `float64`; default: the model's own"),
 ) -> None:
     """Energy, force and stress errors of any models on any labelled data.
 
@@ -89,7 +67,7 @@ def forces(
     frames = {label: read_labelled(file, mapping) for label, file in named_files.items()}
     for sentence in shared_frames(train or [], files):
         print_warning(sentence)
-    with _progress(len(models) * sum(map(len, frames.values()))) as advance:
+    with counting("frames", len(models) * sum(map(len, frames.values()))) as advance:
         calculators = {
             label: open_model(model, device, dtype) for label, model in named_models.items()
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,24 +15,21 @@ __all__ = ["physics"]
 
 @user_errors()
 def physics(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="models")],
-    structure: Annotated[
-        Path, typer.Option(help="file whose first frame is examined; its elements make the pairs")
-    ],
-    md_steps: Annotated[
-        int, typer.Option(help="steps of 0.5 fs of NVE at 300 K; 0: no dynamics, the costly part")
-    ] = 2000,
-    scan: Annotated[
-        list[Path] | None,
-        typer.Option(help="frames along a dihedral or a normal mode, with energies or without"),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="folder for physics.json, pairs.png, scans.png")
-    ] = None,
-    device: Annotated[str, typer.Option(help="`cpu` or `cuda`")] = "cpu",
-    dtype: Annotated[
-        str, typer.Option(help="`float64` finds small faults, `float32` is as in dynamics")
-    ] = "float64",
+    models: list[str] = typer.Argument(metavar="MODEL...", help="models"),
+    structure: Path = typer.Option(
+        help="file whose first frame is examined; its elements make the pairs"
+    ),
+    md_steps: int = typer.Option(
+        2000, help="steps of 0.5 fs of NVE at 300 K; 0: no dynamics, the costly part"
+    ),
+    scan: list[Path] | None = typer.Option(
+        None, help="frames along a dihedral or a normal mode, with energies or without"
+    ),
+    out: Path | None = typer.Option(None, help="folder for physics.json, pairs.png, scans.png"),
+    device: str = typer.Option("cpu", help="`cpu` or `cuda`"),
+    dtype: str = typer.Option(
+        "float64", help="`float64` finds small faults, `float32` is as in dynamics"
+    ),
 ) -> None:
     """Is it a potential: symmetries, forces = -dE/dx, extensivity, smooth pairs, energy drift.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,20 +15,16 @@ __all__ = ["speed"]
 
 @user_errors()
 def speed(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="models")],
-    structure: Annotated[Path, typer.Option(help="file whose first frame is enlarged")],
-    repeat: Annotated[
-        str, typer.Option(help="`1..3` or `1,2,4`: copies along each direction")
-    ] = "1..3",
-    calls: Annotated[int, typer.Option(help="timed calls of each model and size")] = 20,
-    memory: Annotated[
-        bool, typer.Option(help="also peak memory, each in a process of its own (seconds each)")
-    ] = True,
-    out: Annotated[Path | None, typer.Option(help="folder for speed.json and speed.png")] = None,
-    device: Annotated[str, typer.Option(help="`cpu` or `cuda`")] = "cpu",
-    dtype: Annotated[
-        str | None, typer.Option(help="`float32` or `float64`; default: the model's own")
-    ] = None,
+    models: list[str] = typer.Argument(metavar="MODEL...", help="models"),
+    structure: Path = typer.Option(help="file whose first frame is enlarged"),
+    repeat: str = typer.Option("1..3", help="`1..3` or `1,2,4`: copies along each direction"),
+    calls: int = typer.Option(20, help="timed calls of each model and size"),
+    memory: bool = typer.Option(
+        True, help="also peak memory, each in a process of its own (seconds each)"
+    ),
+    out: Path | None = typer.Option(None, help="folder for speed.json and speed.png"),
+    device: str = typer.Option("cpu", help="`cpu` or `cuda`"),
+    dtype: str | None = typer.Option(None, help="`float32` or `float64`; default: the model's own"),
 ) -> None:
     """Time and memory of a force call, by number of atoms, the models alternated call by call.
 

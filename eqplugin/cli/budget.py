@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -11,55 +11,29 @@ from rich.console import Console
 from rich.table import Table
 
 from eqplugin.cli._common import integer_range, user_errors
-from eqplugin.costs import ModelCost, NequIPOptions, count_costs, match_parameters
-from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
+
+if TYPE_CHECKING:
+    from eqplugin.costs import ModelCost
+    from eqplugin.design import Design
 
 __all__ = ["budget"]
 
 
-class Match(StrEnum):
-    """What is held equal while L changes."""
-
-    dimension = "dimension"
-    parameters = "parameters"
-
-
-class ParityOption(StrEnum):
-    """Which parities the features have."""
-
-    natural = "natural"
-    both = "both"
-
-
-class ProfileOption(StrEnum):
-    """How multiplicities change with the degree."""
-
-    uniform = "uniform"
-    decreasing = "decreasing"
-
-
-class ContractionOption(StrEnum):
-    """How steerable features become invariants at a reset."""
-
-    bispectrum = "bispectrum"
-    power = "power"
-    drop = "drop"
-
-
+@user_errors()
 def budget(
     feature_dim: int = typer.Option(
         ..., "--feature-dim", "-D", help="Feature dimension D = sum_l mul_l (2l+1)."
     ),
     l_max: str = typer.Option("0..4", "--l-max", "-L", help="Highest degrees: 2, or 0,1,4, 0..6."),
-    parity: ParityOption = typer.Option(
-        ParityOption.natural, help="natural: 0e 1o 2e ...; both: every degree with both parities."
+    parity: Literal["natural", "both"] = typer.Option(
+        "natural", help="natural: 0e 1o 2e ...; both: every degree with both parities."
     ),
-    profile: ProfileOption = typer.Option(
-        ProfileOption.uniform, help="Equal multiplicities, or halved with each degree."
+    profile: Literal["uniform", "decreasing"] = typer.Option(
+        "uniform", help="Equal multiplicities, or halved with each degree."
     ),
-    match: Match = typer.Option(
-        Match.dimension,
+    match: Literal["dimension", "parameters"] = typer.Option(
+        "dimension",
         help="parameters: choose D per L so that the totals agree within 2 %; "
         "the reference is --feature-dim at the first L given.",
     ),
@@ -71,8 +45,8 @@ def budget(
     hops: int | None = typer.Option(
         None, help="k-hop invariant model: convolutions between resets (default: steerable model)."
     ),
-    contraction: ContractionOption = typer.Option(
-        ContractionOption.bispectrum, help="Invariant contraction of the k-hop model."
+    contraction: Literal["bispectrum", "power", "drop"] = typer.Option(
+        "bispectrum", help="Invariant contraction of the k-hop model."
     ),
     reset_width: int | None = typer.Option(None, help="Scalars a reset keeps."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
@@ -90,31 +64,33 @@ def budget(
 
       `eqplugin budget --feature-dim 128 --l-max 1 --hops 2 --num-layers 4`
     """
-    with user_errors():
-        options = NequIPOptions(
-            num_types=_positive("--num-types", num_types),
-            type_embed_num_features=_positive("--type-embed", type_embed),
-            radial_mlp_depth=radial_depth,
-            radial_mlp_width=_positive("--radial-width", radial_width),
+    from eqplugin.costs import NequIPOptions, count_costs, match_parameters
+    from eqplugin.design import Design
+
+    options = NequIPOptions(
+        num_types=_positive("--num-types", num_types),
+        type_embed_num_features=_positive("--type-embed", type_embed),
+        radial_mlp_depth=radial_depth,
+        radial_mlp_width=_positive("--radial-width", radial_width),
+    )
+    degrees = integer_range("--l-max", l_max)
+    designs = [
+        Design(
+            feature_dim,
+            degree,
+            hops=hops,
+            contraction=None if hops is None else contraction,
+            reset_width=reset_width,
+            num_layers=_positive("--num-layers", num_layers),
+            parity=parity,
+            profile=profile,
         )
-        degrees = integer_range("--l-max", l_max)
-        designs = [
-            Design(
-                feature_dim,
-                degree,
-                hops=hops,
-                contraction=None if hops is None else contraction.value,
-                reset_width=reset_width,
-                num_layers=num_layers,
-                parity=parity.value,
-                profile=profile.value,
-            )
-            for degree in (degrees[:1] if match is Match.parameters else degrees)
-        ]
-        if match is Match.parameters:
-            designs = match_parameters(designs[0], degrees, options)
-        rows = [(design, count_costs(design, options)) for design in designs]
-        _print_json(rows) if as_json else _print_table(rows, match)
+        for degree in (degrees[:1] if match == "parameters" else degrees)
+    ]
+    if match == "parameters":
+        designs = match_parameters(designs[0], degrees, options)
+    rows = [(design, count_costs(design, options)) for design in designs]
+    _print_json(rows) if as_json else _print_table(rows, match)
 
 
 def _positive(option: str, value: int) -> int:
@@ -146,7 +122,7 @@ def _print_json(rows: list[tuple[Design, ModelCost]]) -> None:
     typer.echo(json.dumps(records, indent=2))
 
 
-def _print_table(rows: list[tuple[Design, ModelCost]], match: Match) -> None:
+def _print_table(rows: list[tuple[Design, ModelCost]], match: str) -> None:
     first = rows[0][0]
     kind = f"{first.hops}-hop invariant" if first.has_resets else "steerable"
     # two tables: together with the irreps the counts would not fit a terminal of 80 columns
@@ -182,7 +158,7 @@ def _print_table(rows: list[tuple[Design, ModelCost]], match: Match) -> None:
         )
     console = Console()
     console.print(
-        f"\n{kind} NequIP model, {first.num_layers} convolutions, equal {match.value}", style="bold"
+        f"\n{kind} NequIP model, {first.num_layers} convolutions, equal {match}", style="bold"
     )
     console.print(features)
     console.print(counts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich import box
@@ -31,23 +30,20 @@ def _group() -> None:
 @app.command()
 @user_errors()
 def check(
-    files: Annotated[list[str], typer.Argument(help="files that ASE reads, e.g. extended XYZ")],
-    forces: Annotated[bool, typer.Option(help="whether every frame must have forces")] = True,
-    stress: Annotated[bool, typer.Option(help="whether every frame must have stress")] = False,
-    species: Annotated[str | None, typer.Option(help="species of the model: `C,H,O`")] = None,
-    e0s: Annotated[
-        str | None,
-        typer.Option(help='isolated-atom energies (eV): a file of atoms, or JSON `{"H": -13.6}`'),
-    ] = None,
-    r_max: Annotated[float | None, typer.Option(help="cutoff (A)")] = None,
-    key: Annotated[
-        list[str] | None, typer.Option(help="key in the file = label; may be repeated")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="key in the file to ignore; may be repeated")
-    ] = None,
-    format: Annotated[str | None, typer.Option(help="ASE's name of the file format")] = None,
-    json: Annotated[Path | None, typer.Option(help="write the report to this file")] = None,
+    files: list[str] = typer.Argument(help="files that ASE reads, e.g. extended XYZ"),
+    forces: bool = typer.Option(True, help="whether every frame must have forces"),
+    stress: bool = typer.Option(False, help="whether every frame must have stress"),
+    species: str | None = typer.Option(None, help="species of the model: `C,H,O`"),
+    e0s: str | None = typer.Option(
+        None, help='isolated-atom energies (eV): a file of atoms, or JSON `{"H": -13.6}`'
+    ),
+    r_max: float | None = typer.Option(None, help="cutoff (A)"),
+    key: list[str] | None = typer.Option(None, help="key in the file = label; may be repeated"),
+    exclude: list[str] | None = typer.Option(
+        None, help="key in the file to ignore; may be repeated"
+    ),
+    format: str | None = typer.Option(None, help="ASE's name of the file format"),
+    json: Path | None = typer.Option(None, help="write the report to this file"),
 ) -> None:
     """Check data files before training: every problem at once, each in one sentence.
 

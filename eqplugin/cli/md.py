@@ -63,6 +63,7 @@ def _option_parameters() -> list[inspect.Parameter]:
     ]
 
 
+@user_errors()
 def md(
     model: Path = typer.Argument(
         help="NequIP (.ckpt, .nequip.zip, .nequip.pt2) or MACE (.model) file; trust its maker."
@@ -91,16 +92,15 @@ def md(
     Thermostats: *nvt-langevin* samples anything; *nvt-bussi* disturbs the dynamics least, for
     diffusion and spectra; *npt* scales the cell isotropically.
     """
-    with user_errors():
-        settings = MdSettings(**{name: options.pop(name) for name in _SETTINGS})
-        request = MdRequest(model, structure, settings, **options)
-        from eqplugin.md.command import run_request  # torch loads only when it really runs
+    settings = MdSettings(**{name: options.pop(name) for name in _SETTINGS})
+    request = MdRequest(model, structure, settings, **options)
+    from eqplugin.md.command import run_request  # torch loads only when it really runs
 
-        try:
-            run_request(request)
-        except KeyboardInterrupt:
-            print_error(f"interrupted; run the same command again to go on from {request.out}.")
-            raise typer.Exit(130) from None
+    try:
+        run_request(request)
+    except KeyboardInterrupt:
+        print_error(f"interrupted; run the same command again to go on from {request.out}.")
+        raise typer.Exit(130) from None
 
 
 # typer reads the signature: in place of **options it finds the fields of the two dataclasses

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from eqplugin.cli._common import integer_range, user_errors
-from eqplugin.cli.budget import ParityOption, ProfileOption
-from eqplugin.design import Design
+from eqplugin.cli._common import counting, integer_range, user_errors
+
+if TYPE_CHECKING:
+    from eqplugin.design import Design
 
 __all__ = ["app"]
 
@@ -33,6 +34,7 @@ def _group() -> None:
 
 
 @app.command()
+@user_errors()
 def info(
     structure: Path = typer.Argument(help="Any file that ASE reads: xyz, cif, POSCAR, ..."),
     feature_dim: int = typer.Option(
@@ -44,11 +46,11 @@ def info(
         help="What a site sees, in Å: a model's cutoff for its first layer. Default: the whole "
         "molecule; 6 Å in a crystal.",
     ),
-    parity: ParityOption = typer.Option(
-        ParityOption.natural, help="natural: 0e 1o 2e ...; both: every degree with both parities."
+    parity: Literal["natural", "both"] = typer.Option(
+        "natural", help="natural: 0e 1o 2e ...; both: every degree with both parities."
     ),
-    profile: ProfileOption = typer.Option(
-        ProfileOption.uniform, help="Equal multiplicities, or halved with each degree."
+    profile: Literal["uniform", "decreasing"] = typer.Option(
+        "uniform", help="Equal multiplicities, or halved with each degree."
     ),
     tolerance: float = typer.Option(
         0.01, help="Å within which an image of an atom must fall on an atom; 0.1 for MD frames."
@@ -68,30 +70,21 @@ def info(
 
       `eqplugin theory info diamond.cif --cutoff 4.0 --json`
     """
-    with user_errors():
-        from eqplugin.structures import read_structure
-        from eqplugin.theory.report import site_report
+    from eqplugin.design import Design
+    from eqplugin.structures import read_structure
+    from eqplugin.theory.report import site_report
 
-        designs = [
-            Design(feature_dim, degree, parity=parity.value, profile=profile.value)
-            for degree in dict.fromkeys(integer_range("--l-max", l_max))
-        ]
-        atoms = read_structure(structure, frame)
-        with Progress(
-            TextColumn("sites"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        ) as progress:
-            task = progress.add_task("", total=len(atoms))
-            rows = site_report(
-                atoms, designs, cutoff, tolerance, progress=lambda: progress.advance(task)
-            )
-        if as_json:
-            typer.echo(json.dumps({"structure": str(structure), "sites": rows}, indent=2))
-        else:
-            _print(structure, rows, designs)
+    designs = [
+        Design(feature_dim, degree, parity=parity, profile=profile)
+        for degree in dict.fromkeys(integer_range("--l-max", l_max))
+    ]
+    atoms = read_structure(structure, frame)
+    with counting("sites", len(atoms)) as advance:
+        rows = site_report(atoms, designs, cutoff, tolerance, progress=advance)
+    if as_json:
+        typer.echo(json.dumps({"structure": str(structure), "sites": rows}, indent=2))
+    else:
+        _print(structure, rows, designs)
 
 
 def _print(path: Path, rows: list[dict], designs: list[Design]) -> None:

@@ -10,6 +10,8 @@ from mace import data
 from mace.tools import torch_geometric
 from mace.tools.utils import AtomicNumberTable
 
+from eqplugin.exchange import default_dtype
+
 __all__ = ["batch_of"]
 
 
@@ -27,19 +29,12 @@ def batch_of(
     table = AtomicNumberTable([int(z) for z in model.atomic_numbers])
     heads = getattr(model, "heads", ["Default"])
     keys = data.KeySpecification({}, {})
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(weight.dtype)
-    try:
-        items = []
+    shared = {"z_table": table, "cutoff": cutoff or float(model.r_max), "heads": heads}
+    items = []
+    with default_dtype(weight.dtype):
         for atoms in frames:
             config = data.config_from_atoms(atoms, key_specification=keys)
             config.head = heads[-1]
-            items.append(
-                data.AtomicData.from_config(
-                    config, z_table=table, cutoff=cutoff or float(model.r_max), heads=heads
-                )
-            )
-    finally:
-        torch.set_default_dtype(previous)
+            items.append(data.AtomicData.from_config(config, **shared))
     loader = torch_geometric.dataloader.DataLoader(items, batch_size=len(items), shuffle=False)
     return next(iter(loader)).to(weight.device).to_dict()

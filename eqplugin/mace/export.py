@@ -24,6 +24,7 @@ from mace.tools import scripts_utils
 from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
+from eqplugin.exchange import default_dtype
 from eqplugin.files import whole_file
 from eqplugin.mace.batch import batch_of
 from eqplugin.mace.models import FAMILIES, as_family, as_stock
@@ -67,27 +68,33 @@ def _correlation(product: torch.nn.Module) -> int:
     return len(product.symmetric_contractions.contractions[0].weights) + 1
 
 
-def rebuild(model: torch.nn.Module) -> torch.nn.Module:
+def rebuild(model: torch.nn.Module, dtype: torch.dtype | None = None) -> torch.nn.Module:
     """Build the model anew from its configuration and give it the same weights.
+
+    Args:
+        model: a ScaleShiftMACE of MACE or of ours.
+        dtype: of the new model, whose coupling coefficients are then computed anew: those of a
+            float32 model have 7 digits. None: everything is copied as it is.
 
     Raises:
         EqPluginError: when a weight finds no place, which would leave it random.
     """
     cls = FAMILIES.get(family_name(model), type(model))
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(next(model.parameters()).dtype)
+    weight = next(model.parameters())
     try:
-        copied = cls(**extract_config(model))
-    finally:
-        torch.set_default_dtype(previous)
-    try:
-        copied.load_state_dict(model.state_dict())
-    except RuntimeError as error:
+        with default_dtype(dtype or weight.dtype):
+            copied = cls(**extract_config(model))
+        taken = model.state_dict()
+        if dtype is not None:
+            weights, buffers = dict(model.named_parameters()), dict(copied.named_buffers())
+            taken = {key: weights.get(key, buffers.get(key)) for key in taken}
+        copied.load_state_dict(taken)
+    except Exception as error:  # MACE trips over a configuration that is not whole in many ways
         raise EqPluginError(
             f"This {cls.__name__} cannot be rebuilt from its configuration: it was built with "
             f"options that MACE does not store."
         ) from error
-    return copied.to(next(model.parameters()).device)
+    return copied.to(weight.device)
 
 
 def config_wrapper(stock: Callable) -> Callable:
@@ -185,15 +192,11 @@ def export_lammps(
     make_plain(model)
     chosen = {"head": head if head is not None else heads[-1]}
     out = Path(out)
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)  # the wrappers register buffers of the default dtype
-    try:
-        with whole_file(out) as unfinished:
-            if format == "mliap":
-                model.lammps_mliap = True
-                torch.save(LAMMPS_MLIAP_MACE(model, **chosen), unfinished)
-            else:
-                jit.compile(LAMMPS_MACE(model, **chosen)).save(str(unfinished))
-    finally:
-        torch.set_default_dtype(previous)
+    # the wrappers register buffers of the default dtype
+    with default_dtype(dtype), whole_file(out) as unfinished:
+        if format == "mliap":
+            model.lammps_mliap = True
+            torch.save(LAMMPS_MLIAP_MACE(model, **chosen), unfinished)
+        else:
+            jit.compile(LAMMPS_MACE(model, **chosen)).save(str(unfinished))
     return out

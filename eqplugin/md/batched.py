@@ -66,10 +66,10 @@ def open_batch_model(model: str | Path, device: str = "cpu", dtype: str | None =
 
 
 def _mace_batch(path: Path, device: str, dtype: str | None) -> Any:
-    from eqplugin.calculator.mace_backend import load_mace  # isort: skip  (repairs MACE)
+    from eqplugin.mace.loading import read_model  # isort: skip  (repairs MACE)
     from torch_sim.models.mace import MaceModel
 
-    module = load_mace(str(path), torch.device(device))
+    module = read_model(path, device)
     chosen = parse_dtype(dtype) or next(module.parameters()).dtype
     return MaceModel(module, device=torch.device(device), dtype=chosen)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from importlib.util import find_spec
 
 import torch
@@ -11,8 +10,8 @@ from nequip.nn._tp_scatter_base import TensorProductScatter
 from nequip.nn.model_modifier_utils import model_modifier
 
 from eqplugin.errors import reason_of
-from eqplugin.nequip._faster import FasterScatter
 from eqplugin.nequip._stock import replace_stock
+from eqplugin.nequip.factorized_modifier import FasterScatter, factorize_products
 from eqplugin.nn.product.compiled import (
     OPS_MODULE,
     CompiledProduct,
@@ -21,9 +20,7 @@ from eqplugin.nn.product.compiled import (
     why_not,
 )
 
-__all__ = ["CompiledTensorProductScatter", "attach", "compile_products"]
-
-_FACTORIZED = "eqplugin.nequip.factorized_modifier"
+__all__ = ["CompiledTensorProductScatter", "compile_products"]
 
 _notices: set[str] = set()
 
@@ -38,8 +35,8 @@ def _notice(message: str) -> None:
 class CompiledTensorProductScatter(FasterScatter):
     """A stock ``TensorProductScatter`` whose sums run through :class:`CompiledProduct`.
 
-    The stock product ``tp`` stays as it was, with its entries of the state dict. On other devices
-    than the CPU the work is done by `elsewhere`, or by ``tp`` where there is none.
+    On other devices than the CPU the work is done by `elsewhere`, or by the stock product ``tp``
+    where there is none.
 
     Args:
         old: the module to replace, of this NequIP or from a package.
@@ -120,7 +117,8 @@ def compile_products(model: torch.nn.Module) -> torch.nn.Module:
     opaque = bool(getattr(model, "is_compile_graph_model", False))
     reason = load_operators()
     if reason is not None:
-        return _fall_back(model, reason)
+        _notice(f"{reason} Going on with the factorised product in torch (enable_FactorizedTP).")
+        return factorize_products(model)
 
     def factory(old: torch.nn.Module) -> torch.nn.Module:
         if isinstance(old, CompiledTensorProductScatter):
@@ -137,14 +135,6 @@ def compile_products(model: torch.nn.Module) -> torch.nn.Module:
         return old
 
     return replace_stock(model, TensorProductScatter, factory)
-
-
-def _fall_back(model: torch.nn.Module, reason: str) -> torch.nn.Module:
-    if find_spec(_FACTORIZED) is None:
-        _notice(f"{reason} Going on with the stock product.")
-        return model
-    _notice(f"{reason} Going on with the factorised product in torch (enable_FactorizedTP).")
-    return import_module(_FACTORIZED).factorize_products(model)
 
 
 @model_modifier(
@@ -164,8 +154,3 @@ def enable_CompiledTP(cls: type, model: torch.nn.Module) -> torch.nn.Module:
     scalars only) stay as they are.
     """
     return compile_products(model)
-
-
-def attach() -> None:
-    """Offer the modifier on NequIP's own module, so that every NequIP model has it."""
-    TensorProductScatter.enable_CompiledTP = enable_CompiledTP

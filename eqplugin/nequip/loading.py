@@ -1,18 +1,74 @@
-"""Trained NequIP models as ASE calculators."""
+"""Reading trained NequIP models: as modules, as their configs, as ASE calculators."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import torch
+import yaml
 from nequip.integrations.ase import NequIPCalculator
+from nequip.model.saved_models.load_utils import load_saved_model
+from nequip.utils.global_state import global_state_initialized, set_global_state
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.nequip.modify import modify_model
 
-__all__ = ["load_calculator"]
+__all__ = ["load_calculator", "prepare_session", "read_config", "read_model"]
 
 _COMPILED = ".nequip.pt2"
+
+
+def prepare_session() -> None:
+    """Set what NequIP needs to be set in a process, unless it is already."""
+    if not global_state_initialized():
+        set_global_state()
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """One sentence for whatever a damaged checkpoint or package trips over."""
+    package = path.name.endswith(".nequip.zip")
+    what = "NequIP package" if package else "NequIP checkpoint"
+    if package and not zipfile.is_zipfile(path):
+        raise EqPluginError(f"{path} is damaged or no {what}: it is not a zip file.")
+    try:
+        yield
+    except EqPluginError:
+        raise
+    except Exception as error:
+        reason = reason_of(error, named=True)[:200]
+        raise EqPluginError(f"{path} cannot be loaded as a {what} ({reason}).") from error
+
+
+def read_model(path: Path) -> torch.nn.Module:
+    """Read a checkpoint (.ckpt) or package (.nequip.zip) onto the CPU, to run eagerly.
+
+    Raises:
+        EqPluginError: for a damaged or foreign file.
+    """
+    prepare_session()
+    with _reading(path):
+        return load_saved_model(str(path))
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """``training_module.model`` of the config that a checkpoint or package was trained with.
+
+    Raises:
+        EqPluginError: for a damaged or foreign file.
+    """
+    with _reading(path):
+        if path.name.endswith(".nequip.zip"):
+            text = torch.package.PackageImporter(path).load_text("model", "config.yaml")
+            config = yaml.safe_load(text)
+        else:
+            saved = torch.load(path, map_location="cpu", weights_only=False)
+            config = saved["hyper_parameters"]["info_dict"]
+        return config["training_module"]["model"]
 
 
 def load_calculator(
@@ -31,9 +87,10 @@ def load_calculator(
         NequIPCalculator with eV, A, eV/A and eV/A^3.
 
     Raises:
-        EqPluginError: when the file is missing, or a modifier cannot be applied.
+        EqPluginError: when the file is missing or damaged, or a modifier cannot be applied.
     """
     path = Path(model)
+    options = {"device": device, "chemical_species_to_atom_type_map": True}
     if not path.is_file():
         raise EqPluginError(f"the model file {path} is missing: check the path.")
     if path.name.endswith(_COMPILED):
@@ -42,12 +99,9 @@ def load_calculator(
                 f"the compiled model {path} cannot be modified: "
                 f"compile it again with nequip-compile --modifiers {' '.join(modifiers)}."
             )
-        return NequIPCalculator.from_compiled_model(
-            path, device=device, chemical_species_to_atom_type_map=True
-        )
-    calculator = NequIPCalculator._from_saved_model(
-        path, device=device, chemical_species_to_atom_type_map=True
-    )
+        return NequIPCalculator.from_compiled_model(path, **options)
+    with _reading(path):
+        calculator = NequIPCalculator._from_saved_model(path, **options)
     calculator.model = modify_model(
         calculator.model, modifiers, f"the model {path}", calculator.device
     )

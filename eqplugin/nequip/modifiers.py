@@ -11,22 +11,29 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import torch
 from nequip.nn._tp_scatter_base import TensorProductScatter
 from nequip.nn.interaction_block import InteractionBlock
 
-from eqplugin.nequip import factorized_modifier, folded_modifier
-from eqplugin.nequip._faster import FasterScatter
 from eqplugin.nequip._stock import find_stock
+from eqplugin.nequip.compiled_modifier import enable_CompiledTP
+from eqplugin.nequip.factorized_modifier import FasterScatter, enable_FactorizedTP
+from eqplugin.nequip.folded_modifier import (
+    enable_FoldedSelfConnection,
+    enable_PermanentlyFoldedSelfConnection,
+)
 
 __all__ = ["attach"]
 
-_OFFERED: dict[str, type] = {}  # modifier -> the NequIP class it hangs on
-# by name: nequip-package would follow an import statement
-_COMPILED = "eqplugin.nequip.compiled_modifier"
+# modifier -> the NequIP class it hangs on
+_OFFERED = {
+    enable_FoldedSelfConnection: InteractionBlock,
+    enable_PermanentlyFoldedSelfConnection: InteractionBlock,
+    enable_FactorizedTP: TensorProductScatter,
+    enable_CompiledTP: TensorProductScatter,
+}
 
 
 def attach(modify_utils: Any) -> None:
@@ -35,18 +42,10 @@ def attach(modify_utils: Any) -> None:
     Args:
         modify_utils: the module ``nequip.model.modify_utils``.
     """
-    for name in ("enable_FoldedSelfConnection", "enable_PermanentlyFoldedSelfConnection"):
-        _offer(InteractionBlock, name, getattr(folded_modifier, name))
-    _offer(TensorProductScatter, "enable_FactorizedTP", factorized_modifier.enable_FactorizedTP)
-    import_module(_COMPILED).attach()
-    _OFFERED["enable_CompiledTP"] = TensorProductScatter
+    for modifier, cls in _OFFERED.items():
+        setattr(cls, modifier.__name__, modifier)
     FasterScatter.offer()
     modify_utils.get_all_modifiers = _with_ours(modify_utils.get_all_modifiers)
-
-
-def _offer(cls: type, name: str, method: classmethod) -> None:
-    setattr(cls, name, method)
-    _OFFERED[name] = cls
 
 
 def _with_ours(search: Callable[..., dict[str, Callable]]) -> Callable[..., dict[str, Callable]]:
@@ -58,7 +57,8 @@ def _with_ours(search: Callable[..., dict[str, Callable]]) -> Callable[..., dict
     ) -> dict[str, Callable]:
         found = search(module, _all_modifiers)
         if _all_modifiers is None:  # not one of the search's own recursive calls
-            for name, cls in _OFFERED.items():
+            for modifier, cls in _OFFERED.items():
+                name = modifier.__name__
                 if name not in found and any(True for _ in find_stock(module, cls)):
                     found[name] = getattr(cls, name)
         return found

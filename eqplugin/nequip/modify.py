@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +11,7 @@ from nequip.model.modify_utils import get_all_modifiers
 from nequip.nn.model_modifier_utils import get_model_modifier_unsupported_devices
 
 from eqplugin.errors import EqPluginError
+from eqplugin.quiet import quiet
 
 __all__ = ["modify_model"]
 
@@ -45,13 +46,11 @@ def modify_model(
         unsupported = get_model_modifier_unsupported_devices(available[modifier])
         if device is not None and torch.device(device).type in unsupported:
             raise EqPluginError(f"the modifier {modifier!r} does not run on device={device}.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        try:
+    try:
+        with quiet(logging.NOTSET):  # warnings alone: modifiers log what a user should read
             model = modify(model, [{"modifier": modifier} for modifier in modifiers])
-        except ImportError as error:
-            raise EqPluginError(
-                f"the modifiers {', '.join(modifiers)} need a package that is not installed: "
-                f"{error}."
-            ) from error
+    except ImportError as error:
+        raise EqPluginError(
+            f"the modifiers {', '.join(modifiers)} need a package that is not installed: {error}."
+        ) from error
     return model if device is None else model.to(device)

@@ -6,9 +6,9 @@ peak memory is that of this model alone.
 
 from __future__ import annotations
 
+import logging
 import resource
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from eqplugin.measure.force_errors import error_metrics
 from eqplugin.measure.forces import evaluate
 from eqplugin.measure.labels import LabelledFrame, read_labelled
 from eqplugin.measure.speed import time_force_calls
+from eqplugin.quiet import quiet
 from eqplugin.stack import Stack
 from eqplugin.stacks import stack_named
 from eqplugin.study.records import Measurement, Quantiles
@@ -102,12 +103,12 @@ def _peak_bytes(device: str) -> int:
 
 
 def quietly(function: Callable[..., Any], threads: int, *arguments: object) -> Any:
-    """Call with so many threads and without the stacks' loading messages."""
+    """Call with so many threads and without the stacks' warnings."""
     import torch
 
-    warnings.filterwarnings("ignore")
     torch.set_num_threads(threads)
-    return function(*arguments)
+    with quiet(logging.NOTSET):
+        return function(*arguments)
 
 
 def main() -> None:

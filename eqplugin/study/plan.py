@@ -130,9 +130,11 @@ def find_match(
     if group.match == "parameters":
         matches = match_by_count(config, reference, wanted, frames.species)
     else:
-        _one_thread(config.train.threads)
+        from eqplugin.study.measuring import quietly
+
         batch, rounds = batch_of(frames, config), max(5, config.speed_repeats // 2)
-        matches = match_by_time(config, reference, wanted, frames.species, batch, rounds)
+        given = (config, reference, wanted, frames.species, batch, rounds)
+        matches = quietly(match_by_time, config.train.threads, *given)
     return {degree: _named(group.design.label, match) for degree, match in matches.items()}
 
 
@@ -143,15 +145,6 @@ def _named(name: str, match: Match) -> Match:
 def batch_of(frames: Frames, config: StudyConfig) -> list[Atoms]:
     """The batch that steps are timed on."""
     return [frame.atoms for frame in frames.train[: config.train.batch_size]]
-
-
-def _one_thread(threads: int) -> None:
-    import warnings
-
-    import torch
-
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(threads)
 
 
 def in_own_process(function: Callable, *arguments: object) -> Any:

@@ -9,9 +9,9 @@ from ase import Atoms
 from calculators_under_test import R_MAX, build, shared, structure
 
 from eqplugin import EqCalculator
-from eqplugin.calculator import nequip_backend
 from eqplugin.calculator.loading import kind_of
 from eqplugin.errors import EqPluginError
+from eqplugin.nequip import modify
 
 
 def forces(atoms, **options):
@@ -87,7 +87,10 @@ def test_stale_results_do_not_survive_an_error():
         ({"neighbors": "ase"}, "neighbors='ase' is not known"),
         ({"compile": "jit"}, "compile='jit' is not known"),
         ({"head": "Default"}, "head does not suit"),
-        ({"modifiers": ["enable_Magic"]}, "has no modifier 'enable_Magic': it has .*enable_"),
+        (
+            {"modifiers": ["enable_Magic"]},
+            "'enable_Magic' is not a model modifier of the model .*: use some of .*enable_",
+        ),
         ({"modifiers": ["enable_OpenEquivariance"]}, "does not run on device=cpu"),
         ({"modifiers": ["enable_CuEquivariance"]}, "does not run on device=cpu"),
         ({"compile": "aoti-cudagraphs"}, "is for device='cuda', not cpu"),
@@ -105,7 +108,7 @@ def test_options(options, message):
     [("OpenEquivariance", "openequivariance"), ("CuEquivariance", "cuequivariance_torch")],
 )
 def test_kernels_whose_package_is_not_installed(name, package, monkeypatch):
-    monkeypatch.setattr(nequip_backend, "get_model_modifier_unsupported_devices", lambda _: ())
+    monkeypatch.setattr(modify, "get_model_modifier_unsupported_devices", lambda _: ())
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not there
     with pytest.raises(EqPluginError, match=f"enable_{name} need a package that is not installed"):
         EqCalculator(shared(), modifiers=[f"enable_{name}"])

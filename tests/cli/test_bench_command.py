@@ -65,7 +65,7 @@ def test_disagreement_is_a_failure(monkeypatch):
         (["-m", "steerable:L=1,layers=1", "-o", "{file}"], "it is a file"),
         (["-m", "{file}"], "ending that is not known"),
         (["-m", "{folder}"], "neither a file nor one of the families"),
-        (["-m", "{checkpoint}"], "cannot be read as a NequIP model"),
+        (["-m", "{checkpoint}"], "cannot be loaded as a NequIP checkpoint"),
     ],
 )
 def test_mistakes_are_one_sentence(tmp_path, arguments, words):

@@ -22,8 +22,8 @@ CONFIGS = ROOT / "configs"
     [
         ("nequip/khop_minimal", ["num_layers=2", "feature_dim=32"], "NequIP, layers 2, "),
         ("nequip/steerable_minimal", ["l_max=2", "feature_dim=32", "num_layers=2"], "l <= 2"),
-        ("mace/khop_minimal", ["feature_dim=8"], "MACE, layers 1+1"),
-        ("mace/steerable_minimal", ["num_interactions=3"], "MACE, layers 3"),
+        ("mace/minimal", ["feature_dim=8", "max_L=0", "hops=1"], "MACE, layers 1+1"),
+        ("mace/minimal", ["num_interactions=3"], "MACE, layers 3"),
     ],
 )
 def test_configs_of_both_stacks(name, overrides, words):

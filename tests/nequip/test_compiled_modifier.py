@@ -24,8 +24,6 @@ from eqplugin.nequip import compiled_modifier
 from eqplugin.nequip.compiled_modifier import CompiledTensorProductScatter, compile_products
 from eqplugin.nn.product.compiled import OPS_MODULE, load_operators
 
-compiled_modifier.attach()
-
 NO_OPERATORS = load_operators()
 needs_operators = pytest.mark.skipif(NO_OPERATORS is not None, reason=str(NO_OPERATORS))
 EXACT = 1e-12

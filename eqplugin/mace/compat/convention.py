@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from eqplugin.errors import EqPluginError
+from eqplugin.exchange import default_dtype
 from eqplugin.mace.compat import signs
 from eqplugin.mace.compat._rebind import model_classes, rebind
 
@@ -98,22 +99,18 @@ def _bases(irreps_in: str, irrep_out: str, order: int) -> tuple[torch.Tensor, to
     """MACE's product basis with the signs of e3nn 0.4 and with those of e3nn 0.6."""
     from mace.tools.cg import U_matrix_real
 
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)  # U_matrix_real starts from torch.tensor([])
-    try:
-        bases = []
-        for namespace in (signs.LegacyO3(), e3nn.o3):
-            with signs.building_with(namespace):
-                basis = U_matrix_real(
-                    irreps_in=irreps_in,
-                    irreps_out=irrep_out,
-                    correlation=order,
-                    dtype=torch.float64,
-                    use_cueq_cg=False,
-                )[-1]
-            bases.append(basis)
-    finally:
-        torch.set_default_dtype(default)
+    bases = []
+    for namespace in (signs.LegacyO3(), e3nn.o3):
+        # U_matrix_real starts from torch.tensor([])
+        with signs.building_with(namespace), default_dtype(torch.float64):
+            basis = U_matrix_real(
+                irreps_in=irreps_in,
+                irreps_out=irrep_out,
+                correlation=order,
+                dtype=torch.float64,
+                use_cueq_cg=False,
+            )[-1]
+        bases.append(basis)
     return bases[0], bases[1]
 
 

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
 
 import torch
 from e3nn import o3
 from torch import nn
+
+from eqplugin.exchange import exchanged
 
 __all__ = [
     "LegacyO3",
@@ -112,17 +113,9 @@ def _modules() -> list[ModuleType]:
     return [*modules, mace.modules.field_blocks]
 
 
-@contextmanager
-def building_with(namespace: ModuleType) -> Iterator[None]:
+def building_with(namespace: ModuleType) -> AbstractContextManager[None]:
     """Within the context MACE builds with this ``o3``: ``e3nn.o3`` itself, or a LegacyO3."""
-    before = [(module, module.o3) for module in _modules()]
-    try:
-        for module, _ in before:
-            module.o3 = namespace
-        yield
-    finally:
-        for module, previous in before:
-            module.o3 = previous
+    return exchanged(*((module, "o3", namespace) for module in _modules()))
 
 
 def repair() -> None:

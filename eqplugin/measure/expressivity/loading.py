@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.measure.expressivity.named import FAMILIES, build_named, is_named
 from eqplugin.measure.expressivity.subject import Subject
+from eqplugin.quiet import quiet
 
 __all__ = ["load_subject"]
 
@@ -53,43 +53,32 @@ def load_subject(model: str, overrides: Sequence[str] = ()) -> Subject:
     raise EqPluginError(f"{path} has an ending that is not known: {_WAYS}.")
 
 
-# ---- NequIP
-
-
 def _from_config(path: Path, overrides: list[str]) -> Subject:
     import yaml
 
     try:
         content = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise EqPluginError(f"{path} is not YAML: {str(error).splitlines()[0]}.") from error
+        raise EqPluginError(f"{path} is not YAML: {reason_of(error)}.") from error
     except OSError as error:
         raise EqPluginError(f"{path} cannot be read: {error.strerror or error}.") from error
     if not isinstance(content, dict):
         raise EqPluginError(f"{path} holds no settings: {_WAYS}.")
     if "training_module" in content or "defaults" in content:
-        return _from_nequip_config(path, overrides)
-    return _from_mace_config(path, overrides)
+        from eqplugin.nequip.config import read_model_section
+
+        return _from_section(read_model_section(path.parent, path.stem, overrides), path.stem)
+    from eqplugin.measure.expressivity.mace_subject import MACESubject, model_from_options
+
+    return MACESubject(path.stem, model_from_options(path, overrides))
 
 
-def _from_nequip_config(path: Path, overrides: list[str]) -> Subject:
-    from eqplugin.nequip.config import read_model_section
-
-    return _from_model_section(read_model_section(path.parent, path.stem, overrides), path.stem)
-
-
-def _from_model_section(options: Mapping[str, Any], name: str) -> Subject:
-    """Follow model modifiers and files down to the builder."""
+def _from_section(
+    options: Mapping[str, Any], name: str, weights: Mapping[str, Any] | None = None
+) -> Subject:
+    """Follow a NequIP model's modifiers and older files down to the builder."""
     from eqplugin.measure.expressivity.nequip_subject import build_nequip
 
-    options = _unwrapped(options)
-    for key in ("checkpoint_path", "package_path"):
-        if key in options:
-            return _from_nequip_file(Path(options[key]))
-    return build_nequip(options, name)
-
-
-def _unwrapped(options: Mapping[str, Any]) -> Mapping[str, Any]:
     while str(options.get("_target_", "")).endswith(".modify") and "model" in options:
         options = options["model"]
     if "_target_" not in options:
@@ -97,85 +86,33 @@ def _unwrapped(options: Mapping[str, Any]) -> Mapping[str, Any]:
             "The config's training_module.model has no _target_: several models at once are not "
             "possible; give a config with one."
         )
-    return options
+    for key in ("checkpoint_path", "package_path"):
+        if key in options:  # fine-tuned: the architecture is the older file's
+            subject = _from_nequip_file(Path(options[key]))
+            if weights is not None:
+                subject.take(weights, name)
+            return subject
+    return build_nequip(options, name, weights)
 
 
 def _from_nequip_file(path: Path) -> Subject:
-    import torch
-    import yaml
-    from nequip.model.saved_models.load_utils import load_saved_model
-    from nequip.utils.global_state import set_global_state
+    from eqplugin.nequip.loading import read_config, read_model
 
-    from eqplugin.measure.expressivity.nequip_subject import build_nequip
-
-    set_global_state()
-    try:
-        with _silence():
-            weights = dict(load_saved_model(path).named_parameters())
-            if path.suffix == ".ckpt":
-                saved = torch.load(path, map_location="cpu", weights_only=False)
-                info = saved["hyper_parameters"]["info_dict"]
-            else:
-                text = torch.package.PackageImporter(path).load_text("model", "config.yaml")
-                info = yaml.safe_load(text)
-        section = info["training_module"]["model"]
-    except Exception as error:
-        raise EqPluginError(
-            f"{path} cannot be read as a NequIP model ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no reason given'})."
-        ) from error
-    options = _unwrapped(section)
-    for key in ("checkpoint_path", "package_path"):
-        if key in options:  # fine-tuned: the architecture is the older file's
-            older = _from_nequip_file(Path(options[key]))
-            return _with_weights(older, weights, path)
-    return build_nequip(options, path.name, weights)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """NequIP tells at length what it loads."""
-    from eqplugin.measure.expressivity.nequip_subject import surroundings_kept
-
-    logger = logging.getLogger("nequip")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with surroundings_kept():
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def _with_weights(subject: Subject, weights: Mapping[str, Any], path: Path) -> Subject:
-    import torch
-
-    own = dict(subject.model.named_parameters())
-    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in weights.items()}:
-        raise EqPluginError(f"{path} and the model it was fine-tuned from differ in their weights.")
-    with torch.no_grad():
-        for key, value in own.items():
-            value.copy_(weights[key])
-    subject.remember(path.name)
-    subject.trained = True
-    return subject
-
-
-# ---- MACE
-
-
-def _from_mace_config(path: Path, overrides: list[str]) -> Subject:
-    from eqplugin.measure.expressivity.mace_config import model_from_options
-    from eqplugin.measure.expressivity.mace_subject import MACESubject
-
-    return MACESubject(path.stem, model_from_options(path, overrides))
+    with quiet(logging.INFO):  # NequIP tells at length what it loads
+        weights = dict(read_model(path).named_parameters())
+        section = read_config(path)
+    return _from_section(section, path.name, weights)
 
 
 def _from_mace_file(path: Path) -> Subject:
+    import torch
+
+    from eqplugin.mace.export import rebuild
     from eqplugin.mace.loading import read_model
-    from eqplugin.measure.expressivity.mace_config import in_double_precision
     from eqplugin.measure.expressivity.mace_subject import MACESubject
 
-    subject = MACESubject(path.name, in_double_precision(read_model(path), path))
+    model = read_model(path)
+    with quiet(logging.CRITICAL, stdout=True):
+        subject = MACESubject(path.name, rebuild(model, torch.float64))
     subject.trained = True
     return subject

@@ -1,40 +1,74 @@
-"""MACE models as subjects."""
+"""MACE models as subjects, in float64."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import e3nn
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 import eqplugin.mace  # noqa: F401 - repairs MACE for the e3nn it shares with NequIP
+from eqplugin.errors import EqPluginError
+from eqplugin.exchange import default_dtype
+from eqplugin.mace.batch import batch_of
+from eqplugin.mace.build import build_untrained
+from eqplugin.mace.compat.jitmode import building_eagerly
+from eqplugin.mace.train import build_parser, check_model
 from eqplugin.measure.expressivity.rules import Architecture, Block
 from eqplugin.measure.expressivity.subject import Subject
+from eqplugin.quiet import quiet
 
-from eqplugin.mace.batch import batch_of  # isort: skip  (MACE only after the repair)
 from e3nn.o3 import Irreps  # isort: skip
 
-__all__ = ["MACESubject", "in_float64"]
+__all__ = ["MACESubject", "in_float64", "model_from_options"]
+
+_DEFAULT_ELEMENTS = (1, 6, 8)
 
 
-def in_float64(build: Any) -> Any:
-    """Call a builder under float64 and without scripting.
-
-    MACE takes the default dtype. NequIP leaves e3nn in its scripting mode, in which MACE models
-    come to hold functions that cannot be pickled.
-    """
-    previous, mode = torch.get_default_dtype(), e3nn.get_optimization_defaults()["jit_mode"]
-    torch.set_default_dtype(torch.float64)
-    e3nn.set_optimization_defaults(jit_mode="eager")
-    torch.manual_seed(0)
-    try:
+def in_float64(build: Callable[[], Any]) -> Any:
+    """Call a builder under float64, MACE's measure of precision, always with the same weights."""
+    with building_eagerly(), default_dtype(torch.float64):
+        torch.manual_seed(0)
         return build()
-    finally:
-        torch.set_default_dtype(previous)
-        e3nn.set_optimization_defaults(jit_mode=mode)
+
+
+def model_from_options(path: Path, overrides: list[str]) -> torch.nn.Module:
+    """Build the model of a MACE config with random weights in float64, without training data.
+
+    Args:
+        path: YAML for ``eqplugin mace-train`` or ``mace_run_train``.
+        overrides: ``key=value`` entries that replace those of the config.
+
+    Raises:
+        EqPluginError: for an override without "=", and all that the trainer refuses.
+    """
+    argv = ["--config", str(path)]
+    for override in overrides:
+        key, separator, value = override.partition("=")
+        if not separator:
+            raise EqPluginError(f"--set {override} is not an override: write key=value.")
+        argv += [f"--{key}", value]
+    args = build_parser().parse_args(argv)
+    if args.foundation_model is not None:
+        raise EqPluginError(f"{path} starts from a foundation model: give that .model file itself.")
+    check_model(args)
+    numbers = _elements(args.atomic_numbers)
+    with quiet(logging.CRITICAL, stdout=True):
+        return in_float64(lambda: build_untrained(args, numbers))
+
+
+def _elements(text: str | None) -> tuple[int, ...]:
+    if text is None:
+        return _DEFAULT_ELEMENTS
+    try:
+        return tuple(int(part) for part in text.strip("[]() ").split(","))
+    except ValueError:
+        raise EqPluginError(f"atomic_numbers={text} is no list such as [1, 6, 8].") from None
 
 
 class MACESubject(Subject):
@@ -53,13 +87,12 @@ class MACESubject(Subject):
                 model.scale_shift.shift.zero_()
 
     def _energies(self, atoms: Atoms, edges: NDArray | None) -> torch.Tensor:
-        batch = in_float64(lambda: batch_of([atoms], self.model, self.r_max))
+        batch = batch_of([atoms], self.model, self.r_max)
         if edges is not None:
             batch["edge_index"] = torch.as_tensor(edges)
             shape = (edges.shape[1], 3)
             batch["shifts"] = batch["unit_shifts"] = torch.zeros(shape, dtype=torch.float64)
-        out = self.model(batch, compute_force=False)
-        return out["node_energy"]
+        return self.model(batch, compute_force=False)["node_energy"]
 
 
 def _architecture(model: torch.nn.Module) -> Architecture:

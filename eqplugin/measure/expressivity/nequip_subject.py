@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Mapping
 from typing import Any
 
-import e3nn
 import torch
 from ase import Atoms
 from hydra.utils import instantiate
 from nequip.data import AtomicDataDict, compute_neighborlist_, from_ase
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
-from nequip.utils.global_state import set_global_state
 from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
 from eqplugin.measure.expressivity.rules import Architecture, Block
 from eqplugin.measure.expressivity.subject import Subject, require_symbols
+from eqplugin.nequip.loading import prepare_session
+from eqplugin.quiet import quiet
 
-__all__ = ["NequIPSubject", "build_nequip", "surroundings_kept"]
+__all__ = ["NequIPSubject", "build_nequip"]
 
 
 class NequIPSubject(Subject):
@@ -64,55 +63,27 @@ def build_nequip(
     Args:
         config: of the model, with ``_target_``, without interpolations.
         name: for tables and messages.
-        weights: parameters by name, of any precision. Only these are taken over: coupling
-            coefficients are computed anew, since those of a float32 model have 7 digits.
+        weights: parameters by name, see :meth:`Subject.take`.
 
     Raises:
         EqPluginError: when the model cannot be built, or weights find no place.
     """
-    set_global_state()
+    prepare_session()
     options = dict(config) | {"model_dtype": "float64", "do_derivatives": False}
     options.setdefault("seed", 0)
     options.pop("compile_mode", None)
-    with surroundings_kept():
-        try:
-            model = instantiate(options, _convert_="all")
-        except EqPluginError:
-            raise
-        except Exception as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:300]
-            raise EqPluginError(f"{name} does not build a NequIP model: {reason}") from error
-    if weights is not None:
-        own = dict(model.named_parameters())
-        missing = [key for key, value in own.items()
-                   if key not in weights or weights[key].shape != value.shape]  # fmt: skip
-        if missing:
-            raise EqPluginError(
-                f"{name} holds other weights than its own configuration asks for (first: "
-                f"{missing[0]}): was it made with a model modifier?"
-            )
-        with torch.no_grad():
-            for key, value in own.items():
-                value.copy_(weights[key])
-    subject = NequIPSubject(name, model, _shortest_cutoff(options))
-    subject.trained = weights is not None
-    return subject
-
-
-@contextlib.contextmanager
-def surroundings_kept() -> Iterator[None]:
-    """Build without warnings, and leave e3nn as it was.
-
-    NequIP 0.19 puts e3nn's older switch back, which e3nn 0.6 reads as jit_mode "script": a MACE
-    model built afterwards could not be saved.
-    """
-    before = e3nn.get_optimization_defaults()["jit_mode"]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        e3nn.set_optimization_defaults(jit_mode=before)
+        with quiet(logging.NOTSET):
+            model = instantiate(options, _convert_="all")
+    except EqPluginError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        raise EqPluginError(f"{name} does not build a NequIP model: {reason}") from error
+    subject = NequIPSubject(name, model, _shortest_cutoff(options))
+    if weights is not None:
+        subject.take(weights, name)
+    return subject
 
 
 def _shortest_cutoff(options: Mapping[str, Any]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from ase import Atoms
@@ -57,6 +57,29 @@ class Subject(ABC):
         """Take the model's present weights for its own, under a name."""
         self.name = name
         self._own = [weight.detach().clone() for weight in self.model.parameters()]
+
+    def take(self, weights: Mapping[str, torch.Tensor], name: str) -> None:
+        """Take over trained parameters, of any precision, and the name of their file.
+
+        Buffers stay: the coupling coefficients of a float32 model have 7 digits, and with those
+        what must vanish does not.
+
+        Raises:
+            EqPluginError: when a parameter of the model is not among them.
+        """
+        own = dict(self.model.named_parameters())
+        missing = [key for key, value in own.items()
+                   if key not in weights or weights[key].shape != value.shape]  # fmt: skip
+        if missing:
+            raise EqPluginError(
+                f"{name} holds other weights than its own configuration asks for (first: "
+                f"{missing[0]}): was it made with a model modifier?"
+            )
+        with torch.no_grad():
+            for key, value in own.items():
+                value.copy_(weights[key])
+        self.remember(name)
+        self.trained = True
 
     @property
     def scale(self) -> float:
