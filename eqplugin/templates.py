@@ -35,18 +35,12 @@ _COMMANDS = {
 
 @dataclass(frozen=True)
 class UserFiles:
-    """Structure files that a template is filled in with.
+    """Structure files that a template is filled in with."""
 
-    Attributes:
-        train: to train on.
-        val: to choose the best epoch by; None: a tenth of ``train``.
-        test: to test on; None: nothing (a study: a tenth of ``train``).
-        isolated_atoms: lone atoms with energies; None: energies start from the mean per atom.
-    """
-
-    train: Path
-    val: Path | None = None
-    test: Path | None = None
+    train: Path  # to train on
+    val: Path | None = None  # to choose the best epoch by; None: a tenth of `train`
+    test: Path | None = None  # to test on; None: nothing (a study: a tenth of `train`)
+    # lone atoms with energies; None: energies start from the mean per atom
     isolated_atoms: Path | None = None
 
     def paths(self) -> dict[str, str | None]:

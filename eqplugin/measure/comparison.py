@@ -45,17 +45,11 @@ _Metrics = dict[tuple[str, ...], ErrorMetrics]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Predictions of every model on every file, under short labels.
+    """Predictions of every model on every file, under short labels."""
 
-    Attributes:
-        models: label -> as the user named it.
-        files: label -> as the user named it.
-        results: (model label, file label) -> frames.
-    """
-
-    models: Mapping[str, str]
-    files: Mapping[str, str]
-    results: Mapping[tuple[str, str], list[FrameResult]]
+    models: Mapping[str, str]  # label -> as the user named it
+    files: Mapping[str, str]  # label -> as the user named it
+    results: Mapping[tuple[str, str], list[FrameResult]]  # (model label, file label) -> frames
 
     def metrics(self) -> _Metrics:
         """Metrics of every model on every file; file by file, so that models compare."""

@@ -24,21 +24,14 @@ _REFERENCE = {f"REF_{label}": label for label in ("energy", "forces", "stress")}
 
 @dataclass(frozen=True)
 class LabelledFrame:
-    """A structure and what is known of it.
+    """A structure and what is known of it."""
 
-    Attributes:
-        atoms: without a calculator.
-        energy: total energy, eV; None if the file does not say.
-        forces: eV/A, (num_atoms, 3); None if the file does not say.
-        stress: eV/A^3, (6,) in ASE's Voigt order and sign; None if the file does not say.
-        config_type: the frame's group, ``"-"`` if it names none.
-    """
-
-    atoms: Atoms
-    energy: float | None
-    forces: np.ndarray | None
+    atoms: Atoms  # without a calculator
+    energy: float | None  # total energy, eV; None if the file does not say
+    forces: np.ndarray | None  # eV/A, (num_atoms, 3); None if the file does not say
+    # eV/A^3, (6,) in ASE's Voigt order and sign; None if the file does not say
     stress: np.ndarray | None
-    config_type: str
+    config_type: str  # the frame's group, `"-"` if it names none
 
 
 def read_labelled(

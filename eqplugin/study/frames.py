@@ -26,23 +26,15 @@ _LEAKS = ("overlap", "same_trajectory")  # codes of eqplugin.data
 
 @dataclass(frozen=True)
 class Frames:
-    """What a study trains, validates and tests on.
+    """What a study trains, validates and tests on."""
 
-    Attributes:
-        train: frames of every job, a multiple of the batch size.
-        val: frames that choose the best epoch.
-        tests: label -> frames.
-        species: chemical symbols, by atomic number.
-        e0s: chemical symbol -> energy of the lone atom, eV; None: the mean per atom is used.
-        warnings: sentences about what flatters or misleads.
-    """
-
-    train: list[LabelledFrame]
-    val: list[LabelledFrame]
-    tests: dict[str, list[LabelledFrame]]
-    species: tuple[str, ...]
+    train: list[LabelledFrame]  # frames of every job, a multiple of the batch size
+    val: list[LabelledFrame]  # frames that choose the best epoch
+    tests: dict[str, list[LabelledFrame]]  # label -> frames
+    species: tuple[str, ...]  # chemical symbols, by atomic number
+    # chemical symbol -> energy of the lone atom, eV; None: the mean per atom is used
     e0s: dict[str, float] | None
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...]  # sentences about what flatters or misleads
 
     @property
     def counts(self) -> dict[str, int]:

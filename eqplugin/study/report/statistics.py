@@ -51,24 +51,16 @@ def spread(values: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The difference of two models over the seeds that both have.
+    """The difference of two models over the seeds that both have."""
 
-    Attributes:
-        n: number of common seeds.
-        mean: second minus first.
-        low: lower end of the 95 % confidence interval of the mean (Student's t, n - 1); this and
-            the rest are None where one seed allows no test.
-        high: upper end.
-        effect: mean over the standard deviation of the differences (Cohen's d_z).
-        p: two-sided, of a mean of zero; see :func:`holm_adjusted` for several pairs.
-    """
-
-    n: int
-    mean: float
+    n: int  # number of common seeds
+    mean: float  # second minus first
+    # lower end of the 95 % confidence interval of the mean (Student's t, n - 1); this and the rest
+    # are None where one seed allows no test
     low: float | None = None
-    high: float | None = None
-    effect: float | None = None
-    p: float | None = None
+    high: float | None = None  # upper end
+    effect: float | None = None  # mean over the standard deviation of the differences (Cohen's d_z)
+    p: float | None = None  # two-sided, of a mean of zero; see `holm_adjusted` for several pairs
 
     @property
     def excludes_zero(self) -> bool:
