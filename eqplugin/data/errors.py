@@ -27,9 +27,6 @@ class DataError(EqPluginError):
     Args:
         message: one sentence that names the culprit and says what to do
         problems: everything that was found, when more than one thing was looked at
-
-    Attributes:
-        problems: tuple of :class:`Problem`, possibly empty
     """
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:

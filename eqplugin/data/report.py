@@ -77,16 +77,12 @@ def _jsonable(value: object) -> object:
 
 
 def raise_on_errors(report: DataReport) -> None:
-    """Raise if the report holds an error, with the first one's sentence.
-
-    Raises:
-        DataError: its message is the first error's sentence; ``.problems`` holds all errors
-    """
-    errors = report.errors
-    if not errors:
+    """Raise a :class:`DataError` with the first error's sentence, if there is an error."""
+    if not report.errors:
         return
-    message = errors[0].message
-    if len(errors) > 1:
-        where = errors[0].file or "FILE"
-        message += f" (and {len(errors) - 1} more; run `eqplugin data check {where}`)"
-    raise DataError(message, errors)
+    first, *others = report.errors
+    message = first.message
+    if others:
+        where = first.file or "FILE"
+        message += f" (and {len(others)} more; run `eqplugin data check {where}`)"
+    raise DataError(message, report.errors)
