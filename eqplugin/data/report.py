@@ -57,6 +57,11 @@ class DataReport:
         return self._at_level("note")
 
     @property
+    def leaks(self) -> list[Problem]:
+        """Frames that files share, or that are of one trajectory: errors on such tests flatter."""
+        return [p for p in self.problems if p.code in ("overlap", "same_trajectory")]
+
+    @property
     def ok(self) -> bool:
         """Whether no error was found."""
         return not self.errors
