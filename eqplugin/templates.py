@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ import yaml
 from ase.data import chemical_symbols
 from omegaconf import OmegaConf
 
-from eqplugin.data import read_frames
-from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.errors import EqPluginError
 from eqplugin.resources import CONFIGS, DATA
+from eqplugin.structures import read_frames
 
 __all__ = ["UserFiles", "template", "template_names"]
 
@@ -35,31 +35,20 @@ _COMMANDS = {
 
 @dataclass(frozen=True)
 class UserFiles:
-    """Structure files that a template is filled in with.
+    """Structure files that a template is filled in with."""
 
-    Attributes:
-        train: to train on.
-        val: to choose the best epoch by; None: a tenth of ``train``.
-        test: to test on; None: nothing (a study: a tenth of ``train``).
-        isolated_atoms: lone atoms with energies; None: energies start from the mean per atom.
-    """
-
-    train: Path
-    val: Path | None = None
-    test: Path | None = None
+    train: Path  # to train on
+    val: Path | None = None  # to choose the best epoch by; None: a tenth of `train`
+    test: Path | None = None  # to test on; None: nothing (a study: a tenth of `train`)
+    # lone atoms with energies; None: energies start from the mean per atom
     isolated_atoms: Path | None = None
 
     def paths(self) -> dict[str, str | None]:
-        """Absolute paths, since a trained model's data are looked up again from elsewhere.
-
-        Raises:
-            EqPluginError: one of them is missing.
-        """
-        paths = {field.name: getattr(self, field.name) for field in fields(self)}
-        for path in paths.values():
-            if path is not None and not path.is_file():
+        """Absolute paths, since a trained model's data are looked up again from elsewhere."""
+        for path in filter(None, vars(self).values()):
+            if not path.is_file():
                 raise EqPluginError(f"The file {path} is missing: check the path.")
-        return {name: None if p is None else str(p.absolute()) for name, p in paths.items()}
+        return {name: path and str(path.absolute()) for name, path in vars(self).items()}
 
 
 def template_names() -> list[str]:
@@ -166,29 +155,13 @@ def _filled(blocks: Blocks, values: dict[str, Any], without: tuple[str, ...] = (
 
 
 def _species_and_frames(path: Path) -> tuple[list[str], int]:
-    """Chemical symbols by atomic number, and the number of frames.
-
-    Raises:
-        EqPluginError: ASE cannot read the file.
-    """
-    try:
-        numbers = [atoms.numbers for atoms in read_frames(path)]
-    except Exception as error:  # ASE's readers raise whatever they trip over
-        raise EqPluginError(
-            f"{path} cannot be read as structures ({reason_of(error)}): give a file in a format "
-            f"that ASE knows."
-        ) from error
-    if not numbers:
-        raise EqPluginError(f"{path} holds no frames: give a file with structures.")
+    """Chemical symbols by atomic number, and the number of frames."""
+    numbers = [atoms.numbers for atoms in read_frames(path)]
     return [chemical_symbols[z] for z in np.unique(np.concatenate(numbers))], len(numbers)
 
 
 def _tenth(files: UserFiles, frames: int) -> int:
-    """Frames to validate with.
-
-    Raises:
-        EqPluginError: there is but one.
-    """
+    """Number of frames to validate with."""
     if frames < 2:
         raise EqPluginError(
             f"{files.train} has one frame, so none is left to validate with: give --val or more "

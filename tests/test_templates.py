@@ -173,7 +173,7 @@ def test_study_template_takes_every_file(mine):
         (["study/si", "--val", "val.xyz"], "go with --train"),
         (["study/si", "--train", "none.xyz"], "The file none.xyz is missing"),
         ([MINIMAL["nequip"], "--train", "my.xyz", "--val", "no.xyz"], "The file no.xyz is missing"),
-        ([MINIMAL["mace"], "--train", "noise.xyz"], "noise.xyz cannot be read as structures"),
+        ([MINIMAL["mace"], "--train", "noise.xyz"], "noise.xyz cannot be read at frame 0"),
         ([MINIMAL["nequip"], "--train", "one.xyz"], "one.xyz has one frame"),
         (["study/si", "-o", "my.xyz"], "my.xyz exists: name another file"),
     ],

@@ -21,6 +21,25 @@ __all__ = ["FileCheck"]
 SHOWN = 5  # of a kind; the rest is counted, so that a broken file does not fill the screen
 NET_FORCE = 0.01  # eV/A per atom; sound references stay below 0.003
 XYZ_SUFFIXES = (".xyz", ".extxyz")
+# code -> level, and what such frames are or have
+_ODDITIES = {
+    "duplicate": ("warning", "repeat an earlier frame of the file; remove the copies"),
+    "zero_forces": (
+        "warning",
+        "have forces that are all exactly zero, which only a perfect crystal has",
+    ),
+    "net_force": (
+        "warning",
+        f"have a net force above {NET_FORCE} eV/A per atom; a model that conserves momentum "
+        "cannot fit it",
+    ),
+    "box": ("note", "have a cell although pbc is F; it is not used"),
+    "isolated": (
+        "warning",
+        "are isolated atoms inside the data; move them to a file of their own",
+    ),
+}
+_NAMED = {"energy": "an energy", "forces": "forces", "stress": "a stress"}
 _LIKE = {"energy": "energ", "forces": "force", "stress": "stress"}
 _SHORT = {"energy": ("E", "e"), "forces": ("F", "f"), "stress": ("S",)}
 
@@ -41,13 +60,6 @@ class FileCheck:
         labels: finds labels in frames
         required: labels that every frame must have
         ase_args: for :func:`ase.io.iread`
-
-    Attributes:
-        problems: found so far
-        summary: numbers for the table
-        digests: geometry digest -> first frame that has it
-        runs: trajectories named by the frames' info
-        symbols: chemical symbol -> first frame that has it
     """
 
     def __init__(
@@ -60,9 +72,9 @@ class FileCheck:
         self.path, self.labels, self.required, self.ase_args = path, labels, required, ase_args
         self.summary = FileSummary(path)
         self.problems: list[Problem] = []
-        self.digests: dict[bytes, int] = {}
-        self.runs: set[tuple] = set()
-        self.symbols: dict[str, int] = {}
+        self.digests: dict[bytes, int] = {}  # geometry digest -> first frame that has it
+        self.runs: set[tuple] = set()  # trajectories named by the frames' info
+        self.symbols: dict[str, int] = {}  # chemical symbol -> first frame that has it
         self._faults: Counter[str] = Counter()
         self._missing: dict[str, list[int]] = defaultdict(list)
         self._keys_when_missing: dict[str, Counter[str]] = defaultdict(Counter)
@@ -171,10 +183,8 @@ class FileCheck:
 
     def _ignored_lines(self) -> None:
         """Warn of an empty line, after which ASE drops the rest of the file without a word."""
-        if Path(self.path).suffix not in XYZ_SUFFIXES:
-            return
-        tail = _ignored_tail(Path(self.path))
-        if tail:
+        path = Path(self.path)
+        if path.suffix in XYZ_SUFFIXES and (tail := _ignored_tail(path)):
             text = (
                 f" has an empty line {tail[0]}, where reading stops: the {tail[1]} lines after it "
                 "would be ignored; remove the empty line."
@@ -185,42 +195,19 @@ class FileCheck:
         missing, total = self._missing[label], len(self._atoms)
         if not missing:
             return
+        start = f": {_frames_phrase(missing, total)} have no {label}"
         if len(missing) == total:
-            start = f": no frame has {_article(label)}{label}"
-        else:
-            start = f": {_frames_phrase(missing, total)} have no {label}"
+            start = f": no frame has {_NAMED[label]}"
         keys = self._keys_when_missing[label]
         hint = _missing_label_hint(label, list(keys), partly=len(missing) < total)
         self._add("error", f"missing_{label}", f"{start}{hint}", missing[0])
 
     def _report_oddities(self) -> None:
         total = len(self._atoms)
-        sentences = (
-            ("duplicate", "warning", "repeat an earlier frame of the file; remove the copies"),
-            (
-                "zero_forces",
-                "warning",
-                "have forces that are all exactly zero, which only a perfect crystal has",
-            ),
-            (
-                "net_force",
-                "warning",
-                f"have a net force above {NET_FORCE} eV/A per atom; a model that conserves "
-                "momentum cannot fit it",
-            ),
-            ("box", "note", "have a cell although pbc is F; it is not used"),
-        )
-        for code, level, what in sentences:
+        for code, (level, what) in _ODDITIES.items():
             frames = self._frames_with[code]
-            if frames:
+            if frames and not (code == "isolated" and len(frames) == total):
                 self._add(level, code, f": {_frames_phrase(frames, total)} {what}.", frames[0])
-        isolated = self._frames_with["isolated"]
-        if isolated and len(isolated) < total:
-            text = (
-                f": {_frames_phrase(isolated, total)} are isolated atoms inside the data; move "
-                "them to a file of their own."
-            )
-            self._add("warning", "isolated", text, isolated[0])
 
     def _summarise(self) -> None:
         summary = self.summary
@@ -234,10 +221,6 @@ class FileCheck:
         if self._components:
             summary.force_rms = float(np.sqrt(self._squares / self._components))
             summary.force_max = self._largest
-
-
-def _article(label: str) -> str:
-    return "an " if label == "energy" else "a " if label == "stress" else ""
 
 
 def _missing_label_hint(label: str, keys: list[str], *, partly: bool) -> str:

@@ -11,19 +11,10 @@ from ase import Atoms
 from eqplugin.data.errors import DataError
 from eqplugin.structures import Fault, atom_name
 
-__all__ = [
-    "LABELS",
-    "Labels",
-    "is_valid_label",
-    "label_faults",
-    "label_keys",
-    "normalized_mapping",
-]
+__all__ = ["LABELS", "Labels", "is_valid_label", "label_faults", "label_keys", "normalized_mapping"]
 
 LABELS = ("energy", "forces", "stress")
-
-# NequIP calls the energy of a frame ``total_energy``; both names mean it here.
-_SAME = {"total_energy": "energy"}
+_SAME = {"total_energy": "energy"}  # NequIP's name for the energy of a frame, and ours
 
 # ``stress`` and the like, alone or with a method's name around it: REF_energy, dft_forces
 _LABEL_LIKE = re.compile(r"energy|energies|force|stress|virial", re.IGNORECASE)
@@ -37,9 +28,6 @@ def normalized_mapping(key_mapping: Mapping[str, str] | None) -> dict[str, str]:
     Args:
         key_mapping: key in the file -> ``energy``/``total_energy``, ``forces``, ``stress`` or any
             other NequIP field (which is not looked at here)
-
-    Returns:
-        key in the file -> target
 
     Raises:
         DataError: the mapping is written the wrong way round
@@ -65,7 +53,7 @@ def label_keys(atoms: Atoms) -> list[str]:
 
 
 class Labels:
-    """The labels of frames, found as NequIP finds them.
+    """Finds the labels of frames as NequIP does.
 
     NequIP looks at arrays, then info, then the calculator, and the later one wins. Hence a plain
     ``energy`` beats a mapped ``REF_energy`` in the same frame unless it is excluded.
@@ -80,14 +68,7 @@ class Labels:
         self.exclude_keys = frozenset(exclude_keys)
 
     def find(self, atoms: Atoms) -> tuple[dict[str, object], dict[str, list[str]]]:
-        """Find the labels of one frame.
-
-        Args:
-            atoms: as read by ASE
-
-        Returns:
-            label -> value (unchecked), and label -> keys that offered *different* values
-        """
+        """Label -> value (unchecked), and label -> keys that offered *different* values."""
         found: dict[str, object] = {}
         origin: dict[str, list[str]] = {}
         results = atoms.calc.results if atoms.calc else {}
@@ -124,12 +105,7 @@ def is_valid_label(label: str, value: object, num_atoms: int) -> bool:
 def label_faults(atoms: Atoms, labels: Mapping[str, object]) -> Iterator[Fault]:
     """Yield a fault for every label that is no number, of the wrong shape, NaN or infinite.
 
-    Args:
-        atoms: frame
-        labels: label -> value as found in the file
-
-    Yields:
-        faults with the codes ``bad_energy``, ``bad_forces``, ``bad_stress``
+    Their codes are ``bad_energy``, ``bad_forces`` and ``bad_stress``.
     """
     for label, value in labels.items():
         if not is_valid_label(label, value, len(atoms)):

@@ -49,9 +49,6 @@ def check_files(
         exclude_keys: keys in the file that are to be ignored
         ase_args: for :func:`ase.io.iread`, without ``index`` and ``filename``
 
-    Returns:
-        summaries and problems
-
     Raises:
         DataError: an option that cannot be understood (unknown label, reversed key mapping,
             ``index`` in ``ase_args``, no files)
@@ -76,8 +73,7 @@ def check_files(
     ]
     for check in checks:
         problems += check.problems
-        if species is not None:
-            problems += _unknown_species(check, species)
+        problems += [] if species is None else _unknown_species(check, species)
     if species is not None:
         problems += _unused_species(checks, species)
     if isolated_atoms is not None:
@@ -152,17 +148,14 @@ def read_e0s(
             (atomic numbers as keys are understood), or a file of single atoms with energies
         labels: finds the energy in a frame; plain ``energy`` by default
 
-    Returns:
-        chemical symbol -> energy (eV)
-
     Raises:
         DataError: unreadable, not an element, or not a finite energy
     """
+    name, text = "The isolated-atom energies", str(source)
     if isinstance(source, Mapping):
-        return _checked_e0s(source, "The isolated-atom energies")
-    text = str(source)
+        return _checked_e0s(source, name)
     if text.lstrip().startswith("{"):
-        return _checked_e0s(_json(text, "The isolated-atom energies"), "The isolated-atom energies")
+        return _checked_e0s(_json(text, name), name)
     path = Path(text)
     if not path.is_file():
         raise DataError(f"The file of isolated-atom energies {path} is missing: check the path.")
@@ -195,11 +188,11 @@ def _checked_e0s(energies: Mapping, name: str) -> dict[str, float]:
 
 
 def _e0s_from_frames(path: Path, labels: Labels) -> dict[str, float]:
-    energies: dict[str, float] = {}
     try:
         frames = list(read_frames(path))
     except ReadError as error:
         raise DataError(str(error)) from error
+    energies: dict[str, float] = {}
     for index, atoms in enumerate(frames):
         if len(atoms) != 1:
             continue

@@ -12,21 +12,13 @@ __all__ = ["DataError", "Problem"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that was found.
+    """One thing that was found."""
 
-    Args:
-        level: ``error`` (unusable), ``warning`` (look at it) or ``note`` (harmless)
-        code: short stable name, e.g. ``missing_forces``
-        message: one sentence that names file, frame and culprit, and says what to do
-        file: path as given, or None
-        frame: index of the first frame concerned, or None
-    """
-
-    level: str
-    code: str
-    message: str
-    file: str | None = None
-    frame: int | None = None
+    level: str  # `error` (unusable), `warning` (look at it) or `note` (harmless)
+    code: str  # short stable name, e.g. `missing_forces`
+    message: str  # one sentence that names file, frame and culprit, and says what to do
+    file: str | None = None  # path as given, or None
+    frame: int | None = None  # index of the first frame concerned, or None
 
 
 class DataError(EqPluginError):
@@ -35,9 +27,6 @@ class DataError(EqPluginError):
     Args:
         message: one sentence that names the culprit and says what to do
         problems: everything that was found, when more than one thing was looked at
-
-    Attributes:
-        problems: tuple of :class:`Problem`, possibly empty
     """
 
     def __init__(self, message: str, problems: Iterable[Problem] = ()) -> None:

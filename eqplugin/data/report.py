@@ -14,43 +14,28 @@ LEVELS = ("error", "warning", "note")
 
 @dataclass
 class FileSummary:
-    """Numbers of one file. Undefined ones (no labels, no frames) are NaN.
+    """Numbers of one file. Undefined ones (no labels, no frames) are NaN."""
 
-    Args:
-        path: as given
-        frames: number of frames read
-        atoms: smallest and largest number of atoms
-        species: chemical symbols, by atomic number
-        periodic: ``yes``, ``no``, ``mixed`` (between frames) or ``partly`` (some directions)
-        labels: label-like keys as they stand in the file -> frames that have them
-        energy_per_atom: smallest and largest (eV)
-        force_rms: root mean square force component (eV/A)
-        force_max: largest force on an atom, its norm (eV/A)
-        duplicates: frames that repeat an earlier frame of the file
-    """
-
-    path: str
-    frames: int = 0
-    atoms: tuple[int, int] = (0, 0)
-    species: tuple[str, ...] = ()
-    periodic: str = "no"
+    path: str  # as given
+    frames: int = 0  # number of frames read
+    atoms: tuple[int, int] = (0, 0)  # smallest and largest number of atoms
+    species: tuple[str, ...] = ()  # chemical symbols, by atomic number
+    periodic: str = "no"  # `yes`, `no`, `mixed` (between frames) or `partly` (some directions)
+    # label-like keys as they stand in the file -> frames that have them
     labels: dict[str, int] = field(default_factory=dict)
-    energy_per_atom: tuple[float, float] = (math.nan, math.nan)
-    force_rms: float = math.nan
-    force_max: float = math.nan
-    duplicates: int = 0
+    energy_per_atom: tuple[float, float] = (math.nan, math.nan)  # smallest and largest (eV)
+    force_rms: float = math.nan  # root mean square force component (eV/A)
+    force_max: float = math.nan  # largest force on an atom, its norm (eV/A)
+    duplicates: int = 0  # frames that repeat an earlier frame of the file
 
 
 @dataclass
 class DataReport:
-    """Result of :func:`eqplugin.data.check_files`.
+    """Result of :func:`eqplugin.data.check_files`."""
 
-    Args:
-        files: one summary per file that could be read
-        problems: everything found, in the order of files and frames
-    """
-
+    # one summary per file that could be read
     files: list[FileSummary] = field(default_factory=list)
+    # everything found, in the order of files and frames
     problems: list[Problem] = field(default_factory=list)
 
     def _at_level(self, level: str) -> list[Problem]:
@@ -70,6 +55,11 @@ class DataReport:
     def notes(self) -> list[Problem]:
         """Harmless remarks."""
         return self._at_level("note")
+
+    @property
+    def leaks(self) -> list[Problem]:
+        """Frames that files share, or that are of one trajectory: errors on such tests flatter."""
+        return [p for p in self.problems if p.code in ("overlap", "same_trajectory")]
 
     @property
     def ok(self) -> bool:
@@ -92,16 +82,12 @@ def _jsonable(value: object) -> object:
 
 
 def raise_on_errors(report: DataReport) -> None:
-    """Raise if the report holds an error, with the first one's sentence.
-
-    Raises:
-        DataError: its message is the first error's sentence; ``.problems`` holds all errors
-    """
-    errors = report.errors
-    if not errors:
+    """Raise a :class:`DataError` with the first error's sentence, if there is an error."""
+    if not report.errors:
         return
-    message = errors[0].message
-    if len(errors) > 1:
-        where = errors[0].file or "FILE"
-        message += f" (and {len(errors) - 1} more; run `eqplugin data check {where}`)"
-    raise DataError(message, errors)
+    first, *others = report.errors
+    message = first.message
+    if others:
+        where = first.file or "FILE"
+        message += f" (and {len(others)} more; run `eqplugin data check {where}`)"
+    raise DataError(message, report.errors)

@@ -23,29 +23,17 @@ NOWHERE = float("nan")
 
 @dataclass(frozen=True)
 class Sample:
-    """Observables of one frame, in the order of the log's columns.
+    """Observables of one frame, in the order of the log's columns."""
 
-    Attributes:
-        step: number of the step.
-        time_ps: ps.
-        potential_eV: potential energy, eV.
-        kinetic_eV: kinetic energy, eV.
-        total_eV: their sum, eV.
-        conserved_eV: what exact dynamics conserve, eV; NaN where there is no such quantity.
-        temperature_K: from the degrees of freedom that share the kinetic energy, K.
-        pressure_GPa: with its kinetic part; NaN unless periodic in three directions.
-        density_g_cm3: NaN unless periodic in three directions.
-    """
-
-    step: int
-    time_ps: float
-    potential_eV: float
-    kinetic_eV: float
-    total_eV: float
-    conserved_eV: float
-    temperature_K: float
-    pressure_GPa: float
-    density_g_cm3: float
+    step: int  # number of the step
+    time_ps: float  # ps
+    potential_eV: float  # potential energy, eV
+    kinetic_eV: float  # kinetic energy, eV
+    total_eV: float  # their sum, eV
+    conserved_eV: float  # what exact dynamics conserve, eV; NaN where there is no such quantity
+    temperature_K: float  # from the degrees of freedom that share the kinetic energy, K
+    pressure_GPa: float  # with its kinetic part; NaN unless periodic in three directions
+    density_g_cm3: float  # NaN unless periodic in three directions
 
     @classmethod
     def of(

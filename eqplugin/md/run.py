@@ -68,21 +68,13 @@ class MdFiles:
 
 @dataclass(frozen=True)
 class MdRun:
-    """A finished run.
+    """A finished run."""
 
-    Attributes:
-        atoms: the last structure, with momenta.
-        steps: number of steps in all.
-        resumed_from: step at which this call took over; None: it started anew.
-        degrees: degrees of freedom that share the kinetic energy.
-        files: trajectory, log and whatever else was written.
-    """
-
-    atoms: Atoms
-    steps: int
-    resumed_from: int | None
-    degrees: int
-    files: MdFiles
+    atoms: Atoms  # the last structure, with momenta
+    steps: int  # number of steps in all
+    resumed_from: int | None  # step at which this call took over; None: it started anew
+    degrees: int  # degrees of freedom that share the kinetic energy
+    files: MdFiles  # trajectory, log and whatever else was written
 
 
 def run_md(

@@ -28,21 +28,13 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Restart:
-    """State of a run at a frame.
+    """State of a run at a frame."""
 
-    Attributes:
-        step: of the frame.
-        arrays: state of atoms and integrator.
-        rng: state of the random numbers, as JSON keeps it.
-        sizes: bytes of each growing file.
-        options: those that the run was started with.
-    """
-
-    step: int
-    arrays: dict[str, NDArray]
-    rng: object
-    sizes: dict[str, int]
-    options: dict[str, object]
+    step: int  # of the frame
+    arrays: dict[str, NDArray]  # state of atoms and integrator
+    rng: object  # state of the random numbers, as JSON keeps it
+    sizes: dict[str, int]  # bytes of each growing file
+    options: dict[str, object]  # those that the run was started with
 
 
 class RunStore:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pandas as pd
 from ase.calculators.calculator import Calculator
 
 from eqplugin.data import check_files
@@ -38,24 +37,17 @@ _COLUMNS = {
     "relative_energy_mae": ("E rel\nmeV/at", ".2f"),
     "stress_mae": ("S MAE\nmeV/Å³", ".2f"),
 }
-_LEAKS = ("overlap", "same_trajectory")  # codes of eqplugin.data
 _UNREAD = ("missing_file", "unreadable", "empty")
 _Metrics = dict[tuple[str, ...], ErrorMetrics]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Predictions of every model on every file, under short labels.
+    """Predictions of every model on every file, under short labels."""
 
-    Attributes:
-        models: label -> as the user named it.
-        files: label -> as the user named it.
-        results: (model label, file label) -> frames.
-    """
-
-    models: Mapping[str, str]
-    files: Mapping[str, str]
-    results: Mapping[tuple[str, str], list[FrameResult]]
+    models: Mapping[str, str]  # label -> as the user named it
+    files: Mapping[str, str]  # label -> as the user named it
+    results: Mapping[tuple[str, str], list[FrameResult]]  # (model label, file label) -> frames
 
     def metrics(self) -> _Metrics:
         """Metrics of every model on every file; file by file, so that models compare."""
@@ -85,11 +77,10 @@ class Comparison:
 
     def to_csv(self) -> str:
         """All metrics at full precision; an empty field where there is no label."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*_KEYS, *(field.name for field in fields(ErrorMetrics))])
-        writer.writerows([*key, *astuple(row)] for key, row in self.metrics().items())
-        return text.getvalue()
+        rows = [
+            dict(zip(_KEYS, key, strict=True)) | asdict(row) for key, row in self.metrics().items()
+        ]
+        return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
 
 
 def _cell(value: float | None, form: str) -> str:
@@ -101,15 +92,12 @@ def compare_forces(
     files: Mapping[str, Sequence[LabelledFrame]],
     tick: Callable[[], None] = lambda: None,
 ) -> dict[tuple[str, str], list[FrameResult]]:
-    """Evaluate every model on every file.
+    """Evaluate every model on every file: (model label, file label) -> frames.
 
     Args:
         models: label -> calculator.
         files: label -> frames.
         tick: called after each frame, for a progress bar.
-
-    Returns:
-        (model label, file label) -> frames.
 
     Raises:
         EqPluginError: a model fails; the sentence names the model, the file and the frame.
@@ -134,7 +122,7 @@ def shared_frames(train: Sequence[str], tests: Sequence[str]) -> list[str]:
     unread = [e for e in report.errors if e.code in _UNREAD and str(e.file) in map(str, train)]
     if unread:
         raise EqPluginError(f"--train: {unread[0].message}")
-    return [problem.message for problem in report.problems if problem.code in _LEAKS]
+    return [problem.message for problem in report.leaks]
 
 
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:

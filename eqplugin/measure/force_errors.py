@@ -15,39 +15,26 @@ __all__ = ["ErrorMetrics", "error_metrics", "metrics_by_config_type", "metrics_b
 
 @dataclass(frozen=True)
 class ErrorMetrics:
-    """Errors of a model on a set of frames; None where no frame has the label, or no prediction.
+    """Errors of a model on a set of frames; None where no frame has the label, or no prediction."""
 
-    Attributes:
-        frames: number of frames.
-        energy_mae: per atom, meV; mean over frames.
-        energy_rmse: per atom, meV.
-        energy_max: the largest error of a frame, per atom, meV.
-        relative_energy_mae: per atom, meV, after the mean error of the frames of one composition
-            is taken out: what remains matters to dynamics, the rest only to formation energies.
-            Over compositions of two frames or more: of one frame alone nothing would remain.
-        force_mae: over components, meV/A.
-        force_rmse: over components, meV/A.
-        force_max: the largest error of a component, meV/A.
-        force_cosine: mean cosine between predicted and reference force on an atom.
-        force_rms: of the reference, meV/A: what an error has to be compared with.
-        stress_mae: over the nine entries of the tensor, as NequIP and MACE count, meV/A^3.
-        stress_rmse: over the nine entries, meV/A^3.
-        stress_max: the largest error of a component, meV/A^3.
-    """
-
-    frames: int
-    energy_mae: float | None = None
-    energy_rmse: float | None = None
-    energy_max: float | None = None
+    frames: int  # number of frames
+    energy_mae: float | None = None  # per atom, meV; mean over frames
+    energy_rmse: float | None = None  # per atom, meV
+    energy_max: float | None = None  # the largest error of a frame, per atom, meV
+    # per atom, meV, after the mean error of the frames of one composition is taken out: what
+    # remains matters to dynamics, the rest only to formation energies. Over compositions of two
+    # frames or more: of one frame alone nothing would remain
     relative_energy_mae: float | None = None
-    force_mae: float | None = None
-    force_rmse: float | None = None
-    force_max: float | None = None
+    force_mae: float | None = None  # over components, meV/A
+    force_rmse: float | None = None  # over components, meV/A
+    force_max: float | None = None  # the largest error of a component, meV/A
+    # mean cosine between predicted and reference force on an atom
     force_cosine: float | None = None
-    force_rms: float | None = None
+    force_rms: float | None = None  # of the reference, meV/A: what an error has to be compared with
+    # over the nine entries of the tensor, as NequIP and MACE count, meV/A^3
     stress_mae: float | None = None
-    stress_rmse: float | None = None
-    stress_max: float | None = None
+    stress_rmse: float | None = None  # over the nine entries, meV/A^3
+    stress_max: float | None = None  # the largest error of a component, meV/A^3
 
 
 def error_metrics(results: Sequence[FrameResult]) -> ErrorMetrics:

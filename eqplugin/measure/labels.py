@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,34 +11,27 @@ import numpy as np
 from ase import Atoms
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from eqplugin.data import Labels, check_files
+from eqplugin.data import DataReport, Labels, check_files
 from eqplugin.data._labels import label_faults
 from eqplugin.errors import EqPluginError
 from eqplugin.structures import read_frames
 
-__all__ = ["LabelledFrame", "frames_with_labels", "read_labelled"]
+__all__ = ["MACE_KEYS", "LabelledFrame", "checked_report", "frames_with_labels", "read_labelled"]
 
-# the keys of MACE's data, and the plain ones
-_REFERENCE = {f"REF_{label}": label for label in ("energy", "forces", "stress")}
+# the keys of MACE's data; plain ones are known to eqplugin.data
+MACE_KEYS = {f"REF_{label}": label for label in ("energy", "forces", "stress")}
 
 
 @dataclass(frozen=True)
 class LabelledFrame:
-    """A structure and what is known of it.
+    """A structure and what is known of it."""
 
-    Attributes:
-        atoms: without a calculator.
-        energy: total energy, eV; None if the file does not say.
-        forces: eV/A, (num_atoms, 3); None if the file does not say.
-        stress: eV/A^3, (6,) in ASE's Voigt order and sign; None if the file does not say.
-        config_type: the frame's group, ``"-"`` if it names none.
-    """
-
-    atoms: Atoms
-    energy: float | None
-    forces: np.ndarray | None
+    atoms: Atoms  # without a calculator
+    energy: float | None  # total energy, eV; None if the file does not say
+    forces: np.ndarray | None  # eV/A, (num_atoms, 3); None if the file does not say
+    # eV/A^3, (6,) in ASE's Voigt order and sign; None if the file does not say
     stress: np.ndarray | None
-    config_type: str
+    config_type: str  # the frame's group, `"-"` if it names none
 
 
 def read_labelled(
@@ -58,19 +51,10 @@ def read_labelled(
         EqPluginError: a file that cannot be read, a label with impossible values, two keys that
             disagree about a label, no label at all.
     """
-    mapping = {**_REFERENCE, **(key_mapping or {})}
-    # the plain keys that a key of the user's replaces
-    replaced = set((key_mapping or {}).values()) - set(key_mapping or {})
-    mapping = {
-        key: label
-        for key, label in mapping.items()
-        if label not in replaced or key in (key_mapping or {})
-    }
-    report = check_files([path], required=(), key_mapping=mapping, exclude_keys=sorted(replaced))
-    # keys that disagree are met again below, where the advice is this command's own
-    errors = [e for e in report.errors if not e.code.startswith("conflict_")]
-    if errors:
-        raise EqPluginError(errors[0].message)
+    given = dict(key_mapping or {})
+    replaced = set(given.values()) - set(given)  # the plain keys that a key of the user's replaces
+    mapping = {key: label for key, label in MACE_KEYS.items() if label not in replaced} | given
+    report = checked_report([path], (), key_mapping=mapping, exclude_keys=sorted(replaced))
     frames = _labelled_frames(path, mapping, replaced)
     if not frames:
         raise EqPluginError(f"{path} holds no frames but isolated atoms: give frames to test on.")
@@ -90,7 +74,24 @@ def frames_with_labels(path: str | Path) -> list[LabelledFrame]:
         EqPluginError: a file that cannot be read, a label with impossible values, two keys that
             disagree about a label.
     """
-    return _labelled_frames(path, _REFERENCE, set())
+    return _labelled_frames(path, MACE_KEYS, set())
+
+
+def checked_report(
+    paths: Sequence[str | Path], required: Sequence[str], **options: Any
+) -> DataReport:
+    """What :func:`eqplugin.data.check_files` finds, keys that disagree aside.
+
+    Those are met again when the frames are read, where the advice is how to name the reference.
+
+    Raises:
+        EqPluginError: the first error.
+    """
+    report = check_files(paths, required=required, **options)
+    for error in report.errors:
+        if not error.code.startswith("conflict_"):
+            raise EqPluginError(error.message)
+    return report
 
 
 def _labelled_frames(
@@ -110,24 +111,15 @@ def _labelled_frames(
             )
         for fault in label_faults(atoms, values):
             raise EqPluginError(f"{path}, frame {index}: {fault.sentence}")
-        bare = atoms.copy()
-        bare.calc = None
-        frames.append(
-            LabelledFrame(
-                atoms=bare,
-                energy=_or_none(values.get("energy"), float),
-                forces=_or_none(values.get("forces"), np.asarray),
-                stress=_or_none(values.get("stress"), _voigt),
-                config_type=config_type,
-            )
-        )
+        converted = {label: _CONVERT[label](value) for label, value in values.items()}
+        labelled = [converted.get(label) for label in _CONVERT]
+        frames.append(LabelledFrame(atoms.copy(), *labelled, config_type))
     return frames
-
-
-def _or_none(value: Any, convert: Any) -> Any:
-    return None if value is None else convert(value)
 
 
 def _voigt(stress: Any) -> np.ndarray:
     stress = np.asarray(stress, dtype=float)
     return stress if stress.shape == (6,) else full_3x3_to_voigt_6_stress(stress.reshape(3, 3))
+
+
+_CONVERT = {"energy": float, "forces": np.asarray, "stress": _voigt}

@@ -35,17 +35,12 @@ _GAP = 3.0  # A between copies of a molecule
 
 @dataclass(frozen=True)
 class SizeTiming:
-    """A model on a structure of some size.
+    """A model on a structure of some size."""
 
-    Attributes:
-        atoms: number of atoms.
-        times_ms: of each force call, alternated with the other models.
-        peak_mib: memory of a process that opens the model and makes a force call, less that of
-            one that only opens it; None where it was not measured.
-    """
-
-    atoms: int
-    times_ms: tuple[float, ...]
+    atoms: int  # number of atoms
+    times_ms: tuple[float, ...]  # of each force call, alternated with the other models
+    # memory of a process that opens the model and makes a force call, less that of one that only
+    # opens it; None where it was not measured
     peak_mib: float | None = None
 
     @property

@@ -13,17 +13,11 @@ __all__ = ["Table"]
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text: keys on the left, numbers on the right.
+    """Rows of text: keys on the left, numbers on the right."""
 
-    Attributes:
-        keys: heads of the first columns, aligned left.
-        heads: heads of the other columns, aligned right; the unit on a second line.
-        rows: cells, keys first.
-    """
-
-    keys: Sequence[str]
-    heads: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    keys: Sequence[str]  # heads of the first columns, aligned left
+    heads: Sequence[str]  # heads of the other columns, aligned right; the unit on a second line
+    rows: Sequence[Sequence[str]]  # cells, keys first
 
     def to_rich(self, title: str = "") -> rich_table.Table:
         """The table for the terminal."""

@@ -24,19 +24,12 @@ __all__ = ["Study", "read_study"]
 
 @dataclass(frozen=True)
 class Study:
-    """A study's config, every value resolved.
+    """A study's config, every value resolved."""
 
-    Attributes:
-        config: as the schema has it.
-        arms: name -> axis -> values.
-        hydra: overrides that concern Hydra itself, such as the launcher.
-        path: the config file.
-    """
-
-    config: StudyConfig
-    arms: dict[str, dict[str, list[Any]]]
-    hydra: tuple[str, ...]
-    path: Path
+    config: StudyConfig  # as the schema has it
+    arms: dict[str, dict[str, list[Any]]]  # name -> axis -> values
+    hydra: tuple[str, ...]  # overrides that concern Hydra itself, such as the launcher
+    path: Path  # the config file
 
     @property
     def out(self) -> Path:

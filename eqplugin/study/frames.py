@@ -12,37 +12,26 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 from ase.io import write
 
-from eqplugin.data import check_files, read_e0s
+from eqplugin.data import read_e0s
 from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file, write_json
-from eqplugin.measure.labels import LabelledFrame, read_labelled
+from eqplugin.measure.labels import MACE_KEYS, LabelledFrame, checked_report, read_labelled
 from eqplugin.study.schema import Data, StudyConfig
 
 __all__ = ["Frames", "check_frames", "write_frames"]
 
-_REFERENCE = {f"REF_{label}": label for label in ("energy", "forces", "stress")}
-_LEAKS = ("overlap", "same_trajectory")  # codes of eqplugin.data
-
 
 @dataclass(frozen=True)
 class Frames:
-    """What a study trains, validates and tests on.
+    """What a study trains, validates and tests on."""
 
-    Attributes:
-        train: frames of every job, a multiple of the batch size.
-        val: frames that choose the best epoch.
-        tests: label -> frames.
-        species: chemical symbols, by atomic number.
-        e0s: chemical symbol -> energy of the lone atom, eV; None: the mean per atom is used.
-        warnings: sentences about what flatters or misleads.
-    """
-
-    train: list[LabelledFrame]
-    val: list[LabelledFrame]
-    tests: dict[str, list[LabelledFrame]]
-    species: tuple[str, ...]
+    train: list[LabelledFrame]  # frames of every job, a multiple of the batch size
+    val: list[LabelledFrame]  # frames that choose the best epoch
+    tests: dict[str, list[LabelledFrame]]  # label -> frames
+    species: tuple[str, ...]  # chemical symbols, by atomic number
+    # chemical symbol -> energy of the lone atom, eV; None: the mean per atom is used
     e0s: dict[str, float] | None
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...]  # sentences about what flatters or misleads
 
     @property
     def counts(self) -> dict[str, int]:
@@ -79,31 +68,22 @@ def check_frames(config: StudyConfig) -> Frames:
 def _check_files(data: Data) -> list[str]:
     """Errors are raised; leaks between training and test files come back as sentences."""
     required = ("energy", "forces", "stress") if data.stress else ("energy", "forces")
-    mapping = {**_REFERENCE, **data.key_mapping}
+    mapping = {**MACE_KEYS, **data.key_mapping}
     training = [data.train, *([data.val] if data.val else [])]
-    options = {"isolated_atoms": data.isolated_atoms, "key_mapping": mapping}
-    report = check_files(training, required=required, **options)
-    errors = [e for e in report.errors if not e.code.startswith("conflict_")]
-    if errors:
-        raise EqPluginError(errors[0].message)
-    species = sorted({symbol for file in report.files for symbol in file.species})
-    if not data.test:
-        return [p.message for p in report.problems if p.code in _LEAKS]
-    # the forces of the tests decide; other labels may be absent
-    report = check_files(
-        [*training, *data.test.values()], required=("forces",), species=species,
-        key_mapping=mapping,
-    )  # fmt: skip
-    errors = [e for e in report.errors if not e.code.startswith("conflict_")]
-    if errors:
-        raise EqPluginError(errors[0].message)
-    warnings = [p.message for p in report.problems if p.code in _LEAKS]
+    report = checked_report(
+        training, required, key_mapping=mapping, isolated_atoms=data.isolated_atoms
+    )
+    if data.test:
+        species = sorted({symbol for file in report.files for symbol in file.species})
+        # the forces of the tests decide; other labels may be absent
+        files = [*training, *data.test.values()]
+        report = checked_report(files, ("forces",), key_mapping=mapping, species=species)
     if any(Path(file).resolve() == Path(data.train).resolve() for file in data.test.values()):
         raise EqPluginError(
             f"{data.train} is both the training and a test file: give another test file, or none, "
             f"and data.test_frames are drawn from it."
         )
-    return warnings
+    return [problem.message for problem in report.leaks]
 
 
 def _split(

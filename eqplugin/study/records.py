@@ -50,6 +50,9 @@ class Quantiles(NamedTuple):
     median: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.median:.1f} ({self.low:.1f}-{self.high:.1f})"
+
 
 class ValidationPoint(NamedTuple):
     """Validation force MAE after an epoch, meV/A; None where it was not finite."""

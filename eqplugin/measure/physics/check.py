@@ -17,21 +17,14 @@ __all__ = ["Check", "energy_and_forces", "measured_check"]
 
 @dataclass(frozen=True)
 class Check:
-    """A measured violation and what it may be at most.
+    """A measured violation and what it may be at most."""
 
-    Attributes:
-        name: what was checked.
-        value: the violation, in ``unit``; NaN where it could not be measured.
-        threshold: the most that rounding explains; None: nothing to pass, a number to look at.
-        unit: of both.
-        remark: how it was measured.
-    """
-
-    name: str
-    value: float
+    name: str  # what was checked
+    value: float  # the violation, in `unit`; NaN where it could not be measured
+    # the most that rounding explains; None: nothing to pass, a number to look at
     threshold: float | None
-    unit: str
-    remark: str
+    unit: str  # of both
+    remark: str  # how it was measured
 
     @property
     def passed(self) -> bool | None:

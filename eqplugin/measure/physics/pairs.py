@@ -25,19 +25,12 @@ _SUSPECTS = 4
 
 @dataclass(frozen=True, eq=False)
 class PairCurve:
-    """The interaction of two atoms.
+    """The interaction of two atoms."""
 
-    Attributes:
-        pair: chemical symbols.
-        distance: A, (num_points,), evenly spaced.
-        energy: eV, (num_points,), less the two isolated atoms.
-        force: eV/A, (num_points,), along the axis; positive pushes apart.
-    """
-
-    pair: tuple[str, str]
-    distance: np.ndarray
-    energy: np.ndarray
-    force: np.ndarray
+    pair: tuple[str, str]  # chemical symbols
+    distance: np.ndarray  # A, (num_points,), evenly spaced
+    energy: np.ndarray  # eV, (num_points,), less the two isolated atoms
+    force: np.ndarray  # eV/A, (num_points,), along the axis; positive pushes apart
 
     @property
     def name(self) -> str:

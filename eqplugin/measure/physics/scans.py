@@ -22,33 +22,21 @@ _FEWEST = 3
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """Frames along a path.
+    """Frames along a path."""
 
-    Attributes:
-        name: of the file.
-        frames: in the order of the path, one composition.
-        coordinate: (num_frames,); ``info["scan"]`` where every frame has it, else the frame's
-            number.
-        reference: eV, (num_frames,); None where a frame has no energy.
-    """
-
-    name: str
-    frames: list[Atoms]
+    name: str  # of the file
+    frames: list[Atoms]  # in the order of the path, one composition
+    # (num_frames,); `info["scan"]` where every frame has it, else the frame's number
     coordinate: np.ndarray
-    reference: np.ndarray | None
+    reference: np.ndarray | None  # eV, (num_frames,); None where a frame has no energy
 
 
 @dataclass(frozen=True, eq=False)
 class ScanCurve:
-    """A model's energy along a scan.
+    """A model's energy along a scan."""
 
-    Attributes:
-        scan: what was followed.
-        energy: eV, (num_frames,), total.
-    """
-
-    scan: Scan
-    energy: np.ndarray
+    scan: Scan  # what was followed
+    energy: np.ndarray  # eV, (num_frames,), total
 
     @property
     def origin(self) -> int:

@@ -16,19 +16,12 @@ __all__ = ["Precision", "symmetry_checks"]
 
 @dataclass(frozen=True)
 class Precision:
-    """How far rounding may go.
+    """How far rounding may go."""
 
-    Attributes:
-        energy: eV per atom.
-        force: eV/A.
-        gradient: eV/A, for forces against differences of energies.
-        step: A, of these differences.
-    """
-
-    energy: float
-    force: float
-    gradient: float
-    step: float
+    energy: float  # eV per atom
+    force: float  # eV/A
+    gradient: float  # eV/A, for forces against differences of energies
+    step: float  # A, of these differences
 
     @classmethod
     def of(cls, dtype: str) -> Precision:

@@ -34,7 +34,7 @@ def recommendation(results: StudyResults) -> list[str]:
     near = [model for model in models if error(model) <= (1 + WORTH) * error(best)]
     chosen = min(near, key=lambda model: model.force_ms.median)
     reasons = [
-        f"**{chosen.label}**: force MAE {chosen.spread(test, 'force_mae')} meV/Å on {test}, "
+        f"**{chosen.label}**: force MAE {chosen.spread(test, 'force_mae'):.1f} meV/Å on {test}, "
         f"{chosen.force_ms.median:.1f} ms a force call, {chosen.step_ms.median:.1f} ms a "
         f"training step, {chosen.parameters:,} parameters."
     ]
@@ -43,7 +43,7 @@ def recommendation(results: StudyResults) -> list[str]:
     else:
         ratio = best.force_ms.median / chosen.force_ms.median
         reasons.append(
-            f"The lowest mean error is that of {best.label} ({best.spread(test, 'force_mae')} "
+            f"The lowest mean error is that of {best.label} ({best.spread(test, 'force_mae'):.1f} "
             f"meV/Å), within {WORTH:.0%} of it; its force call takes {ratio:.2f} times as long."
         )
         reasons.append(_seed_comparison(best, chosen, test))
@@ -65,7 +65,7 @@ def _seed_comparison(best: ModelResults, chosen: ModelResults, test: str) -> str
     verdict = "differ" if difference.excludes_zero else "cannot be told apart"
     return (
         f"Paired over {difference.n} seeds the two {verdict}: {difference.mean:+.1f} meV/Å, 95 % "
-        f"interval {difference.low:+.1f} .. {difference.high:+.1f}."
+        f"interval {difference.interval}."
     )
 
 

@@ -40,25 +40,15 @@ def _hops_label(hops: int | None, contraction: str | None) -> str:
 
 @dataclass(frozen=True)
 class ModelResults:
-    """A model and its finished jobs, one for each seed.
+    """A model and its finished jobs, one for each seed."""
 
-    Attributes:
-        family: ``nequip`` or ``mace``.
-        l_max: highest degree L.
-        hops: convolutions between two resets; None: never.
-        contraction: at a reset.
-        feature_dim: D.
-        records: seed -> record, at least one.
-        timing: of all models in turn; None where that was not measured.
-    """
-
-    family: str
-    l_max: int
-    hops: int | None
-    contraction: str | None
-    feature_dim: int
-    records: dict[int, FinishedJob]
-    timing: Timing | None
+    family: str  # `nequip` or `mace`
+    l_max: int  # highest degree L
+    hops: int | None  # convolutions between two resets; None: never
+    contraction: str | None  # at a reset
+    feature_dim: int  # D
+    records: dict[int, FinishedJob]  # seed -> record, at least one
+    timing: Timing | None  # of all models in turn; None where that was not measured
 
     @property
     def label(self) -> str:
@@ -131,17 +121,11 @@ class ModelResults:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """A study's records, sorted.
+    """A study's records, sorted."""
 
-    Attributes:
-        models: with at least one finished job.
-        jobs: all records, in the order of the lines.
-        speed: the common timing; None where it is missing.
-    """
-
-    models: list[ModelResults]
-    jobs: list[JobRecord]
-    speed: SpeedRecord | None
+    models: list[ModelResults]  # with at least one finished job
+    jobs: list[JobRecord]  # all records, in the order of the lines
+    speed: SpeedRecord | None  # the common timing; None where it is missing
 
     @property
     def first(self) -> JobRecord:

@@ -35,19 +35,13 @@ class PublishedModel(BaseModel):
 
 
 class Published(BaseModel):
-    """Root mean square errors of publications on one data set.
-
-    Attributes:
-        note: what they were trained on, and how long.
-        atoms: of a frame; all have the same number.
-        rows: a publication each.
-    """
+    """Root mean square errors of publications on one data set."""
 
     model_config = ConfigDict(frozen=True)
 
-    note: str = ""
-    atoms: int
-    rows: list[PublishedModel]
+    note: str = ""  # what they were trained on, and how long
+    atoms: int  # of a frame; all have the same number
+    rows: list[PublishedModel]  # a publication each
 
     def markdown(self, results: StudyResults) -> list[str]:
         """The published errors, and below them the best model of each stack in this study."""

@@ -18,8 +18,6 @@ __all__ = [
     "spread",
 ]
 
-LEVEL = 0.95
-
 
 @dataclass(frozen=True)
 class Spread:
@@ -29,13 +27,9 @@ class Spread:
     mean: float
     sd: float | None
 
-    def __str__(self) -> str:
-        return self.format(1)
-
-    def format(self, digits: int) -> str:
-        """Mean ± standard deviation with so many decimals."""
-        mean = f"{self.mean:.{digits}f}"
-        return mean if self.sd is None else f"{mean} ± {self.sd:.{digits}f}"
+    def __format__(self, form: str) -> str:
+        mean = format(self.mean, form)
+        return mean if self.sd is None else f"{mean} ± {self.sd:{form}}"
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -51,44 +45,32 @@ def spread(values: Sequence[float]) -> Spread:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """The difference of two models over the seeds that both have.
+    """The difference of two models over the seeds that both have."""
 
-    Attributes:
-        n: number of common seeds.
-        mean: second minus first.
-        low: lower end of the 95 % confidence interval of the mean (Student's t, n - 1); this and
-            the rest are None where one seed allows no test.
-        high: upper end.
-        effect: mean over the standard deviation of the differences (Cohen's d_z).
-        p: two-sided, of a mean of zero; see :func:`holm_adjusted` for several pairs.
-    """
-
-    n: int
-    mean: float
+    n: int  # number of common seeds
+    mean: float  # second minus first
+    # lower end of the 95 % confidence interval of the mean (Student's t, n - 1); this and the rest
+    # are None where one seed allows no test
     low: float | None = None
-    high: float | None = None
-    effect: float | None = None
-    p: float | None = None
+    high: float | None = None  # upper end
+    effect: float | None = None  # mean over the standard deviation of the differences (Cohen's d_z)
+    p: float | None = None  # two-sided, of a mean of zero; see `holm_adjusted` for several pairs
 
     @property
     def excludes_zero(self) -> bool:
         """Whether the interval excludes zero."""
         return self.low is not None and (self.low > 0 or self.high < 0)
 
+    @property
+    def interval(self) -> str:
+        """The interval in words."""
+        return "one seed: no test" if self.low is None else f"{self.low:+.1f} .. {self.high:+.1f}"
+
 
 def paired_difference(
-    first: Mapping[int, float], second: Mapping[int, float], level: float = LEVEL
+    first: Mapping[int, float], second: Mapping[int, float]
 ) -> PairedDifference | None:
-    """Compare two models seed by seed: what the seeds have in common drops out.
-
-    Args:
-        first: seed -> error.
-        second: seed -> error.
-        level: of the confidence interval.
-
-    Returns:
-        None where no seed is common.
-    """
+    """Compare the errors of two models seed by seed; None where no seed is common."""
     seeds = sorted(first.keys() & second.keys())
     if not seeds:
         return None
@@ -100,19 +82,17 @@ def paired_difference(
     if difference.sd == 0:  # all differences alike: no scale to measure them by
         return PairedDifference(n, mean, mean, mean)
     test = stats.ttest_rel(after, before)
-    low, high = map(float, test.confidence_interval(level))
+    low, high = map(float, test.confidence_interval(0.95))
     return PairedDifference(n, mean, low, high, mean / difference.sd, float(test.pvalue))
 
 
 def holm_adjusted(differences: Sequence[PairedDifference]) -> list[PairedDifference]:
     """Adjust the p values of several tests at once (Holm 1979); the intervals stay as they are."""
-    tested = [i for i, d in enumerate(differences) if d.p is not None]
-    order = sorted(tested, key=lambda i: differences[i].p)
-    factors = np.arange(len(order), 0, -1)
-    raised = np.maximum.accumulate([differences[i].p for i in order] * factors)
-    adjusted = list(differences)
-    for i, p in zip(order, np.minimum(raised, 1.0), strict=True):
-        adjusted[i] = replace(differences[i], p=float(p))
+    tested = sorted((d.p, index) for index, d in enumerate(differences) if d.p is not None)
+    adjusted, least = list(differences), 0.0
+    for rank, (p, index) in enumerate(tested):
+        least = max(least, min(1.0, p * (len(tested) - rank)))
+        adjusted[index] = replace(differences[index], p=least)
     return adjusted
 
 

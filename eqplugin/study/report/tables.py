@@ -9,18 +9,17 @@ from itertools import combinations
 import numpy as np
 
 from eqplugin.measure.tables import Table
-from eqplugin.study.records import Quantiles
 from eqplugin.study.report.models import ModelResults, StudyResults, architecture_label
-from eqplugin.study.report.statistics import PairedDifference, holm_adjusted
+from eqplugin.study.report.statistics import PairedDifference, Spread, holm_adjusted
 
 __all__ = ["ModelPair", "accuracy_table", "cost_table", "pairs_along", "pairs_table"]
 
-# metric -> (head, decimals)
+# metric -> (head, format)
 _METRICS = {
-    "force_mae": ("F MAE\nmeV/Å", 1),
-    "force_rmse": ("F RMSE\nmeV/Å", 1),
-    "energy_mae": ("E MAE\nmeV/atom", 2),
-    "stress_mae": ("S MAE\nmeV/Å³", 2),
+    "force_mae": ("F MAE\nmeV/Å", ".1f"),
+    "force_rmse": ("F RMSE\nmeV/Å", ".1f"),
+    "energy_mae": ("E MAE\nmeV/atom", ".2f"),
+    "stress_mae": ("S MAE\nmeV/Å³", ".2f"),
 }
 
 
@@ -31,7 +30,7 @@ def accuracy_table(
 
     Args:
         models: a row each.
-        tests: labels of the test sets.
+        tests: a column for each metric.
         ratios: label of a model -> its matched quantity over the reference's, for a column.
     """
     columns = [
@@ -44,7 +43,7 @@ def accuracy_table(
         [
             *_model_cells(model),
             *([] if ratios is None else [_cell(ratios.get(model.label), ".2f")]),
-            *(_spread_cell(model, test, metric) for test, metric in columns),
+            *(_cell(model.spread(test, metric), _METRICS[metric][1]) for test, metric in columns),
             str(len(model.records)),
         ]
         for model in models
@@ -58,12 +57,7 @@ def _model_cells(model: ModelResults) -> list[str]:
     return [architecture_label(model), str(model.feature_dim), f"{model.parameters:,}"]
 
 
-def _spread_cell(model: ModelResults, test: str, metric: str) -> str:
-    value = model.spread(test, metric)
-    return "-" if value is None else value.format(_METRICS[metric][1])
-
-
-def _cell(value: float | None, form: str) -> str:
+def _cell(value: float | Spread | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
@@ -76,8 +70,8 @@ def cost_table(models: Sequence[ModelResults]) -> Table:
     rows = [
         [
             *_model_cells(model),
-            _quantiles_cell(model.step_ms),
-            _quantiles_cell(model.force_ms),
+            str(model.step_ms),
+            str(model.force_ms),
             f"{np.mean([getattr(record.cost, clock) for record in model.records.values()]):.0f}",
             _cell(model.peak_megabytes("train_peak_bytes"), ".0f"),
             _cell(model.peak_megabytes("force_peak_bytes"), ".0f"),
@@ -90,10 +84,6 @@ def cost_table(models: Sequence[ModelResults]) -> Table:
         "peak memory\ntraining, MB", "peak memory\nuse, MB",
     )  # fmt: skip
     return Table(("model",), heads, rows)
-
-
-def _quantiles_cell(times: Quantiles) -> str:
-    return f"{times.median:.1f} ({times.low:.1f}-{times.high:.1f})"
 
 
 @dataclass(frozen=True)
@@ -145,7 +135,7 @@ def pairs_table(pairs: Sequence[ModelPair]) -> Table:
             architecture_label(pair.first),
             architecture_label(pair.second),
             f"{pair.difference.mean:+.1f}",
-            _interval_cell(pair.difference),
+            pair.difference.interval,
             _cell(pair.difference.effect, "+.1f"),
             _p_value_cell(pair.difference.p),
             str(pair.difference.n),
@@ -158,9 +148,3 @@ def pairs_table(pairs: Sequence[ModelPair]) -> Table:
 
 def _p_value_cell(p: float | None) -> str:
     return "< 0.001" if p is not None and p < 0.0005 else _cell(p, ".3f")
-
-
-def _interval_cell(difference: PairedDifference) -> str:
-    if difference.low is None:
-        return "one seed: no test"
-    return f"{difference.low:+.1f} .. {difference.high:+.1f}"
