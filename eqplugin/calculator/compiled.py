@@ -31,11 +31,11 @@ from eqplugin.calculator.nequip_backend import (
     edge_cutoffs,
     from_gradient,
     positions_input,
-    prepare_session,
     pruned,
 )
 from eqplugin.calculator.paired import PairedModel, can_be_paired
 from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.nequip.loading import prepare_session
 
 __all__ = ["CompiledBackend", "CompiledFile", "compile_backend"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,13 @@ from typing import Any
 import torch
 
 from eqplugin.calculator.graph import Backend
-from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.errors import EqPluginError
+from eqplugin.stacks import file_kind
 
 __all__ = ["CUDA_GRAPHS", "Options", "kind_of", "load_backend"]
 
 # what ``compile`` is called where small systems also run as CUDA graphs
 CUDA_GRAPHS = "aoti-cudagraphs"
-_SUFFIXES = {".ckpt": "checkpoint", ".nequip.zip": "package", ".nequip.pt2": "compiled",
-             ".model": "mace"}  # fmt: skip
 _NO_HEADS = {"head": "only MACE models have heads"}
 _COMPILED = "the file is compiled already"
 # options that a kind of model cannot follow, and why
@@ -91,13 +89,7 @@ def kind_of(model: str | Path | torch.nn.Module) -> str:
         raise EqPluginError(
             f"a model is a file, a NequIP GraphModel or a MACE model, not a {type(model).__name__}."
         )
-    path = Path(model)
-    if not path.is_file():
-        raise EqPluginError(f"the model file {path} is missing: check the path.")
-    for suffix, kind in _SUFFIXES.items():
-        if path.name.endswith(suffix):
-            return kind
-    raise EqPluginError(f"{path} has none of the endings of a model file: {', '.join(_SUFFIXES)}.")
+    return file_kind(model)
 
 
 def _check_options(kind: str, name: str, options: Options) -> None:
@@ -117,11 +109,12 @@ def _check_options(kind: str, name: str, options: Options) -> None:
 
 
 def _nequip(model: str | Path | torch.nn.Module, kind: str, name: str, options: Options) -> Backend:
-    from eqplugin.calculator.nequip_backend import NequIPBackend, prepare_session
+    from eqplugin.calculator.nequip_backend import NequIPBackend
+    from eqplugin.nequip.loading import prepare_session, read_model
 
     prepare_session()
     owned = kind != "nequip"
-    module = _read_nequip(Path(model), kind) if owned else model
+    module = read_model(model) if owned else model
 
     def build(**changes: Any) -> NequIPBackend:
         given = {"dtype": options.dtype, "modifiers": options.modifiers, "owned": False, **changes}
@@ -138,21 +131,6 @@ def _nequip(model: str | Path | torch.nn.Module, kind: str, name: str, options: 
     if options.compile:
         fast = compile_backend(fast, options.cache_dir, options.compile == CUDA_GRAPHS)
     return Checked(fast, lambda: build(dtype=torch.float64, modifiers=()))
-
-
-def _read_nequip(path: Path, kind: str) -> torch.nn.Module:
-    from nequip.model.saved_models.load_utils import load_saved_model
-
-    what = "NequIP package" if kind == "package" else "NequIP checkpoint"
-    if kind == "package" and not zipfile.is_zipfile(path):
-        raise EqPluginError(f"{path} is damaged or no {what}: it is not a zip file.")
-    try:
-        return load_saved_model(str(path))
-    except EqPluginError:
-        raise
-    except Exception as error:  # a damaged file fails in many ways
-        reason = reason_of(error, named=True)[:200]
-        raise EqPluginError(f"{path} cannot be loaded as a {what} ({reason}).") from error
 
 
 def _mace(model: str | Path | torch.nn.Module, name: str, options: Options) -> Backend:

@@ -21,12 +21,12 @@ from nequip.model.modify_utils import get_all_modifiers, modify
 from nequip.nn import graph_model
 from nequip.nn.embedding.utils import cutoff_str_to_fulldict
 from nequip.nn.model_modifier_utils import get_model_modifier_unsupported_devices
-from nequip.utils import global_state
 from numpy.typing import NDArray
 
 from eqplugin.calculator.graph import Edges, Graph
 from eqplugin.calculator.results import scalars_of
 from eqplugin.errors import EqPluginError
+from eqplugin.nequip.loading import prepare_session
 from eqplugin.quiet import quiet
 
 __all__ = [
@@ -35,19 +35,12 @@ __all__ = [
     "edge_cutoffs",
     "from_gradient",
     "positions_input",
-    "prepare_session",
     "pruned",
     "vectors_input",
 ]
 
 # these keep float64 buffers in a float32 model, as NequIP builds them
 _ALWAYS_FLOAT64 = ("PerTypeScaleShift", "EdgeLengthNormalizer", "BesselEdgeLengthEncoding")
-
-
-def prepare_session() -> None:
-    """Set what NequIP needs to be set in a process, unless it is already."""
-    if not global_state.global_state_initialized():
-        global_state.set_global_state()
 
 
 class SpeciesMap:

@@ -51,8 +51,7 @@ def physics(
     """
     from eqplugin.measure.models import labels_of, open_model
     from eqplugin.measure.physics.scans import read_scan
-    from eqplugin.measure.physics.suite import check_table, run_checks, write_physics
-    from eqplugin.measure.physics.symmetry import Precision
+    from eqplugin.measure.physics.suite import check_physics, check_table, write_physics
     from eqplugin.structures import read_structure
 
     if dtype not in ("float32", "float64"):
@@ -69,10 +68,10 @@ def physics(
     for label, model in zip(labels_of(models), models, strict=True):
         with console.status(label) as status:
             calculator = open_model(model, device, dtype)
-            results[label] = run_checks(
+            results[label] = check_physics(
                 calculator,
                 atoms,
-                Precision.of(dtype),
+                dtype,
                 md_steps,
                 lambda what, label=label, status=status: status.update(f"{label}: {what}"),
                 scans,

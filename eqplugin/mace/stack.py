@@ -46,7 +46,7 @@ class MACE:
         return self.modify(model, recipe.modifiers)
 
     def read(
-        self, path: Path, device: str = "cpu", modifiers: Sequence[str] = ()
+        self, path: Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
     ) -> torch.nn.Module:
         """A ``.model`` file."""
         return self.modify(read_model(path, device), modifiers)

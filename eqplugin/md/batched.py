@@ -18,8 +18,7 @@ import torch
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from eqplugin.calculator.checks import parse_device, parse_dtype
-from eqplugin.calculator.loading import kind_of
+from eqplugin.calculator.checks import parse_dtype
 from eqplugin.errors import EqPluginError
 from eqplugin.md.health import bad_numbers, close_pair, temperature_limit, too_hot
 from eqplugin.md.observables import Sample, frame_text, header
@@ -28,6 +27,7 @@ from eqplugin.md.settings import MdSettings
 from eqplugin.md.start import degrees_of_freedom, draw_momenta, fingerprint
 from eqplugin.md.store import Restart, RunStore
 from eqplugin.quiet import quiet
+from eqplugin.stacks import file_kind, load_model, parse_device
 
 __all__ = ["check_batch", "files_of", "open_batch_model", "run_batch"]
 
@@ -56,7 +56,7 @@ def open_batch_model(model: str | Path, device: str = "cpu", dtype: str | None =
         raise EqPluginError(
             "--engine torch-sim needs torch-sim: pip install torch-sim-atomistic."
         ) from None
-    path, kind = Path(model), kind_of(model)
+    path, kind = Path(model), file_kind(model)
     parse_device(device)
     if kind == "mace":
         return _mace_batch(path, device, dtype)
@@ -66,10 +66,9 @@ def open_batch_model(model: str | Path, device: str = "cpu", dtype: str | None =
 
 
 def _mace_batch(path: Path, device: str, dtype: str | None) -> Any:
-    from eqplugin.calculator.mace_backend import load_mace  # isort: skip  (repairs MACE)
+    module = load_model(path, device)  # before torch-sim imports MACE: the stack repairs it
     from torch_sim.models.mace import MaceModel
 
-    module = load_mace(str(path), torch.device(device))
     chosen = parse_dtype(dtype) or next(module.parameters()).dtype
     return MaceModel(module, device=torch.device(device), dtype=chosen)
 

@@ -1,18 +1,57 @@
-"""Trained NequIP models as ASE calculators."""
+"""Trained NequIP models, as torch modules and as NequIP's ASE calculators."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from nequip.integrations.ase import NequIPCalculator
+from nequip.model.saved_models.load_utils import load_saved_model
+from nequip.utils import global_state
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.nequip.modify import modify_model
 
 __all__ = ["load_calculator"]
 
 _COMPILED = ".nequip.pt2"
+_PACKAGE = ".nequip.zip"
+
+
+def prepare_session() -> None:
+    """Set what NequIP needs to be set in a process, unless it is already."""
+    if not global_state.global_state_initialized():
+        global_state.set_global_state()
+
+
+def read_model(
+    path: str | Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
+) -> torch.nn.Module:
+    """Load a checkpoint (.ckpt) or a package (.nequip.zip) as a GraphModel for evaluation.
+
+    Args:
+        path: the file, a pickle: open only files that you trust.
+        device: where the weights go.
+        modifiers: model modifiers to apply; those of the training are not applied by themselves.
+
+    Raises:
+        EqPluginError: for a damaged or foreign file, or a modifier that cannot be applied.
+    """
+    prepare_session()
+    package = str(path).endswith(_PACKAGE)
+    what = "NequIP package" if package else "NequIP checkpoint"
+    if package and not zipfile.is_zipfile(path):
+        raise EqPluginError(f"{path} is damaged or no {what}: it is not a zip file.")
+    try:
+        model = load_saved_model(str(path))
+    except EqPluginError:
+        raise
+    except Exception as error:  # a damaged file fails in many ways
+        reason = reason_of(error, named=True)[:200]
+        raise EqPluginError(f"{path} cannot be loaded as a {what} ({reason}).") from error
+    return modify_model(model.eval(), modifiers, f"the model {path}", device)
 
 
 def load_calculator(
