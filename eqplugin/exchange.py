@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["exchanged"]
-
 
 @contextmanager
 def exchanged(*exchanges: tuple[object, str, object]) -> Iterator[None]:

@@ -17,9 +17,9 @@ import yaml
 from ase.data import chemical_symbols
 from omegaconf import OmegaConf
 
-from eqplugin.data import read_frames
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.resources import CONFIGS, DATA
+from eqplugin.structures import read_frames
 
 __all__ = ["UserFiles", "template", "template_names"]
 

@@ -31,8 +31,6 @@ from eqplugin.errors import EqPluginError
 from eqplugin.stacks import parse_device
 from eqplugin.structures import check_structure
 
-__all__ = ["EqCalculator", "StressError"]
-
 # once the stress has been asked for, this many further calls compute it with the forces: dynamics
 # at constant pressure asks for forces first and would otherwise evaluate the model twice a step
 _STRESS_MEMORY = 8

@@ -12,8 +12,6 @@ from eqplugin.calculator.graph import Backend, Graph
 from eqplugin.errors import EqPluginError
 from eqplugin.structures import element_name
 
-__all__ = ["check_committee", "check_outputs", "check_species", "parse_dtype"]
-
 
 def check_species(atoms: Atoms, species: Sequence[int], model: str) -> None:
     """Refuse elements that a model does not know.

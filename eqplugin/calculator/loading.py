@@ -13,8 +13,6 @@ from eqplugin.calculator.graph import Backend
 from eqplugin.errors import EqPluginError
 from eqplugin.stacks import file_kind
 
-__all__ = ["CUDA_GRAPHS", "Options", "kind_of", "load_backend"]
-
 # what ``compile`` is called where small systems also run as CUDA graphs
 CUDA_GRAPHS = "aoti-cudagraphs"
 _NO_HEADS = {"head": "only MACE models have heads"}

@@ -9,8 +9,6 @@ import typer
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["integer_range", "print_error", "print_warning", "user_errors"]
-
 
 def print_error(sentence: str) -> None:
     """Print one sentence on stderr the way all commands do."""

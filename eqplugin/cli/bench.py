@@ -9,8 +9,6 @@ from eqplugin.cli.bench_forces import forces
 from eqplugin.cli.bench_physics import physics
 from eqplugin.cli.bench_speed import speed
 
-__all__ = ["app"]
-
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",

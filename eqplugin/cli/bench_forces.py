@@ -14,8 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from eqplugin.cli._common import print_warning, user_errors
 from eqplugin.errors import EqPluginError
 
-__all__ = ["forces"]
-
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[], None]]:

@@ -11,8 +11,6 @@ from rich.console import Console
 from eqplugin.cli._common import user_errors
 from eqplugin.errors import EqPluginError
 
-__all__ = ["physics"]
-
 
 @user_errors()
 def physics(

@@ -15,8 +15,6 @@ from eqplugin.costs import ModelCost, NequIPOptions, count_costs, match_paramete
 from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
 
-__all__ = ["budget"]
-
 
 class Match(StrEnum):
     """What is held equal while L changes."""

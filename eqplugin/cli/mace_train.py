@@ -8,8 +8,6 @@ import typer
 
 from eqplugin.cli._common import user_errors
 
-__all__ = ["TRAIN_SETTINGS", "mace_export", "mace_train"]
-
 # everything after the command's name belongs to MACE's own parser, --help included
 TRAIN_SETTINGS = {
     "allow_extra_args": True,

@@ -8,8 +8,6 @@ import typer
 
 from eqplugin.cli._common import user_errors
 
-__all__ = ["products"]
-
 
 def products(
     path: Path = typer.Argument(..., metavar="IN", help="A MACE .model file."),

@@ -15,8 +15,6 @@ from eqplugin.cli._common import integer_range, user_errors
 from eqplugin.cli.budget import ParityOption, ProfileOption
 from eqplugin.design import Design
 
-__all__ = ["app"]
-
 _ENDLESS = 10_000  # characters: a width at which no table is cut
 _COUNTS_PER_TABLE = 8
 

@@ -11,15 +11,6 @@ from ase import Atoms
 from eqplugin.data.errors import DataError
 from eqplugin.structures import Fault, atom_name
 
-__all__ = [
-    "LABELS",
-    "Labels",
-    "is_valid_label",
-    "label_faults",
-    "label_keys",
-    "normalized_mapping",
-]
-
 LABELS = ("energy", "forces", "stress")
 
 # NequIP calls the energy of a frame ``total_energy``; both names mean it here.

@@ -10,8 +10,6 @@ from mace import data
 from mace.tools import torch_geometric
 from mace.tools.utils import AtomicNumberTable
 
-__all__ = ["batch_of"]
-
 
 def batch_of(
     frames: Sequence[Atoms], model: torch.nn.Module, cutoff: float | None = None

@@ -22,8 +22,6 @@ from eqplugin.mace.train import build_parser
 from eqplugin.resources import CONFIGS
 from eqplugin.stack import Recipe, TrainingFiles, oldest_first
 
-__all__ = ["MACE", "STACK"]
-
 _FOLDER = CONFIGS / "mace"
 _FINAL_LR = 0.05  # of MACE's exponential schedule, as in configs/mace/minimal.yaml
 

@@ -29,8 +29,6 @@ from eqplugin.md.store import Restart, RunStore
 from eqplugin.quiet import quiet
 from eqplugin.stacks import file_kind, load_model, parse_device
 
-__all__ = ["check_batch", "files_of", "open_batch_model", "run_batch"]
-
 _SUPPORTED = ("nve", "nvt-langevin")
 # per atom or per structure, all float: what a restart keeps beside the random numbers
 _STATE = ("positions", "momenta", "forces", "energy")

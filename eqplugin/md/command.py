@@ -18,8 +18,6 @@ from eqplugin.md.start import read_structures
 from eqplugin.quiet import quiet
 from eqplugin.stacks import file_kind
 
-__all__ = ["run_request"]
-
 _PLOTS = 20  # of a batch; plots of hundreds of structures take longer than they are looked at
 
 

@@ -8,8 +8,6 @@ import torch
 from nequip.nn._tp_scatter_base import TensorProductScatter
 from nequip.nn.model_modifier_utils import is_model_modifier
 
-__all__ = ["FasterScatter"]
-
 
 class FasterScatter(TensorProductScatter):
     """In the place of a stock ``TensorProductScatter``, with its product and its state dict.

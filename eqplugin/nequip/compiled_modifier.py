@@ -13,15 +13,8 @@ from nequip.nn.model_modifier_utils import model_modifier
 from eqplugin.errors import reason_of
 from eqplugin.nequip._faster import FasterScatter
 from eqplugin.nequip._stock import replace_stock
-from eqplugin.nn.product.compiled import (
-    OPS_MODULE,
-    CompiledProduct,
-    gains,
-    load_operators,
-    why_not,
-)
-
-__all__ = ["CompiledTensorProductScatter", "attach", "compile_products"]
+from eqplugin.nn.product.compiled import OPS_MODULE, CompiledProduct, load_operators
+from eqplugin.nn.product.plan import gains, why_not
 
 _FACTORIZED = "eqplugin.nequip.factorized_modifier"
 

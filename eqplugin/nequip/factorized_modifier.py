@@ -11,8 +11,6 @@ from eqplugin.nequip._stock import replace_stock
 from eqplugin.nn.product.factorized import FactorizedTensorProduct
 from eqplugin.nn.product.paths import gains, unsupported
 
-__all__ = ["FactorizedTensorProductScatter", "factorize_products"]
-
 
 class FactorizedTensorProductScatter(FasterScatter):
     """In the place of a ``TensorProductScatter``, computes with :class:`FactorizedTensorProduct`.

@@ -14,8 +14,6 @@ from nequip.utils import global_state
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.nequip.modify import modify_model
 
-__all__ = ["load_calculator"]
-
 _COMPILED = ".nequip.pt2"
 _PACKAGE = ".nequip.zip"
 

@@ -22,8 +22,6 @@ from eqplugin.nequip import factorized_modifier, folded_modifier
 from eqplugin.nequip._faster import FasterScatter
 from eqplugin.nequip._stock import find_stock
 
-__all__ = ["attach"]
-
 _OFFERED: dict[str, type] = {}  # modifier -> the NequIP class it hangs on
 # by name: nequip-package would follow an import statement
 _COMPILED = "eqplugin.nequip.compiled_modifier"

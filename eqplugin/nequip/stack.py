@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from eqplugin.costs import NequIPOptions
 
-__all__ = ["STACK", "NequIP"]
-
 _FOLDER = CONFIGS / "nequip"
 _CURVE = "val0_epoch/forces_mae"
 

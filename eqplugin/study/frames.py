@@ -18,8 +18,6 @@ from eqplugin.files import whole_file, write_json
 from eqplugin.measure.labels import LabelledFrame, read_labelled
 from eqplugin.study.schema import Data, StudyConfig
 
-__all__ = ["Frames", "check_frames", "write_frames"]
-
 _REFERENCE = {f"REF_{label}": label for label in ("energy", "forces", "stress")}
 _LEAKS = ("overlap", "same_trajectory")  # codes of eqplugin.data
 

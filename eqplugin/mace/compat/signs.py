@@ -20,15 +20,6 @@ import torch
 from e3nn import o3
 from torch import nn
 
-__all__ = [
-    "LegacyO3",
-    "building_with",
-    "flip_to_legacy",
-    "is_flipped",
-    "legacy_wigner_3j",
-    "repair",
-]
-
 W3J_BUFFER = re.compile(r"(?:^|\.)_w3j_(\d+)_(\d+)_(\d+)$")
 
 
