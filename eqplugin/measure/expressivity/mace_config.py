@@ -17,8 +17,6 @@ from eqplugin.mace.plan import family_name
 from eqplugin.mace.train import build_parser, check_model
 from eqplugin.measure.expressivity.mace_subject import in_float64
 
-__all__ = ["in_double_precision", "model_from_options"]
-
 _DEFAULT_ELEMENTS = (1, 6, 8)
 
 

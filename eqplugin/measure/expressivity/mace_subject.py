@@ -17,8 +17,6 @@ from eqplugin.measure.expressivity.subject import Subject
 from eqplugin.mace.batch import batch_of  # isort: skip  (MACE only after the repair)
 from e3nn.o3 import Irreps  # isort: skip
 
-__all__ = ["MACESubject", "in_float64"]
-
 
 def in_float64(build: Any) -> Any:
     """Call a builder under float64 and without scripting.

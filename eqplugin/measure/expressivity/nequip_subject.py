@@ -20,8 +20,6 @@ from eqplugin.errors import EqPluginError
 from eqplugin.measure.expressivity.rules import Architecture, Block
 from eqplugin.measure.expressivity.subject import Subject, require_symbols
 
-__all__ = ["NequIPSubject", "build_nequip", "surroundings_kept"]
-
 
 class NequIPSubject(Subject):
     """A NequIP model; see :class:`Subject`."""

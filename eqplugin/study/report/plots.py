@@ -20,8 +20,6 @@ from eqplugin.study.report.models import (
 from eqplugin.study.report.statistics import Spread
 from eqplugin.style import colour, marker, panels, plt
 
-__all__ = ["plot_curves", "plot_degrees", "plot_pareto"]
-
 
 def plot_pareto(results: StudyResults, path: Path) -> None:
     """Force error against the time of a training step and of a force call, the front as a line."""

@@ -13,8 +13,6 @@ from eqplugin.errors import EqPluginError
 from eqplugin.measure.tables import Table
 from eqplugin.study.report.models import ModelResults, StudyResults
 
-__all__ = ["Published", "read_published"]
-
 _SHIPPED = Path(__file__).with_suffix(".yaml")
 _FORM = "rows of {model, source, TEST: [energy in meV a frame, force in meV/A]}, atoms and a note"
 _Rmse = tuple[int | float, int | float]  # of the energy, meV a frame, and of the force, meV/A

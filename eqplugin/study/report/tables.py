@@ -13,8 +13,6 @@ from eqplugin.study.records import Quantiles
 from eqplugin.study.report.models import ModelResults, StudyResults, architecture_label
 from eqplugin.study.report.statistics import PairedDifference, holm_adjusted
 
-__all__ = ["ModelPair", "accuracy_table", "cost_table", "pairs_along", "pairs_table"]
-
 # metric -> (head, decimals)
 _METRICS = {
     "force_mae": ("F MAE\nmeV/Å", 1),
