@@ -16,8 +16,6 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
-__all__ = ["offer_modifiers"]
-
 _TARGET = "nequip.model.modify_utils"
 _MODIFIERS = "eqplugin.nequip.modifiers"
 

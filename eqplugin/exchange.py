@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["default_dtype", "exchanged"]
-
 
 @contextmanager
 def exchanged(*exchanges: tuple[object, str, object]) -> Iterator[None]:

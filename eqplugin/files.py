@@ -11,8 +11,6 @@ from pathlib import Path
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["whole_file", "write_json", "write_text"]
-
 
 @contextmanager
 def whole_file(path: str | Path, error: type[EqPluginError] = EqPluginError) -> Iterator[Path]:

@@ -8,8 +8,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-__all__ = ["quiet"]
-
 
 @contextlib.contextmanager
 def quiet(log_level: int = logging.WARNING, stdout: bool = False) -> Iterator[None]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["CONFIGS", "DATA", "ROOT", "shipped_file"]
-
 _PACKAGE = Path(__file__).resolve().parent
 # inside first: site-packages may hold somebody else's `configs`
 ROOT = _PACKAGE if (_PACKAGE / "configs").is_dir() else _PACKAGE.parent

@@ -1,22 +1,104 @@
-"""The training stacks by name, imported on first use."""
+"""The training stacks by name, imported on first use, and the one opener of their model files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
+
+import torch
 
 from eqplugin.design import STACKS
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.stack import Stack
 
-__all__ = ["stack_named"]
+__all__ = ["load_model", "stack_named"]
+
+MODEL_FILES = {
+    ".ckpt": "checkpoint",
+    ".nequip.zip": "package",
+    ".nequip.pt2": "compiled",
+    ".model": "mace",
+}
 
 
 def stack_named(name: str) -> Stack:
     """The stack ``nequip`` or ``mace``.
 
     Raises:
-        EqPluginError: for another name.
+        EqPluginError: for another name, or a stack that is not installed.
     """
     if name not in STACKS:
         raise EqPluginError(f"stack={name!r} is not known: use one of {', '.join(STACKS)}.")
-    return import_module(f"eqplugin.{name}.stack").STACK
+    try:
+        stack: Stack = import_module(f"eqplugin.{name}.stack").STACK
+    except ImportError as error:
+        raise EqPluginError(f"stack={name!r} cannot be used here: {reason_of(error)}.") from error
+    return stack
+
+
+def load_model(
+    path: str | Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
+) -> torch.nn.Module:
+    """Load a model file of either stack as a torch module; ``EqCalculator`` runs one in ASE.
+
+    Args:
+        path: NequIP checkpoint (.ckpt) or package (.nequip.zip), MACE .model. Model files are
+            pickles: open only those that you trust.
+        device: ``"cpu"`` or ``"cuda"``.
+        modifiers: names of NequIP model modifiers to apply, such as ``"enable_CompiledTP"``.
+
+    Returns:
+        NequIP's ``GraphModel`` in evaluation mode, or MACE's model, ours under our class.
+
+    Raises:
+        EqPluginError: for a missing, damaged, foreign or compiled file, a device that is not
+            there, and modifiers that cannot be applied.
+    """
+    kind = file_kind(path)
+    if kind == "compiled":
+        raise EqPluginError(
+            f"{path} is compiled and has no modules any more: give the checkpoint or package it "
+            f"was made from, or run it with EqCalculator."
+        )
+    stack = stack_named("mace" if kind == "mace" else "nequip")
+    return stack.read(Path(path), parse_device(device), modifiers)
+
+
+def file_kind(path: str | Path) -> str:
+    """``checkpoint``, ``package``, ``compiled`` or ``mace``, by the ending of the file's name.
+
+    Raises:
+        EqPluginError: for a missing file or another ending.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise EqPluginError(f"the model file {path} is missing: check the path.")
+    for suffix, kind in MODEL_FILES.items():
+        if path.name.endswith(suffix):
+            return kind
+    raise EqPluginError(
+        f"{path} has none of the endings of a model file: {', '.join(MODEL_FILES)}."
+    )
+
+
+def parse_device(device: str | torch.device) -> torch.device:
+    """Return a device that is there.
+
+    Raises:
+        EqPluginError: for an unknown or an absent device.
+    """
+    try:
+        parsed = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise EqPluginError(f"device={device!r} is not known: use 'cpu' or 'cuda'.") from None
+    if parsed.type == "cuda":
+        if not torch.cuda.is_available():
+            raise EqPluginError(f"device={device!r} is not possible: no CUDA device; use 'cpu'.")
+        if parsed.index is not None and parsed.index >= torch.cuda.device_count():
+            raise EqPluginError(
+                f"device={device!r} is not possible: there are {torch.cuda.device_count()}."
+            )
+    elif parsed.type not in ("cpu", "xpu"):
+        raise EqPluginError(f"device={device!r} is not supported: use 'cpu' or 'cuda'.")
+    return parsed

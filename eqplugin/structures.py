@@ -17,19 +17,6 @@ from scipy.spatial import KDTree
 
 from eqplugin.errors import EqPluginError, reason_of
 
-__all__ = [
-    "Fault",
-    "ReadError",
-    "atom_name",
-    "check_structure",
-    "close_pairs",
-    "element_name",
-    "pair_description",
-    "read_frames",
-    "read_structure",
-    "structure_faults",
-]
-
 MAX_COORDINATE = 1e6  # A; beyond it float64 no longer resolves bond lengths to 1e-9 A
 SAME_PLACE = 0.1  # A; atoms nearer than this are the same atom written twice
 MIN_LENGTH = 1e-6  # A, of a periodic lattice vector

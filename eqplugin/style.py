@@ -15,8 +15,6 @@ from eqplugin.files import whole_file
 mpl.use("Agg")  # files only: works without a display
 from matplotlib import pyplot as plt
 
-__all__ = ["COLOURS", "MARKERS", "STYLE", "colour", "marker", "panels", "plt", "save_figure"]
-
 # Okabe-Ito: distinguishable with any colour vision
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")

@@ -15,8 +15,6 @@ from filelock import FileLock
 from eqplugin.errors import EqPluginError
 from eqplugin.nn.product.build import cache_dir, processor_features
 
-__all__ = ["cache_directory", "cached_file", "compile_key"]
-
 # raise when what is compiled, or how, changes
 _RECIPE = 1
 _PACKAGES = ("torch", "nequip", "e3nn", "eqplugin")

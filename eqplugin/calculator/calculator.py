@@ -20,7 +20,6 @@ from eqplugin.calculator.checks import (
     check_committee,
     check_outputs,
     check_species,
-    parse_device,
     parse_dtype,
 )
 from eqplugin.calculator.graph import Graph
@@ -29,9 +28,8 @@ from eqplugin.calculator.neighbors import choose_search
 from eqplugin.calculator.results import COMMITTEE_PROPERTIES, PROPERTIES, as_results
 from eqplugin.calculator.skin import SkinList
 from eqplugin.errors import EqPluginError
+from eqplugin.stacks import parse_device
 from eqplugin.structures import check_structure
-
-__all__ = ["EqCalculator", "StressError"]
 
 # once the stress has been asked for, this many further calls compute it with the forces: dynamics
 # at constant pressure asks for forces first and would otherwise evaluate the model twice a step

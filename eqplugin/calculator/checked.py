@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from eqplugin.calculator.graph import Backend, Graph
 from eqplugin.errors import EqPluginError
 
-__all__ = ["TOLERANCES", "Checked"]
-
 # allowed difference of energies per atom (eV), forces (eV/A) and virial per atom (eV), relative to
 # 1 + the largest force: an atom's energy is mostly its constant shift and would excuse anything.
 # NequIP's own for float32; float64 leaves room for the order of summation.

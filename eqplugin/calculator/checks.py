@@ -12,8 +12,6 @@ from eqplugin.calculator.graph import Backend, Graph
 from eqplugin.errors import EqPluginError
 from eqplugin.structures import element_name
 
-__all__ = ["check_committee", "check_outputs", "check_species", "parse_device", "parse_dtype"]
-
 
 def check_species(atoms: Atoms, species: Sequence[int], model: str) -> None:
     """Refuse elements that a model does not know.
@@ -83,28 +81,6 @@ def check_outputs(outputs: dict[str, torch.Tensor], graph: Graph, model: str) ->
         )
     # finite values whose sum overflows
     raise EqPluginError(f"the model {model} returned forces beyond any physical size.")
-
-
-def parse_device(device: str | torch.device) -> torch.device:
-    """Return a device that is there.
-
-    Raises:
-        EqPluginError: for an unknown or an absent device.
-    """
-    try:
-        parsed = torch.device(device)
-    except (RuntimeError, TypeError):
-        raise EqPluginError(f"device={device!r} is not known: use 'cpu' or 'cuda'.") from None
-    if parsed.type == "cuda":
-        if not torch.cuda.is_available():
-            raise EqPluginError(f"device={device!r} is not possible: no CUDA device; use 'cpu'.")
-        if parsed.index is not None and parsed.index >= torch.cuda.device_count():
-            raise EqPluginError(
-                f"device={device!r} is not possible: there are {torch.cuda.device_count()}."
-            )
-    elif parsed.type not in ("cpu", "xpu"):
-        raise EqPluginError(f"device={device!r} is not supported: use 'cpu' or 'cuda'.")
-    return parsed
 
 
 def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:

@@ -37,8 +37,6 @@ from eqplugin.calculator.paired import PairedModel, can_be_paired
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.nequip.loading import prepare_session
 
-__all__ = ["CompiledBackend", "CompiledFile", "compile_backend"]
-
 _INPUTS = [
     AtomicDataDict.POSITIONS_KEY,  # not used by the model; NequIP's tracing counts atoms with it
     AtomicDataDict.EDGE_VECTORS_KEY,

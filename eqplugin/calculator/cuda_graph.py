@@ -20,8 +20,6 @@ from nequip.data import AtomicDataDict
 
 from eqplugin.errors import EqPluginError, reason_of
 
-__all__ = ["CudaGraphRun", "PaddedInput", "capture_on_cuda"]
-
 Tensors = dict[str, torch.Tensor]
 Run = Callable[[Tensors], Tensors]
 # (run, inputs) -> what repeats the run on these very tensors, and where it leaves the outputs

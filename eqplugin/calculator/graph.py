@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["Backend", "Edges", "Graph", "PairList"]
-
 
 class Edges(NamedTuple):
     """Edges from both ends.

@@ -11,13 +11,10 @@ import torch
 
 from eqplugin.calculator.graph import Backend
 from eqplugin.errors import EqPluginError
-
-__all__ = ["CUDA_GRAPHS", "Options", "kind_of", "load_backend"]
+from eqplugin.stacks import file_kind
 
 # what ``compile`` is called where small systems also run as CUDA graphs
 CUDA_GRAPHS = "aoti-cudagraphs"
-_SUFFIXES = {".ckpt": "checkpoint", ".nequip.zip": "package", ".nequip.pt2": "compiled",
-             ".model": "mace"}  # fmt: skip
 _NO_HEADS = {"head": "only MACE models have heads"}
 _COMPILED = "the file is compiled already"
 # options that a kind of model cannot follow, and why
@@ -90,13 +87,7 @@ def kind_of(model: str | Path | torch.nn.Module) -> str:
         raise EqPluginError(
             f"a model is a file, a NequIP GraphModel or a MACE model, not a {type(model).__name__}."
         )
-    path = Path(model)
-    if not path.is_file():
-        raise EqPluginError(f"the model file {path} is missing: check the path.")
-    for suffix, kind in _SUFFIXES.items():
-        if path.name.endswith(suffix):
-            return kind
-    raise EqPluginError(f"{path} has none of the endings of a model file: {', '.join(_SUFFIXES)}.")
+    return file_kind(model)
 
 
 def _check_options(kind: str, name: str, options: Options) -> None:
@@ -120,7 +111,7 @@ def _nequip(model: str | Path | torch.nn.Module, kind: str, name: str, options: 
     from eqplugin.nequip.loading import read_model
 
     owned = kind != "nequip"
-    module = read_model(Path(model)) if owned else model
+    module = read_model(model) if owned else model
 
     def build(**changes: Any) -> NequIPBackend:
         given = {"dtype": options.dtype, "modifiers": options.modifiers, "owned": False, **changes}

@@ -23,8 +23,6 @@ from eqplugin.calculator.graph import Graph
 from eqplugin.calculator.results import scalars_of
 from eqplugin.errors import EqPluginError
 
-__all__ = ["MACEBackend"]
-
 
 class MACEBackend:
     """A MACE model, run eagerly.

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["SEARCHES", "Search", "choose_search", "find_pairs"]
-
 # (positions, cell, pbc, cutoff, device) -> (i, j, S), pairs from both ends; atoms lie inside the
 # cell, whose vectors are independent
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

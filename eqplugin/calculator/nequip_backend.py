@@ -26,16 +26,6 @@ from eqplugin.errors import EqPluginError
 from eqplugin.nequip.loading import prepare_session
 from eqplugin.nequip.modify import modify_model
 
-__all__ = [
-    "NequIPBackend",
-    "SpeciesMap",
-    "edge_cutoffs",
-    "from_gradient",
-    "positions_input",
-    "pruned",
-    "vectors_input",
-]
-
 # these keep float64 buffers in a float32 model, as NequIP builds them
 _ALWAYS_FLOAT64 = ("PerTypeScaleShift", "EdgeLengthNormalizer", "BesselEdgeLengthEncoding")
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import torch
 from nequip.data import AtomicDataDict
 
-__all__ = ["PairedModel", "can_be_paired"]
-
 # graph modules that read the radial embedding in no other way than through `edge_mlp`;
 # AtomwiseOperation, which holds a k-hop model's InvariantContraction, reads one field of the nodes
 _KNOWN = {

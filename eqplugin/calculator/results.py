@@ -11,8 +11,6 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from e3nn.o3 import Irreps
 from numpy.typing import NDArray
 
-__all__ = ["COMMITTEE_PROPERTIES", "PROPERTIES", "as_results", "scalars_of"]
-
 PROPERTIES = ["energy", "free_energy", "energies", "forces", "stress"]
 COMMITTEE_PROPERTIES = [
     f"{name}_{kind}" for name in ("energy", "forces", "stress") for kind in ("comm", "var")

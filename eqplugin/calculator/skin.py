@@ -11,8 +11,6 @@ from eqplugin.calculator.graph import Graph, PairList
 from eqplugin.calculator.neighbors import SEARCHES, find_pairs
 from eqplugin.errors import EqPluginError
 
-__all__ = ["SkinList"]
-
 # libraries decide on their own rounding whether a pair stands at the cutoff: search a little
 # farther and decide here, always in the same way
 _MARGIN = 1e-6

@@ -11,8 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["counting", "integer_range", "print_error", "print_warning", "user_errors"]
-
 
 def print_error(sentence: str) -> None:
     """Print one sentence on stderr the way all commands do."""

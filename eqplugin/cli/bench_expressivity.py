@@ -11,8 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from eqplugin.cli._common import user_errors
 from eqplugin.errors import EqPluginError
 
-__all__ = ["expressivity"]
-
 
 @user_errors()
 def expressivity(

@@ -10,8 +10,6 @@ from rich.console import Console
 from eqplugin.cli._common import counting, print_warning, user_errors
 from eqplugin.errors import EqPluginError
 
-__all__ = ["forces"]
-
 
 @user_errors()
 def forces(

@@ -10,8 +10,6 @@ from rich.console import Console
 from eqplugin.cli._common import user_errors
 from eqplugin.errors import EqPluginError
 
-__all__ = ["physics"]
-
 
 @user_errors()
 def physics(
@@ -47,8 +45,7 @@ def physics(
     """
     from eqplugin.measure.models import labels_of, open_model
     from eqplugin.measure.physics.scans import read_scan
-    from eqplugin.measure.physics.suite import check_table, run_checks, write_physics
-    from eqplugin.measure.physics.symmetry import Precision
+    from eqplugin.measure.physics.suite import check_physics, check_table, write_physics
     from eqplugin.structures import read_structure
 
     if dtype not in ("float32", "float64"):
@@ -65,10 +62,10 @@ def physics(
     for label, model in zip(labels_of(models), models, strict=True):
         with console.status(label) as status:
             calculator = open_model(model, device, dtype)
-            results[label] = run_checks(
+            results[label] = check_physics(
                 calculator,
                 atoms,
-                Precision.of(dtype),
+                dtype,
                 md_steps,
                 lambda what, label=label, status=status: status.update(f"{label}: {what}"),
                 scans,

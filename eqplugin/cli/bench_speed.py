@@ -10,8 +10,6 @@ from rich.console import Console
 from eqplugin.cli._common import integer_range, user_errors
 from eqplugin.errors import EqPluginError
 
-__all__ = ["speed"]
-
 
 @user_errors()
 def speed(

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from eqplugin.costs import ModelCost
     from eqplugin.design import Design
 
-__all__ = ["budget"]
-
 
 @user_errors()
 def budget(

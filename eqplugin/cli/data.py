@@ -13,8 +13,6 @@ from rich.table import Table
 from eqplugin.cli._common import user_errors
 from eqplugin.data.errors import DataError
 
-__all__ = ["app"]
-
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",

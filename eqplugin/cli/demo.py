@@ -8,8 +8,6 @@ import typer
 
 from eqplugin.cli._common import user_errors
 
-__all__ = ["demo"]
-
 
 def demo(
     out: Path = typer.Option(Path("demo"), help="Folder for models, tables and plots."),

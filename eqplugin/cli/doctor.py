@@ -11,8 +11,6 @@ from rich.table import Table
 
 from eqplugin.doctor import Verdict, diagnose
 
-__all__ = ["doctor"]
-
 _STYLE = {Verdict.ok: "green", Verdict.note: "yellow", Verdict.fault: "bold red"}
 
 

@@ -10,16 +10,6 @@ import typer
 from eqplugin.cli._common import user_errors
 from eqplugin.errors import EqPluginError
 
-__all__ = [
-    "PASS_ON",
-    "TRAIN_SETTINGS",
-    "mace",
-    "mace_convert",
-    "mace_export",
-    "mace_train",
-    "products",
-]
-
 # context settings: everything after the first word belongs to MACE's command, --help too
 PASS_ON = {
     "allow_extra_args": True,

@@ -12,8 +12,6 @@ import typer
 from eqplugin.cli._common import print_error, user_errors
 from eqplugin.md.settings import MdRequest, MdSettings
 
-__all__ = ["md"]
-
 # by panel of --help; types and defaults are those of the two dataclasses
 _HELP = {
     "Physics": {

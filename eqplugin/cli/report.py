@@ -10,8 +10,6 @@ from rich.markdown import Markdown
 
 from eqplugin.cli._common import user_errors
 
-__all__ = ["report"]
-
 
 @user_errors()
 def report(

@@ -14,8 +14,6 @@ from eqplugin.errors import EqPluginError
 if TYPE_CHECKING:
     from eqplugin.study.records import Record
 
-__all__ = ["STUDY_SETTINGS", "study"]
-
 # overrides of the config come after it, as on Hydra's own command line
 STUDY_SETTINGS = {"allow_extra_args": True}
 

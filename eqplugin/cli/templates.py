@@ -8,8 +8,6 @@ import typer
 
 from eqplugin.cli._common import user_errors
 
-__all__ = ["configs", "template"]
-
 
 def configs(
     data: bool = typer.Option(False, "--data", help="The folder of the quick-start data instead."),

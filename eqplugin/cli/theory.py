@@ -16,8 +16,6 @@ from eqplugin.cli._common import counting, integer_range, user_errors
 if TYPE_CHECKING:
     from eqplugin.design import Design
 
-__all__ = ["app"]
-
 _ENDLESS = 10_000  # characters: a width at which no table is cut
 _COUNTS_PER_TABLE = 8
 

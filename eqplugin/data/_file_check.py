@@ -16,8 +16,6 @@ from eqplugin.data.errors import Problem
 from eqplugin.data.report import FileSummary
 from eqplugin.structures import ReadError, read_frames, structure_faults
 
-__all__ = ["FileCheck"]
-
 SHOWN = 5  # of a kind; the rest is counted, so that a broken file does not fill the screen
 NET_FORCE = 0.01  # eV/A per atom; sound references stay below 0.003
 XYZ_SUFFIXES = (".xyz", ".extxyz")

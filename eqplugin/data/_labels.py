@@ -11,8 +11,6 @@ from ase import Atoms
 from eqplugin.data.errors import DataError
 from eqplugin.structures import Fault, atom_name
 
-__all__ = ["LABELS", "Labels", "is_valid_label", "label_faults", "label_keys", "normalized_mapping"]
-
 LABELS = ("energy", "forces", "stress")
 _SAME = {"total_energy": "energy"}  # NequIP's name for the energy of a frame, and ours
 

@@ -17,8 +17,6 @@ from eqplugin.data.errors import DataError, Problem
 from eqplugin.data.report import DataReport
 from eqplugin.structures import ReadError, read_frames
 
-__all__ = ["check_files", "read_e0s"]
-
 StrPath = str | PathLike[str]
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["DataError", "Problem"]
-
 
 @dataclass(frozen=True)
 class Problem:

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field
 
 from eqplugin.data.errors import DataError, Problem
 
-__all__ = ["DataReport", "FileSummary", "raise_on_errors"]
-
 LEVELS = ("error", "warning", "note")
 
 

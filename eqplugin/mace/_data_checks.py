@@ -19,8 +19,6 @@ from eqplugin.errors import EqPluginError
 from eqplugin.mace._hdf5_checks import check_hdf5, hdf5_files
 from eqplugin.structures import read_frames
 
-__all__ = ["check_training_data"]
-
 # keys that ASE moves into a calculator, where MACE looks for them as well
 _IN_CALCULATOR = ("energy", "forces", "stress")
 _NAMED_E0S = ("average", "foundation", "estimated")

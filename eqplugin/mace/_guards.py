@@ -27,8 +27,6 @@ from eqplugin.errors import EqPluginError
 from eqplugin.mace.export import config_wrapper, descriptors, rebuild
 from eqplugin.mace.plan import design_of, family_name, plan_layers
 
-__all__ = ["install"]
-
 _CONVERSIONS = {
     convert_cueq_e3nn: "cuEquivariance",
     convert_e3nn_cueq: "cuEquivariance",

@@ -11,8 +11,6 @@ import numpy as np
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["check_hdf5", "hdf5_files"]
-
 _SUFFIXES = (".h5", ".hdf5")
 
 

@@ -13,8 +13,6 @@ from mace.modules.wrapper_ops import Linear
 
 from eqplugin.mace.plan import LayerPlan
 
-__all__ = ["BlockOptions", "fit_layers"]
-
 
 @dataclass(frozen=True)
 class BlockOptions:

@@ -22,8 +22,6 @@ from mace.tools.checkpoint import CheckpointState
 from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
 
-__all__ = ["TrainingLoop", "resume_path"]
-
 
 def resume_path(checkpoint_handler: Any) -> Path:
     """Where the full state of a run lies: beside MACE's checkpoints, under the same tag."""

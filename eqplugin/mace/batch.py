@@ -12,8 +12,6 @@ from mace.tools.utils import AtomicNumberTable
 
 from eqplugin.exchange import default_dtype
 
-__all__ = ["batch_of"]
-
 
 def batch_of(
     frames: Sequence[Atoms], model: torch.nn.Module, cutoff: float | None = None

@@ -25,14 +25,6 @@ from eqplugin.exchange import exchanged
 from eqplugin.mace.models import FAMILIES
 from eqplugin.mace.plan import design_arguments, design_from, family_name, plan_layers
 
-__all__ = [
-    "build_untrained",
-    "building_families",
-    "configure_with_families",
-    "design_of_arguments",
-    "in_stock_words",
-]
-
 _NEIGHBORS = 10.0  # of a model without data: it scales messages and costs nothing
 
 

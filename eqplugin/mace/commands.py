@@ -10,8 +10,6 @@ from eqplugin.errors import EqPluginError
 from eqplugin.exchange import exchanged
 from eqplugin.mace import compat
 
-__all__ = ["UnknownCommandError", "available_commands", "run_command"]
-
 _PREFIX = "mace_"
 
 

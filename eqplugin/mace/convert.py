@@ -17,8 +17,6 @@ from eqplugin.mace.compat.convention import convention_of, require_legacy
 from eqplugin.mace.model_file import ModelFileError, Target, read_model_file, save_model
 from eqplugin.mace.products import make_plain
 
-__all__ = ["convert_model"]
-
 
 def convert_model(path: str | Path, out: str | Path, target: Target) -> nn.Module:
     """Write the MACE model in ``path`` to ``out`` in the form that e3nn ``target`` reads.

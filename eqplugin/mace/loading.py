@@ -11,8 +11,6 @@ from eqplugin.mace.model_file import ModelFileError, read_model_file
 from eqplugin.mace.models import as_family
 from eqplugin.mace.products import require_operators
 
-__all__ = ["read_model"]
-
 
 def read_model(path: str | Path, device: str | torch.device = "cpu") -> torch.nn.Module:
     """Load a ``.model`` file, ours under our class.

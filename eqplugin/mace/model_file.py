@@ -24,8 +24,6 @@ from torch import fx, nn
 
 from eqplugin.errors import EqPluginError, reason_of
 
-__all__ = ["ModelFileError", "Target", "read_model_file", "save_model"]
-
 Target = Literal["0.4", "0.6"]
 
 _MODELS = tuple(

@@ -22,15 +22,6 @@ from eqplugin.mace._layers import BlockOptions, fit_layers
 from eqplugin.mace.compat.jitmode import building_eagerly
 from eqplugin.mace.plan import design_from, family_name, plan_layers, record_design
 
-__all__ = [
-    "FAMILIES",
-    "KHopInvariantMACE",
-    "SteerableMACE",
-    "as_family",
-    "as_stock",
-    "check_degrees",
-]
-
 
 @compile_mode("script")
 class SteerableMACE(ScaleShiftMACE):

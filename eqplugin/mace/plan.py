@@ -11,16 +11,6 @@ from e3nn.o3 import Irrep, Irreps
 
 from eqplugin.design import Design
 
-__all__ = [
-    "LayerPlan",
-    "design_arguments",
-    "design_from",
-    "design_of",
-    "family_name",
-    "plan_layers",
-    "record_design",
-]
-
 # A string on the model survives pickling, `model.__class__ = ScaleShiftMACE` and TorchScript, and
 # plain MACE ignores it; our loaders recognise their models by it.
 _ATTRIBUTE = "eqplugin_spec"

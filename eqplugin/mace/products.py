@@ -29,17 +29,8 @@ from eqplugin.mace.products_contraction import (
     fasten_contractions,
     restore_contractions,
 )
-from eqplugin.nn.product.compiled import CompiledProduct, load_operators, why_not
-
-__all__ = [
-    "CompiledConvolution",
-    "compile_products",
-    "convert_products",
-    "count_converted",
-    "make_plain",
-    "require_operators",
-    "restore_products",
-]
+from eqplugin.nn.product.compiled import CompiledProduct, load_operators
+from eqplugin.nn.product.plan import why_not
 
 
 class CompiledConvolution(o3.TensorProduct):

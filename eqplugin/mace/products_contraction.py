@@ -12,8 +12,6 @@ from mace.modules.symmetric_contraction import SymmetricContraction
 
 from eqplugin.nn.symmetric_product import SymmetricProduct
 
-__all__ = ["MonomialContraction", "fasten_contractions", "restore_contractions"]
-
 
 class MonomialContraction(SymmetricContraction):
     """MACE's symmetric contraction; on the CPU its powers are formed as distinct monomials."""

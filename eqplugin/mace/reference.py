@@ -16,20 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = [
-    "CONFIGURATIONS",
-    "SENSITIVE",
-    "STORED",
-    "build",
-    "deviations",
-    "evaluate",
-    "project",
-    "stored_coefficients",
-    "stored_results",
-    "structure",
-    "triples",
-]
-
 STORED = Path(__file__).with_name("reference.json")
 ATOMIC_NUMBERS = (1, 6, 8)
 

@@ -22,8 +22,6 @@ from eqplugin.mace.train import build_parser
 from eqplugin.resources import CONFIGS
 from eqplugin.stack import Recipe, TrainingFiles, oldest_first
 
-__all__ = ["MACE", "STACK"]
-
 _FOLDER = CONFIGS / "mace"
 _FINAL_LR = 0.05  # of MACE's exponential schedule, as in configs/mace/minimal.yaml
 
@@ -46,7 +44,7 @@ class MACE:
         return self.modify(model, recipe.modifiers)
 
     def read(
-        self, path: Path, device: str = "cpu", modifiers: Sequence[str] = ()
+        self, path: Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
     ) -> torch.nn.Module:
         """A ``.model`` file."""
         return self.modify(read_model(path, device), modifiers)

@@ -36,8 +36,6 @@ from eqplugin.mace.plan import plan_layers
 from eqplugin.resources import shipped_file
 from eqplugin.structures import read_frames
 
-__all__ = ["build_parser", "check_model", "parse", "train"]
-
 
 def build_parser() -> argparse.ArgumentParser:
     """Return MACE's parser with our models and options added."""
@@ -124,11 +122,11 @@ def _with_present_config(argv: Sequence[str]) -> list[str]:
         return parts
     at = parts.index("--config") + 1
     path = Path(parts[at])
-    family, _, grade = path.stem.partition("_")
-    if path.is_file() or family not in ("steerable", "khop") or grade not in _KHOP_CONFIGS:
+    prefix, _, grade = path.stem.partition("_")
+    if path.is_file() or prefix not in ("steerable", "khop") or grade not in _KHOP_CONFIGS:
         return parts
     new = path.with_name(f"{grade}{path.suffix}")
-    changes = _KHOP_CONFIGS[grade] if family == "khop" else ()
+    changes = _KHOP_CONFIGS[grade] if prefix == "khop" else ()
     logging.warning(f"{path} is now {' '.join([str(new), *changes])}: the old name goes soon.")
     place = ("--name", path.stem, "--work_dir", f"outputs/mace/{path.stem}")
     return [*parts[:at], str(new), *changes, *place, *parts[at + 1 :]]

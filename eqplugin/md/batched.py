@@ -18,8 +18,7 @@ import torch
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from eqplugin.calculator.checks import parse_device, parse_dtype
-from eqplugin.calculator.loading import kind_of
+from eqplugin.calculator.checks import parse_dtype
 from eqplugin.errors import EqPluginError
 from eqplugin.md.health import bad_numbers, close_pair, temperature_limit, too_hot
 from eqplugin.md.observables import Sample, frame_text, header
@@ -28,8 +27,7 @@ from eqplugin.md.settings import MdSettings
 from eqplugin.md.start import degrees_of_freedom, draw_momenta, fingerprint
 from eqplugin.md.store import Restart, RunStore
 from eqplugin.quiet import quiet
-
-__all__ = ["check_batch", "files_of", "open_batch_model", "run_batch"]
+from eqplugin.stacks import file_kind, parse_device
 
 _SUPPORTED = ("nve", "nvt-langevin")
 # per atom or per structure, all float: what a restart keeps beside the random numbers
@@ -56,7 +54,7 @@ def open_batch_model(model: str | Path, device: str = "cpu", dtype: str | None =
         raise EqPluginError(
             "--engine torch-sim needs torch-sim: pip install torch-sim-atomistic."
         ) from None
-    path, kind = Path(model), kind_of(model)
+    path, kind = Path(model), file_kind(model)
     parse_device(device)
     if kind == "mace":
         return _mace_batch(path, device, dtype)

@@ -10,15 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from eqplugin.calculator import EqCalculator
-from eqplugin.calculator.loading import kind_of
 from eqplugin.errors import EqPluginError
 from eqplugin.md.progress import progress_line
 from eqplugin.md.run import MdFiles, MdRun, run_md
 from eqplugin.md.settings import Engine, MdRequest, MdSettings
 from eqplugin.md.start import read_structures
 from eqplugin.quiet import quiet
-
-__all__ = ["run_request"]
+from eqplugin.stacks import file_kind
 
 _PLOTS = 20  # of a batch; plots of hundreds of structures take longer than they are looked at
 
@@ -45,7 +43,7 @@ def run_request(request: MdRequest, console: Console | None = None) -> None:
 
 def _origin(request: MdRequest) -> dict[str, object]:
     """Options beside the settings that may not change when the run is continued."""
-    kind_of(request.model)  # says so where the file is missing
+    file_kind(request.model)  # says so where the file is missing
     with request.model.open("rb") as file:
         model = hashlib.file_digest(file, "sha256").hexdigest()
     paths = {"traj": request.traj, "log": request.log}

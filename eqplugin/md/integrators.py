@@ -29,8 +29,6 @@ from eqplugin.errors import EqPluginError
 from eqplugin.md.settings import MdSettings
 from eqplugin.md.start import degrees_of_freedom
 
-__all__ = ["BAROSTAT_TIME", "build_dynamics", "exchanged_energy", "load_state", "save_state"]
-
 # the barostat answers this many times slower than the thermostat
 BAROSTAT_TIME = 20.0
 # what an integrator carries from step to step beside positions, momenta, cell and random numbers

@@ -15,8 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["Sample", "drift", "frame_text", "header", "kinetic_energy", "read_log", "second_half"]
-
 _GRAMS = 1e24 / units.mol  # amu/A^3 to g/cm^3
 NOWHERE = float("nan")
 

@@ -17,8 +17,6 @@ from eqplugin.md.settings import MdSettings
 from eqplugin.md.structure import bond_lengths, last_frames, radial_distribution
 from eqplugin.style import COLOURS, STYLE, plt, save_figure
 
-__all__ = ["plot_run"]
-
 _GREY = "0.45"
 
 

@@ -12,8 +12,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from eqplugin.md.observables import Sample, drift
 from eqplugin.md.settings import MdSettings
 
-__all__ = ["ProgressLine", "progress_line"]
-
 _LINES = 10  # printed over a run where there is no terminal to draw bars on
 
 

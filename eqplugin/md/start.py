@@ -14,8 +14,6 @@ from eqplugin.md.health import close_pair
 from eqplugin.md.settings import MdSettings
 from eqplugin.structures import atom_name, check_structure, read_frames
 
-__all__ = ["degrees_of_freedom", "draw_momenta", "fingerprint", "read_structures"]
-
 
 def read_structures(path: str | Path) -> list[Atoms]:
     """Read every frame of a structure file and check that dynamics can start from it.

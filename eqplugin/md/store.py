@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
 
-__all__ = ["Restart", "RunStore"]
-
 _FORMAT = 1
 
 

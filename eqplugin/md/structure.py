@@ -14,8 +14,6 @@ from ase.neighborlist import build_neighbor_list, natural_cutoffs
 from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
-__all__ = ["bond_lengths", "last_frames", "radial_distribution"]
-
 
 def last_frames(trajectory: str | Path, frames: int, number: int = 100) -> list[Atoms]:
     """At most ``number`` frames, evenly spread over the second half of a trajectory.

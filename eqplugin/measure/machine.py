@@ -6,8 +6,6 @@ import platform
 import subprocess
 from pathlib import Path
 
-__all__ = ["commit", "gpu_name", "processor_name"]
-
 
 def processor_name() -> str:
     """The processor as its maker calls it; on systems that do not say, what Python knows of it."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from rich import box
 from rich import table as rich_table
 
-__all__ = ["Table"]
-
 
 @dataclass(frozen=True)
 class Table:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-__all__ = ["find_stock", "is_stock", "replace_stock"]
-
 
 def is_stock(module: torch.nn.Module, cls: type) -> bool:
     """Whether `module` is a NequIP `cls`, of the installed NequIP or of a package's."""

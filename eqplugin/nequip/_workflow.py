@@ -9,8 +9,6 @@ from nequip.scripts._workflow_utils import get_workflow_state
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["one_sentence_errors"]
-
 
 @contextmanager
 def one_sentence_errors() -> Iterator[None]:

@@ -20,8 +20,6 @@ from eqplugin.nn.product.compiled import (
     why_not,
 )
 
-__all__ = ["CompiledTensorProductScatter", "compile_products"]
-
 _notices: set[str] = set()
 
 

@@ -20,8 +20,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from eqplugin.errors import EqPluginError, reason_of
 
-__all__ = ["build_model", "read_model_section"]
-
 
 def read_model_section(folder: Path, name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """``training_module.model`` of a config, every interpolation resolved.

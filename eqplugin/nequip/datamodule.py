@@ -15,8 +15,6 @@ from omegaconf import OmegaConf
 from eqplugin.data import DataError, check_files, raise_on_errors, read_e0s
 from eqplugin.nequip._workflow import one_sentence_errors
 
-__all__ = ["CheckedASEDataModule", "give_a_cell"]
-
 
 class CheckedASEDataModule(ASEDataModule):
     """ASEDataModule that refuses bad data with one sentence before anything is trained.

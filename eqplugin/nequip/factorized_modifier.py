@@ -12,8 +12,6 @@ from eqplugin.nequip._stock import replace_stock
 from eqplugin.nn.product.factorized import FactorizedTensorProduct
 from eqplugin.nn.product.paths import gains, unsupported
 
-__all__ = ["FactorizedTensorProductScatter", "FasterScatter", "factorize_products"]
-
 
 class FasterScatter(TensorProductScatter):
     """In the place of a stock ``TensorProductScatter``, with its product and its state dict.

@@ -16,8 +16,6 @@ from eqplugin.nequip._stock import find_stock
 from eqplugin.nequip._workflow import one_sentence_errors
 from eqplugin.nn.folded_selfconnection import SMALLEST, FoldedSelfConnection, foldable, gains
 
-__all__ = ["fold_self_connections"]
-
 _ATTRS = AtomicDataDict.NODE_ATTRS_KEY
 _KEPT = "_eqplugin_node_attrs"
 

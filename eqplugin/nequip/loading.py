@@ -17,9 +17,8 @@ from nequip.utils.global_state import global_state_initialized, set_global_state
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.nequip.modify import modify_model
 
-__all__ = ["load_calculator", "prepare_session", "read_config", "read_model"]
-
 _COMPILED = ".nequip.pt2"
+_PACKAGE = ".nequip.zip"
 
 
 def prepare_session() -> None:
@@ -31,7 +30,7 @@ def prepare_session() -> None:
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """One sentence for whatever a damaged checkpoint or package trips over."""
-    package = path.name.endswith(".nequip.zip")
+    package = path.name.endswith(_PACKAGE)
     what = "NequIP package" if package else "NequIP checkpoint"
     if package and not zipfile.is_zipfile(path):
         raise EqPluginError(f"{path} is damaged or no {what}: it is not a zip file.")
@@ -44,15 +43,23 @@ def _reading(path: Path) -> Iterator[None]:
         raise EqPluginError(f"{path} cannot be loaded as a {what} ({reason}).") from error
 
 
-def read_model(path: Path) -> torch.nn.Module:
-    """Read a checkpoint (.ckpt) or package (.nequip.zip) onto the CPU, to run eagerly.
+def read_model(
+    path: str | Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
+) -> torch.nn.Module:
+    """Load a checkpoint (.ckpt) or a package (.nequip.zip) as a GraphModel for evaluation.
+
+    Args:
+        path: the file, a pickle: open only files that you trust.
+        device: where the weights go.
+        modifiers: model modifiers to apply; those of the training are not applied by themselves.
 
     Raises:
-        EqPluginError: for a damaged or foreign file.
+        EqPluginError: for a damaged or foreign file, or a modifier that cannot be applied.
     """
     prepare_session()
-    with _reading(path):
-        return load_saved_model(str(path))
+    with _reading(Path(path)):
+        model = load_saved_model(str(path))
+    return modify_model(model.eval(), modifiers, f"the model {path}", device)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -62,7 +69,7 @@ def read_config(path: Path) -> dict[str, Any]:
         EqPluginError: for a damaged or foreign file.
     """
     with _reading(path):
-        if path.name.endswith(".nequip.zip"):
+        if path.name.endswith(_PACKAGE):
             text = torch.package.PackageImporter(path).load_text("model", "config.yaml")
             config = yaml.safe_load(text)
         else:

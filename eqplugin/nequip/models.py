@@ -20,8 +20,6 @@ from eqplugin.nequip._workflow import one_sentence_errors
 from eqplugin.nequip.modify import modify_model
 from eqplugin.nn.contraction import InvariantContraction
 
-__all__ = ["KHopInvariantModel", "SteerableModel"]
-
 
 @model_builder
 def SteerableModel(

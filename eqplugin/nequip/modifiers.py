@@ -25,8 +25,6 @@ from eqplugin.nequip.folded_modifier import (
     enable_PermanentlyFoldedSelfConnection,
 )
 
-__all__ = ["attach"]
-
 # modifier -> the NequIP class it hangs on
 _OFFERED = {
     enable_FoldedSelfConnection: InteractionBlock,

@@ -13,8 +13,6 @@ from nequip.nn.model_modifier_utils import get_model_modifier_unsupported_device
 from eqplugin.errors import EqPluginError
 from eqplugin.quiet import quiet
 
-__all__ = ["modify_model"]
-
 
 def modify_model(
     model: torch.nn.Module,

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from eqplugin.costs import NequIPOptions
 
-__all__ = ["STACK", "NequIP"]
-
 _FOLDER = CONFIGS / "nequip"
 _CURVE = "val0_epoch/forces_mae"
 
@@ -36,12 +34,12 @@ class NequIP:
         return build_model(self._model_section(design, recipe, species))
 
     def read(
-        self, path: Path, device: str = "cpu", modifiers: Sequence[str] = ()
+        self, path: Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
     ) -> torch.nn.Module:
         """A checkpoint or package."""
-        from eqplugin.nequip.loading import load_calculator
+        from eqplugin.nequip.loading import read_model
 
-        return load_calculator(path, device, modifiers).model
+        return read_model(path, device, modifiers)
 
     def modify(self, model: torch.nn.Module, modifiers: Sequence[str]) -> torch.nn.Module:
         """NequIP's own and eqplugin's modifiers."""

@@ -16,8 +16,6 @@ from __future__ import annotations
 import torch
 from e3nn.o3._irreps import Irreps
 
-__all__ = ["SMALLEST", "FoldedSelfConnection", "foldable", "gains"]
-
 
 def foldable(sc: torch.nn.Module) -> bool:
     """Whether `sc` is a fully connected product with scalar attributes, as NequIP builds it."""

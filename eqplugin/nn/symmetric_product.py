@@ -21,8 +21,6 @@ from collections.abc import Sequence
 
 import torch
 
-__all__ = ["SymmetricProduct", "symmetric_monomials"]
-
 
 def symmetric_monomials(coupling: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The distinct monomials of a coupling tensor, and their coefficients.

@@ -26,8 +26,6 @@ from eqplugin.study.plan import (
 )
 from eqplugin.study.schema import StudyConfig, epochs_of
 
-__all__ = ["Cost", "estimate", "job_seconds", "print_estimate"]
-
 _START = 30.0  # s: imports, statistics and models of a job's two processes
 _EVALUATION = 0.4  # of a training step's time, per frame that is only evaluated
 

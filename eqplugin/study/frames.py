@@ -18,8 +18,6 @@ from eqplugin.files import whole_file, write_json
 from eqplugin.measure.labels import MACE_KEYS, LabelledFrame, checked_report, read_labelled
 from eqplugin.study.schema import Data, StudyConfig
 
-__all__ = ["Frames", "check_frames", "write_frames"]
-
 
 @dataclass(frozen=True)
 class Frames:

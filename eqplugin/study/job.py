@@ -11,8 +11,6 @@ from eqplugin.stack import Recipe
 from eqplugin.stacks import stack_named
 from eqplugin.study.schema import StudyConfig
 
-__all__ = ["AXES_OF_DESIGN", "Job", "axes_of", "design_for", "recipe_for", "reference_of"]
-
 # in files and configs; the stack is called family there
 AXES_OF_DESIGN = ("family", "l_max", "hops", "contraction")
 

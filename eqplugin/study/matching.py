@@ -16,13 +16,6 @@ from eqplugin.stacks import stack_named
 from eqplugin.study.job import recipe_for
 from eqplugin.study.schema import StudyConfig
 
-__all__ = [
-    "Match",
-    "match_by_count",
-    "match_by_time",
-    "search_dimension",
-]
-
 _MOST = 12  # values looked at per degree
 _WIDEST = 32  # feature dimensions up to so many times the reference
 

@@ -29,8 +29,6 @@ from eqplugin.study.records import Measurement, Quantiles
 from eqplugin.study.schema import StudyConfig
 from eqplugin.study.steps import clock_for, count_parameters, time_steps, training_step
 
-__all__ = ["measure_model", "modifiers_of", "quantiles"]
-
 
 def measure_model(
     stack: Stack,

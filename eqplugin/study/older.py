@@ -12,8 +12,6 @@ from eqplugin.study.records import RESULT, FinishedJob, read_records
 if TYPE_CHECKING:
     from eqplugin.study.storage import Storage
 
-__all__ = ["find_older_folder", "made_by_older_version"]
-
 _DECIDES_WEIGHTS = ("data", "train", "nequip", "mace", "feature_dim", "reset_width")
 
 

@@ -20,17 +20,6 @@ from eqplugin.study.job import Job, design_for, reference_of
 from eqplugin.study.matching import Match, match_by_count, match_by_time
 from eqplugin.study.schema import StudyConfig
 
-__all__ = [
-    "JobRequest",
-    "MatchedGroup",
-    "batch_of",
-    "expand",
-    "find_match",
-    "in_own_process",
-    "jobs_of",
-    "matches_to_find",
-]
-
 
 class MatchedGroup(NamedTuple):
     """What is matched together: designs that differ in degree alone.

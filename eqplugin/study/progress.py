@@ -16,8 +16,6 @@ from eqplugin.study.job import Job
 from eqplugin.study.storage import Storage
 from eqplugin.study.training import progress_of
 
-__all__ = ["watching"]
-
 _SECONDS = 2.0  # between two looks
 
 

@@ -16,8 +16,6 @@ from eqplugin.study.steps import time_steps, training_step
 from eqplugin.study.storage import Storage
 from eqplugin.study.task import finished_record
 
-__all__ = ["models_to_time", "time_models"]
-
 
 def models_to_time(storage: Storage) -> dict[str, Job]:
     """Design's name -> its first job that is done: the seed does not change the time."""

@@ -11,8 +11,6 @@ from ase import Atoms
 
 from eqplugin.stack import Stack
 
-__all__ = ["clock_for", "count_parameters", "time_steps", "training_step"]
-
 
 def count_parameters(model: torch.nn.Module) -> int:
     """All parameters."""

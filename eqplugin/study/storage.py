@@ -21,8 +21,6 @@ from eqplugin.study.records import SCHEMA
 from eqplugin.study.schema import StudyConfig, epochs_of
 from eqplugin.study.training import TrainingRun, fingerprint_of
 
-__all__ = ["Storage", "read_plan", "write_plan"]
-
 PLAN = "plan.json"
 
 

@@ -31,8 +31,6 @@ from eqplugin.study.records import (
 from eqplugin.study.storage import Storage
 from eqplugin.study.training import run_logged, run_training
 
-__all__ = ["HYDRA", "finished_record", "record_of", "run_job", "stored_record", "task"]
-
 HYDRA = "hydra"  # folder of Hydra's own, in that of the study
 
 

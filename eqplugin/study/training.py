@@ -21,15 +21,6 @@ from eqplugin.errors import EqPluginError
 from eqplugin.files import write_json
 from eqplugin.stack import Stack
 
-__all__ = [
-    "TrainingResult",
-    "TrainingRun",
-    "fingerprint_of",
-    "progress_of",
-    "run_logged",
-    "run_training",
-]
-
 
 @dataclass(frozen=True)
 class TrainingRun:

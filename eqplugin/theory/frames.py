@@ -11,8 +11,6 @@ from matscipy.neighbours import neighbour_list
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["MIN_SINGULAR_VALUE", "reference_vectors"]
-
 MIN_SINGULAR_VALUE = 1e-4
 """Times the reach of the environment: below it, a frame is made of noise."""
 

@@ -20,7 +20,7 @@ from mace_under_test import (
 )
 from typer.testing import CliRunner
 
-import eqplugin.mace  # noqa: F401 - installs the guards
+import eqplugin.mace  # installs the guards
 from eqplugin.cli import app
 from eqplugin.errors import EqPluginError
 from eqplugin.mace import load_model
@@ -50,6 +50,14 @@ def built(name):
 def saved(model, tmp_path):
     torch.save(model, tmp_path / "a.model")
     return tmp_path / "a.model"
+
+
+@every_model
+def test_one_opener_for_files_of_either_stack(name, tmp_path):
+    path = saved(built(name), tmp_path)
+    assert type(eqplugin.load_model(path)) is type(load_model(path)) is type(built(name))
+    with pytest.raises(EqPluginError, match="modifiers are NequIP's"):
+        eqplugin.load_model(path, modifiers=["enable_CompiledTP"])
 
 
 # ---- configuration

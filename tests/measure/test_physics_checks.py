@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from eqplugin.cli import app
 from eqplugin.measure.physics.pairs import pair_checks, pair_curves
-from eqplugin.measure.physics.suite import dynamics_checks, run_checks
+from eqplugin.measure.physics.suite import check_physics, dynamics_checks
 from eqplugin.measure.physics.symmetry import Precision, symmetry_checks
 
 FINE = Precision.of("float64")
@@ -175,7 +175,7 @@ def test_the_cutoff_is_found_without_being_told():
     assert jump.value == pytest.approx(24 * 0.01 * (x - 2 * x**2) / 8.0, rel=1e-3)
     assert "8.00" in jump.remark
     assert by_name[smooth]["no jump of the force"].passed
-    assert run_checks(smooth, argon, FINE).failures == []
+    assert check_physics(smooth, argon, "float64").failures == []
 
 
 def test_dynamics_that_break_down_are_a_failure(atoms):

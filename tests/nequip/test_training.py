@@ -13,6 +13,7 @@ import pytest
 import torch
 from ase.io import read, write
 
+from eqplugin import EqPluginError, load_model
 from eqplugin.nequip import load_calculator
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +80,16 @@ def test_checkpoint_runs_in_ase(trained):
     atoms.calc = load_calculator(trained)
     assert np.isfinite(atoms.get_potential_energy())
     assert np.abs(atoms.get_forces().sum(axis=0)).max() < 1e-4
+
+
+def test_checkpoint_is_loaded_as_a_module(trained):
+    stored = load_calculator(trained).model.state_dict()
+    model = load_model(trained)
+    assert not model.training
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, stored[name], rtol=0, atol=0, msg=name)
+    with pytest.raises(EqPluginError, match="enable_Nothing"):
+        load_model(trained, modifiers=["enable_Nothing"])
 
 
 # A process in which eqplugin is not installed: no entry point, no import.

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eqplugin.nn.product import compiled as compiled_product
-from eqplugin.nn.product.compiled import CompiledProduct, load_operators, status, why_not
+from eqplugin.nn.product.compiled import CompiledProduct, load_operators, status
+from eqplugin.nn.product.plan import why_not
 
 if load_operators() is not None:
     pytest.skip(f"no compiled operators here: {load_operators()}", allow_module_level=True)

@@ -67,7 +67,7 @@ def names_in(folder, *suffixes):
 def test_wheel_holds_the_package_configs_and_data(built):
     with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
         held = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    package = names_in("eqplugin", ".py", ".typed", ".json", ".yaml", ".cpp", ".h")
+    package = names_in("eqplugin", ".py", ".pyi", ".typed", ".json", ".yaml", ".cpp", ".h")
     beside = names_in("configs", ".yaml") | names_in("examples/data")
     assert held == package | {f"eqplugin/{name}" for name in beside}
     assert {"eqplugin/py.typed", "eqplugin/nn/product/csrc/simd.h"} <= held

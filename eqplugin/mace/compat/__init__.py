@@ -18,8 +18,6 @@ import logging
 
 from eqplugin.mace.compat.versions import installed_version, reason_for_no_repair
 
-__all__ = ["apply", "is_active"]
-
 _LOGGER = logging.getLogger(__name__)
 _active = False
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-__all__ = ["model_classes", "rebind"]
-
 
 def rebind(original: Any, replacement: Any) -> list[str]:
     """Replace ``original`` in every loaded module of the package ``mace``.

@@ -16,16 +16,6 @@ from eqplugin.exchange import default_dtype
 from eqplugin.mace.compat import signs
 from eqplugin.mace.compat._rebind import model_classes, rebind
 
-__all__ = [
-    "ATTRIBUTE",
-    "Convention",
-    "ConventionError",
-    "convention_of",
-    "detect_convention",
-    "repair",
-    "require_legacy",
-]
-
 Convention = Literal["0.4", "0.6", "both", "unknown"]
 """Signs of e3nn 0.4.x; of e3nn >= 0.5; equal in both; neither (a basis of cuEquivariance)."""
 

@@ -8,8 +8,6 @@ from typing import Any
 from e3nn.util.codegen import CodeGenMixin
 from torch import fx, nn
 
-__all__ = ["repair"]
-
 
 def _deepcopy(self: nn.Module, memo: dict[int, Any]) -> nn.Module:
     """Copy the attributes; generated graphs keep their buffers and the order of these."""

@@ -12,8 +12,6 @@ import mace.tools.compile
 
 from eqplugin.mace.compat._rebind import model_classes, rebind
 
-__all__ = ["building_eagerly", "disable_e3nn_codegen", "repair"]
-
 
 @contextmanager
 def disable_e3nn_codegen() -> Iterator[None]:

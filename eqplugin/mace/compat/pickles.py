@@ -18,8 +18,6 @@ from e3nn.util import prod
 from e3nn.util.codegen import CodeGenMixin
 from torch import nn
 
-__all__ = ["repair"]
-
 _State = dict[str, Any]
 
 

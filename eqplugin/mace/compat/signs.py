@@ -21,15 +21,6 @@ from torch import nn
 
 from eqplugin.exchange import exchanged
 
-__all__ = [
-    "LegacyO3",
-    "building_with",
-    "flip_to_legacy",
-    "is_flipped",
-    "legacy_wigner_3j",
-    "repair",
-]
-
 W3J_BUFFER = re.compile(r"(?:^|\.)_w3j_(\d+)_(\d+)_(\d+)$")
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from importlib import metadata
 
-__all__ = ["installed_version", "reason_for_no_repair"]
-
 _PINNED_TO_0_4 = re.compile(r"^e3nn\s*\(?\s*(==|~=)\s*0\.4(\.|\s|\)|;|$)")
 
 

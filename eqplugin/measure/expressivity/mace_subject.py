@@ -25,7 +25,6 @@ from eqplugin.quiet import quiet
 
 from e3nn.o3 import Irreps  # isort: skip
 
-__all__ = ["MACESubject", "in_float64", "model_from_options"]
 
 _DEFAULT_ELEMENTS = (1, 6, 8)
 

@@ -23,8 +23,6 @@ from eqplugin.theory.structures import CUTOFF
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["FAMILIES", "build_named", "is_named"]
-
 _CHANNELS = 8
 # builder, and what the family means beside it
 _NEQUIP = {

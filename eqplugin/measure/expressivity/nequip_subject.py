@@ -19,8 +19,6 @@ from eqplugin.measure.expressivity.subject import Subject, require_symbols
 from eqplugin.nequip.loading import prepare_session
 from eqplugin.quiet import quiet
 
-__all__ = ["NequIPSubject", "build_nequip"]
-
 
 class NequIPSubject(Subject):
     """A NequIP model; see :class:`Subject`."""

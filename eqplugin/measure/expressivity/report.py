@@ -17,8 +17,6 @@ from eqplugin.measure.expressivity.run import Result
 from eqplugin.measure.expressivity.subject import Subject
 from eqplugin.style import STYLE, plt, save_figure
 
-__all__ = ["plot_heat_map", "results_table", "write_json"]
-
 # Position on the logarithmic scale from 1e-17 to 1: pale below the thresholds, blue above.
 _COLOURS = LinearSegmentedColormap.from_list(
     "told apart",

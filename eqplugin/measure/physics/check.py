@@ -12,8 +12,6 @@ from ase.calculators.calculator import Calculator
 
 from eqplugin.errors import reason_of
 
-__all__ = ["Check", "energy_and_forces", "measured_check"]
-
 
 @dataclass(frozen=True)
 class Check:

@@ -15,8 +15,6 @@ from scipy.ndimage import median_filter
 from eqplugin.measure.physics.check import Check, energy_and_forces
 from eqplugin.measure.physics.symmetry import Precision
 
-__all__ = ["PairCurve", "pair_checks", "pair_curves"]
-
 FARTHEST = 12.0  # A, beyond every usual cutoff
 _POINTS = 240
 _WIDTH = 1e-5  # A

@@ -9,8 +9,6 @@ from eqplugin.measure.physics.pairs import PairCurve
 from eqplugin.measure.physics.scans import COORDINATE, ScanCurve
 from eqplugin.style import colour, panels, plt
 
-__all__ = ["plot_pairs", "plot_scans"]
-
 
 def plot_pairs(curves: Mapping[str, Sequence[PairCurve]], path: Path) -> None:
     """A panel per pair of elements, a line per model.

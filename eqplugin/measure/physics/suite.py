@@ -23,7 +23,7 @@ from eqplugin.measure.physics.scans import Scan, ScanCurve, scan_checks, scan_cu
 from eqplugin.measure.physics.symmetry import Precision, symmetry_checks
 from eqplugin.measure.tables import Table
 
-__all__ = ["PhysicsResult", "check_table", "dynamics_checks", "run_checks", "write_physics"]
+__all__ = ["PhysicsResult", "check_physics", "check_table", "dynamics_checks", "write_physics"]
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class PhysicsResult:
         return [check for check in self.checks if check.passed is False]
 
 
-def run_checks(
+def check_physics(
     calculator: Calculator,
     atoms: Atoms,
-    precision: Precision,
+    dtype: str,
     md_steps: int = 0,
     say: Callable[[str], None] = lambda _: None,
     scans: Sequence[Scan] = (),
@@ -53,11 +53,12 @@ def run_checks(
     Args:
         calculator: any ASE calculator.
         atoms: a structure the model is made for; its elements make the pairs.
-        precision: what to put down to rounding.
+        dtype: ``float32`` or ``float64``, in which the calculator runs: what rounding explains.
         md_steps: steps of 0.5 fs of NVE at 300 K; 0 leaves the dynamics out. They cost most.
         say: told what comes next.
         scans: paths whose energies are compared.
     """
+    precision = Precision.of(dtype)
     say("symmetries")
     checks = symmetry_checks(calculator, atoms, precision)
     say("pairs")

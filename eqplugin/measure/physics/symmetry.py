@@ -11,8 +11,6 @@ from ase.calculators.calculator import Calculator
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.measure.physics.check import Check, energy_and_forces, measured_check
 
-__all__ = ["Precision", "symmetry_checks"]
-
 
 @dataclass(frozen=True)
 class Precision:

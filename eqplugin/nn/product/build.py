@@ -31,8 +31,6 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-__all__ = ["Unavailable", "cache_dir", "compiler", "library_path", "processor_features"]
-
 SOURCES = Path(__file__).with_name("csrc")
 MAIN = "uvu_scatter.cpp"
 LIBRARY = "libeqplugin_ops.so"

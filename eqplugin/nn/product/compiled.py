@@ -15,17 +15,7 @@ from typing import Any
 import torch
 from torch.autograd.forward_ad import unpack_dual
 
-from eqplugin.nn.product.plan import gains, make_plan, why_not
-
-__all__ = [
-    "OPS_MODULE",
-    "CompiledProduct",
-    "Status",
-    "gains",
-    "load_operators",
-    "status",
-    "why_not",
-]
+from eqplugin.nn.product.plan import make_plan
 
 # Imported by name only: nequip-package puts this file into model packages, whose copy has to use
 # the operators of the installed eqplugin, and torch.package follows import statements.

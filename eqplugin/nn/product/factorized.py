@@ -21,8 +21,6 @@ import torch
 
 from eqplugin.nn.product.paths import Block, plan_blocks, unsupported
 
-__all__ = ["FactorizedTensorProduct"]
-
 
 class FactorizedTensorProduct(torch.nn.Module):
     """Sum over edges of uvu tensor products, in plain torch, for any degrees and parities.

@@ -24,8 +24,6 @@ import torch
 from eqplugin.errors import EqPluginError
 from eqplugin.nn.product.build import Unavailable, build
 
-__all__ = ["LIBRARY_PATH"]
-
 
 def _load() -> str:
     try:

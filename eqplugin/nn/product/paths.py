@@ -14,8 +14,6 @@ from e3nn.o3._wigner import wigner_3j
 
 from eqplugin.nn.product.signs import irreps_of, path_signs
 
-__all__ = ["NARROW", "Block", "Run", "gains", "plan_blocks", "unsupported"]
-
 NARROW = 64  # fewer scalar outputs than this are no gain
 
 

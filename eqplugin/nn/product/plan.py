@@ -16,8 +16,6 @@ from e3nn.o3._wigner import wigner_3j
 
 from eqplugin.nn.product.signs import constants_of, irreps_of, path_signs
 
-__all__ = ["MAX_DEGREE", "NARROW_SCALARS", "ProductPlan", "gains", "make_plan", "why_not"]
-
 MAX_DEGREE: Final = 6
 NARROW_SCALARS: Final = 64  # products of scalars with fewer channels are no gain
 _ZERO: Final = 1e-14  # entries of wigner_3j that vanish come out below this

@@ -10,8 +10,6 @@ import torch
 from e3nn.o3._irreps import Irreps
 from e3nn.o3._wigner import wigner_3j
 
-__all__ = ["constants_of", "irreps_of", "path_signs"]
-
 
 def irreps_of(tp: torch.nn.Module) -> tuple[Irreps, Irreps, Irreps]:
     """Irreps of both inputs and of the output, of the class of the installed e3nn."""

@@ -8,8 +8,6 @@ from eqplugin.study.report.models import MATCHES, ModelResults, StudyResults
 from eqplugin.study.report.statistics import late_improvement
 from eqplugin.study.report.tables import ModelPair, pairs_along
 
-__all__ = ["caveats", "findings", "recommendation"]
-
 WORTH = 0.05  # relative: an error higher by less is not worth a slower model
 FALLING = 0.05  # relative: what the last third of a converged training does not take off
 ENOUGH_SEEDS = 3

@@ -7,17 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from eqplugin.design import STACKS
 from eqplugin.study.records import FinishedJob, JobRecord, Quantiles, Record, SpeedRecord, Timing
 from eqplugin.study.report.statistics import PairedDifference, Spread, paired_difference, spread
-
-__all__ = [
-    "MATCHES",
-    "ModelResults",
-    "StudyResults",
-    "architecture_label",
-    "series_label",
-    "study_results",
-]
 
 MATCHES = ("dimension", "parameters", "time")
 _STACKS = {"nequip": "NequIP", "mace": "MACE"}
@@ -180,7 +172,7 @@ def study_results(records: Sequence[Record]) -> StudyResults:
         if isinstance(record, FinishedJob):
             groups.setdefault(_key(record), {})[record.seed] = record
     models = [_model(key, by_seed, speed) for key, by_seed in groups.items()]
-    models.sort(key=lambda m: (m.family != "nequip", m.hops or 0, m.contraction or "", m.l_max,
+    models.sort(key=lambda m: (STACKS.index(m.family), m.hops or 0, m.contraction or "", m.l_max,
                                m.feature_dim))  # fmt: skip
     return StudyResults(models, jobs, speed)
 

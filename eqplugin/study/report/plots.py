@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullLocator
 
+from eqplugin.design import STACKS
 from eqplugin.study.records import Quantiles
 from eqplugin.study.report.models import (
     MATCHES,
@@ -18,8 +19,6 @@ from eqplugin.study.report.models import (
 )
 from eqplugin.study.report.statistics import Spread
 from eqplugin.style import colour, marker, panels, plt
-
-__all__ = ["plot_curves", "plot_degrees", "plot_pareto"]
 
 
 def plot_pareto(results: StudyResults, path: Path) -> None:
@@ -51,7 +50,7 @@ def plot_pareto(results: StudyResults, path: Path) -> None:
 
 
 def _draw_point(axis: plt.Axes, model: ModelResults, error: Spread, time: Quantiles) -> None:
-    number = (0 if model.family == "nequip" else 1) + 2 * (model.hops or 0)
+    number = STACKS.index(model.family) + 2 * (model.hops or 0)
     axis.errorbar(
         time.median, error.mean, yerr=error.sd,
         xerr=[[time.median - time.low], [time.high - time.median]],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 import yaml
@@ -11,8 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eqplugin.errors import EqPluginError
 from eqplugin.measure.tables import Table
 from eqplugin.study.report.models import ModelResults, StudyResults
-
-__all__ = ["Published", "read_published"]
 
 _SHIPPED = Path(__file__).with_suffix(".yaml")
 _FORM = "rows of {model, source, TEST: [energy in meV a frame, force in meV/A]}, atoms and a note"
@@ -50,8 +49,8 @@ class Published(BaseModel):
             [row.model, row.source, *_cells(row.errors.get(test) for test in tests)]
             for row in self.rows
         ]
-        for family in ("nequip", "mace"):
-            if best := _best(results, family):
+        for _, models in groupby(results.models, key=lambda model: model.family):
+            if best := _best(models, results.tests[0]):
                 errors = [_rmse_texts(best, test, self.atoms) for test in tests]
                 rows.append([best.label, "this study", *_cells(errors)])
         heads = [f"{test} {head}" for test in tests for head in ("E RMSE\nmeV", "F RMSE\nmeV/Å")]
@@ -89,10 +88,9 @@ def _cells(pairs: Iterable[tuple | None]) -> list[str]:
     return [text for pair in pairs for text in (map(str, pair) if pair else ("-", "-"))]
 
 
-def _best(results: StudyResults, family: str) -> ModelResults | None:
-    test = results.tests[0]
-    models = [m for m in results.models if m.family == family and m.spread(test, "force_rmse")]
-    return min(models, key=lambda m: m.spread(test, "force_rmse").mean, default=None)
+def _best(models: Iterable[ModelResults], test: str) -> ModelResults | None:
+    spreads = [(m, spread) for m in models if (spread := m.spread(test, "force_rmse"))]
+    return min(spreads, key=lambda pair: pair[1].mean, default=(None,))[0]
 
 
 def _rmse_texts(model: ModelResults, test: str, atoms: int) -> tuple[str, str] | None:

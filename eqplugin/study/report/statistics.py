@@ -9,15 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-__all__ = [
-    "PairedDifference",
-    "Spread",
-    "holm_adjusted",
-    "late_improvement",
-    "paired_difference",
-    "spread",
-]
-
 
 @dataclass(frozen=True)
 class Spread:

@@ -12,8 +12,6 @@ from eqplugin.measure.tables import Table
 from eqplugin.study.report.models import ModelResults, StudyResults, architecture_label
 from eqplugin.study.report.statistics import PairedDifference, Spread, holm_adjusted
 
-__all__ = ["ModelPair", "accuracy_table", "cost_table", "pairs_along", "pairs_table"]
-
 # metric -> (head, format)
 _METRICS = {
     "force_mae": ("F MAE\nmeV/Å", ".1f"),
