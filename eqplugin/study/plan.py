@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ase import Atoms
 
-from eqplugin.design import Design
+from eqplugin.design import STACKS, Design
 from eqplugin.errors import EqPluginError
 from eqplugin.stacks import stack_named
 from eqplugin.study.config import Study
@@ -75,7 +75,7 @@ def expand(study: Study) -> list[JobRequest]:
             reference_of(config)
         except EqPluginError as error:
             raise EqPluginError(f"arm {match}: {error}") from error
-    for name in dict.fromkeys(request.design.stack for request in requests):
+    for name in STACKS:
         modifiers = tuple(getattr(config, name).modifiers)
         if modifiers:
             in_own_process(_check_modifiers, name, modifiers)
