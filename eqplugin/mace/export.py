@@ -64,7 +64,7 @@ def rebuild(model: torch.nn.Module) -> torch.nn.Module:
     Raises:
         EqPluginError: when a weight finds no place, which would leave it random.
     """
-    cls = FAMILIES.get(family_name(model), type(model))
+    cls = FAMILIES.get(family_name(model) or "", type(model))
     previous = torch.get_default_dtype()
     torch.set_default_dtype(next(model.parameters()).dtype)
     try:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -38,7 +39,7 @@ class Restart:
 
     step: int
     arrays: dict[str, NDArray]
-    rng: object
+    rng: Mapping[str, Any]
     sizes: dict[str, int]
     options: dict[str, object]
 

@@ -140,7 +140,7 @@ def _fall_back(model: torch.nn.Module, reason: str) -> torch.nn.Module:
     return import_module(_FACTORIZED).factorize_products(model)
 
 
-@model_modifier(
+@model_modifier(  # type: ignore[misc]
     persistent=False,
     private=False,
     unsupported_devices=["cuda"],
