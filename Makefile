@@ -30,10 +30,11 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 demo: $(STAMP)  ## train five models on ethanol, compare them, run MD: demo/report.md
 	$(BIN)/eqplugin demo --out demo
 
-lint: $(STAMP)  ## ruff and import layering
+lint: $(STAMP)  ## ruff, import layering and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
 
 test: $(STAMP) lint  ## what CI runs
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not slow"

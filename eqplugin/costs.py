@@ -7,7 +7,7 @@ InteractionBlock end up with; the tests compare them with built models parameter
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
@@ -212,7 +212,8 @@ def match_parameters(
         DesignError: when some degree has no feature dimension that fits.
     """
     target = count_costs(reference, options).total
-    choices = []  # per degree: {total: feature_dim}, evenly dividing dimensions first
+    # per degree: {total: feature_dim}, evenly dividing dimensions first
+    choices: list[Mapping[int, int | None]] = []
     for l_max in degrees:
         if l_max == reference.l_max:
             choices.append({target: reference.feature_dim})

@@ -166,7 +166,7 @@ class Design:
         """Steerable features between two resets, scalars first; ``irreps.dim == feature_dim``."""
         if self.hidden_irreps is not None:
             return _parsed(self.hidden_irreps)
-        if self.feature_dim is None:
+        if self.feature_dim is None or self.l_max is None:
             raise DesignError(_missing("feature_dim"))
         irreps = _irreps_up_to(self.l_max, self.parity)
         return Irreps(list(zip(self._shares(irreps), irreps, strict=True)))

@@ -13,9 +13,9 @@ from nequip.data import compute_neighborlist_, from_ase
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
 from nequip.utils.global_state import set_global_state
 
+from eqplugin import capture_features, from_invariants, to_invariants
 from eqplugin.nequip import SteerableModel
-from eqplugin.theory.canonical import DegenerateFrameError, from_invariants, to_invariants
-from eqplugin.theory.capture import capture_features
+from eqplugin.theory.canonical import DegenerateFrameError
 
 warnings.filterwarnings("ignore")
 set_global_state()

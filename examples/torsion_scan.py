@@ -19,8 +19,8 @@ from nequip.data import compute_neighborlist_, from_ase
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
 from nequip.utils.global_state import set_global_state
 
+from eqplugin import capture_features
 from eqplugin.nequip import KHopInvariantModel
-from eqplugin.theory.capture import capture_features
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -13,10 +13,8 @@ from nequip.data import compute_neighborlist_, from_ase
 from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
 from nequip.utils.global_state import set_global_state
 
+from eqplugin import find_sites, recommended_l_max, stabilizer_dimensions
 from eqplugin.nequip import KHopInvariantModel
-from eqplugin.theory.orientation import recommended_l_max
-from eqplugin.theory.sites import find_sites
-from eqplugin.theory.stabilizer import stabilizer_dimensions
 from eqplugin.theory.structures import CUTOFF, rotor
 
 warnings.filterwarnings("ignore")

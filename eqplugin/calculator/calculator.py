@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ from eqplugin.structures import check_structure
 # at constant pressure asks for forces first and would otherwise evaluate the model twice a step
 _STRESS_MEMORY = 8
 _ASE_OPTIONS = ("label", "directory", "atoms")
-Model = str | Path | torch.nn.Module
+Model: TypeAlias = str | Path | torch.nn.Module
 
 
 class StressError(EqPluginError, PropertyNotImplementedError):

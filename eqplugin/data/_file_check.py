@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -65,7 +66,7 @@ class FileCheck:
         path: str,
         labels: Labels,
         required: tuple[str, ...],
-        ase_args: Mapping[str, object],
+        ase_args: Mapping[str, Any],
     ) -> None:
         self.path, self.labels, self.required, self.ase_args = path, labels, required, ase_args
         self.summary = FileSummary(path)
@@ -153,7 +154,7 @@ class FileCheck:
         if not size:
             return
         if is_valid_label("energy", found.get("energy"), size):
-            self._energies.append(float(np.ravel(found["energy"])[0]) / size)
+            self._energies.append(float(np.ravel(np.asarray(found["energy"]))[0]) / size)
         if not is_valid_label("forces", found.get("forces"), size):
             return
         forces = np.asarray(found["forces"], dtype=float)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -65,7 +66,7 @@ class Labels:
         self.targets = {"energy": "energy", "forces": "forces", "stress": "stress", **key_mapping}
         self.exclude_keys = frozenset(exclude_keys)
 
-    def find(self, atoms: Atoms) -> tuple[dict[str, object], dict[str, list[str]]]:
+    def find(self, atoms: Atoms) -> tuple[dict[str, Any], dict[str, list[str]]]:
         """Label -> value (unchecked), and label -> keys that offered *different* values."""
         found: dict[str, object] = {}
         origin: dict[str, list[str]] = {}

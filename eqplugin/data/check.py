@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from ase.data import atomic_numbers, chemical_symbols
 
@@ -29,7 +30,7 @@ def check_files(
     isolated_atoms: Mapping[str, float] | StrPath | None = None,
     key_mapping: Mapping[str, str] | None = None,
     exclude_keys: Collection[str] = (),
-    ase_args: Mapping[str, object] | None = None,
+    ase_args: Mapping[str, Any] | None = None,
 ) -> DataReport:
     """Check data files and describe them.
 

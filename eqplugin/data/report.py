@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from eqplugin.data.errors import DataError, Problem
 
@@ -64,12 +65,12 @@ class DataReport:
         """Whether no error was found."""
         return not self.errors
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready content; undefined numbers are None, since JSON has no NaN."""
         return _jsonable({"ok": self.ok, **asdict(self)})
 
 
-def _jsonable(value: object) -> object:
+def _jsonable(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -63,7 +63,7 @@ def check_training_data(args: argparse.Namespace) -> None:
         return
     heads = _literal(args.heads, "--heads")
     for name, options in heads.items():
-        if not isinstance(options, Mapping):
+        if not isinstance(options, dict):
             raise EqPluginError(f"--heads: '{name}' must be a dictionary of files and E0s.")
         head = _head(name, {**vars(args), **options}, args)
         options["E0s"] = _check_head(head, args)

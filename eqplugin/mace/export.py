@@ -70,7 +70,7 @@ def rebuild(model: torch.nn.Module, dtype: torch.dtype | None = None) -> torch.n
     Raises:
         EqPluginError: when a weight finds no place, which would leave it random.
     """
-    cls = FAMILIES.get(family_name(model), type(model))
+    cls = FAMILIES.get(family_name(model) or "", type(model))
     weight = next(model.parameters())
     try:
         with default_dtype(dtype or weight.dtype):

@@ -33,3 +33,6 @@ def read_model(path: str | Path, device: str | torch.device = "cpu") -> torch.nn
     require_operators(model, path)
     # from the CPU: a file saved on a GPU loads where there is none
     return as_family(model).to(device)
+
+
+load_model = read_model  # by this name users import it from eqplugin.mace

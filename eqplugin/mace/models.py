@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import copyreg
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from e3nn.o3 import Irreps
@@ -95,10 +95,11 @@ class SteerableMACE(ScaleShiftMACE):
             fit_layers(self, plan, _block_options(kwargs))
         record_design(self, design)
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         """Pickle as plain ScaleShiftMACE, so that no file ever needs eqplugin to be read."""
         # the standard library's own reconstructor: __newobj__ insists on the object's class
-        return copyreg._reconstructor, (ScaleShiftMACE, object, None), self.__getstate__()
+        rebuild = copyreg._reconstructor  # type: ignore[attr-defined]
+        return rebuild, (ScaleShiftMACE, object, None), self.__getstate__()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SteerableMACE:
         """Copy within Python, where the class is to stay."""

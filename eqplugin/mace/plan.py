@@ -32,7 +32,7 @@ def design_from(arguments: Mapping[str, Any], num_layers: int) -> Design:
     Raises:
         DesignError: for an impossible or ambiguous choice.
     """
-    chosen = {ours: arguments.get(mace) for mace, ours in _WORDS.items()}
+    chosen: dict[str, Any] = {ours: arguments.get(mace) for mace, ours in _WORDS.items()}
     return Design(**chosen, num_layers=num_layers, stack="mace")
 
 

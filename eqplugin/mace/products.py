@@ -148,8 +148,8 @@ def convert_products(path: str | Path, out: str | Path, back: bool = False) -> t
 
 def count_converted(model: torch.nn.Module) -> tuple[int, int]:
     """How many convolutions and how many symmetric contractions of a model are converted."""
-    kinds = (CompiledConvolution, MonomialContraction)
-    return tuple(sum(isinstance(m, kind) for m in model.modules()) for kind in kinds)
+    convolutions = sum(isinstance(m, CompiledConvolution) for m in model.modules())
+    return convolutions, sum(isinstance(m, MonomialContraction) for m in model.modules())
 
 
 def make_plain(model: torch.nn.Module) -> None:

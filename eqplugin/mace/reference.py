@@ -186,7 +186,10 @@ def project(tensor: torch.Tensor) -> float:
 def stored_coefficients() -> dict[tuple[int, int, int], float]:
     """``project(wigner_3j(l1, l2, l3))`` of e3nn 0.4.4, for all `triples`."""
     stored = json.loads(STORED.read_text())["wigner_3j"]
-    return {tuple(map(int, degrees.split(","))): value for degrees, value in stored.items()}
+    degrees = {text: tuple(map(int, text.split(","))) for text in stored}
+    return {
+        (first, second, third): stored[text] for text, (first, second, third) in degrees.items()
+    }
 
 
 def stored_results() -> dict[str, dict[str, np.ndarray]]:

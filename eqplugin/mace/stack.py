@@ -112,7 +112,9 @@ class MACE:
             **recipe.options,
         }
         # the edge harmonics reach at least as high as the features
-        options["max_ell"] = max(design.l_max, int(recipe.options.get("max_ell", _max_ell(config))))
+        options["max_ell"] = max(
+            design.irreps.lmax, int(recipe.options.get("max_ell", _max_ell(config)))
+        )
         return options
 
     def configs(self, recipe: Recipe) -> list[Path]:

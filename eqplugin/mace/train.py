@@ -32,7 +32,7 @@ from eqplugin.mace.build import (
 )
 from eqplugin.mace.export import config_wrapper
 from eqplugin.mace.models import FAMILIES, check_degrees
-from eqplugin.mace.plan import plan_layers
+from eqplugin.mace.plan import design_from, plan_layers
 from eqplugin.resources import shipped_file
 from eqplugin.structures import read_frames
 
@@ -169,7 +169,8 @@ def _check_family(args: argparse.Namespace) -> None:
             "--zero_shift has no effect with a residual first layer, which gives an isolated atom "
             "an energy of its own: add --interaction_first RealAgnosticInteractionBlock."
         )
-    plan = plan_layers(design_of_arguments(args), args.use_so3)
+    design = design_from(vars(args), args.num_interactions)
+    plan = plan_layers(design, args.use_so3)
     check_degrees(plan.uniform_base.lmax, args.max_ell)
 
 

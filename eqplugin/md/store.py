@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -30,7 +31,7 @@ class Restart:
 
     step: int  # of the frame
     arrays: dict[str, NDArray]  # state of atoms and integrator
-    rng: object  # state of the random numbers, as JSON keeps it
+    rng: Mapping[str, Any]  # state of the random numbers, as JSON keeps it
     sizes: dict[str, int]  # bytes of each growing file
     options: dict[str, object]  # those that the run was started with
 

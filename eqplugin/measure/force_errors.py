@@ -75,7 +75,8 @@ def _energy_errors(results: Sequence[FrameResult]) -> dict[str, float | None]:
     labelled = [result for result in results if result.energy is not None]
     if not labelled:
         return {}
-    error = np.array([(r.energy[1] - r.energy[0]) / len(r.numbers) for r in labelled])
+    pairs = np.array([result.energy for result in labelled])
+    error = (pairs[:, 1] - pairs[:, 0]) / [len(result.numbers) for result in labelled]
     compositions = [tuple(np.sort(r.numbers).tolist()) for r in labelled]
     relative = np.full(len(error), np.nan)
     for composition in set(compositions):

@@ -130,7 +130,7 @@ def compile_products(model: torch.nn.Module) -> torch.nn.Module:
     return replace_stock(model, TensorProductScatter, factory)
 
 
-@model_modifier(
+@model_modifier(  # type: ignore[misc]
     persistent=False,
     private=False,
     unsupported_devices=["cuda"],

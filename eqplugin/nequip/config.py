@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import nequip.utils  # noqa: F401 - registers the resolvers that configs use
 import torch
@@ -42,7 +42,7 @@ def read_model_section(folder: Path, name: str, overrides: Sequence[str] = ()) -
             config = compose(name, list(overrides))
         text = _without_statistics(OmegaConf.to_yaml(config))
         section = OmegaConf.create(text).training_module.model
-        return OmegaConf.to_container(section, resolve=True)
+        return cast("dict[str, Any]", OmegaConf.to_container(section, resolve=True))
     except Exception as error:  # hydra and omegaconf raise many kinds
         kind = "" if isinstance(error, OmegaConfBaseException) else f" ({type(error).__name__})"
         raise EqPluginError(

@@ -45,7 +45,8 @@ class CheckedASEDataModule(ASEDataModule):
             # these only take an example frame from the training data, which was checked before
             with one_sentence_errors():
                 _require_training_files(plain)
-            self._types, self._e0s = {}, None
+            self._types: dict[str, str] = {}
+            self._e0s: Mapping[str, float] | None = None
             # before any neighbour list is made
             boxed = {"_target_": f"{__name__}.give_a_cell", "_partial_": True}
             super().__init__(**kwargs | {"transforms": [boxed, *kwargs.get("transforms", [])]})

@@ -81,7 +81,7 @@ def factorize_products(model: torch.nn.Module) -> torch.nn.Module:
     return replace_stock(model, TensorProductScatter, factory)
 
 
-@model_modifier(persistent=False, private=False, supported_compile_modes=["aotinductor"])
+@model_modifier(persistent=False, private=False, supported_compile_modes=["aotinductor"])  # type: ignore[misc]
 @classmethod
 def enable_FactorizedTP(cls: type, model: torch.nn.Module) -> torch.nn.Module:
     """Tensor products and scatters factorised in plain torch: exact, faster with every degree.

@@ -102,7 +102,7 @@ def _type_embedding(model: torch.nn.Module, blocks: list[Any]) -> torch.nn.Embed
     return embedding
 
 
-@model_modifier(persistent=False, private=False, supported_compile_modes=["aotinductor"])
+@model_modifier(persistent=False, private=False, supported_compile_modes=["aotinductor"])  # type: ignore[misc]
 @classmethod
 def enable_FoldedSelfConnection(
     cls: type, model: torch.nn.Module, smallest: int = SMALLEST
@@ -117,7 +117,7 @@ def enable_FoldedSelfConnection(
         return fold_self_connections(model, smallest=smallest)
 
 
-@model_modifier(persistent=True, private=False, supported_compile_modes=["aotinductor"])
+@model_modifier(persistent=True, private=False, supported_compile_modes=["aotinductor"])  # type: ignore[misc]
 @classmethod
 def enable_PermanentlyFoldedSelfConnection(cls: type, model: torch.nn.Module) -> torch.nn.Module:
     """For deployment: as enable_FoldedSelfConnection, with the folded matrices as the weights.

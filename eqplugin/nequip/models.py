@@ -7,7 +7,7 @@ layer gets, and the invariant contraction at a reset.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from e3nn import o3
 from nequip.data import AtomicDataDict
@@ -15,7 +15,7 @@ from nequip.model import FullNequIPGNNModel
 from nequip.model.utils import model_builder
 from nequip.nn import AtomwiseOperation, ConvNetLayer, GraphModel, SequentialGraphNetwork
 
-from eqplugin.design import Design, DesignError
+from eqplugin.design import Design, DesignError, Parity, Profile
 from eqplugin.nequip._workflow import one_sentence_errors
 from eqplugin.nequip.modify import modify_model
 from eqplugin.nn.contraction import InvariantContraction
@@ -26,8 +26,8 @@ def SteerableModel(
     feature_dim: int,
     l_max: int,
     num_layers: int = 4,
-    parity: str | bool = "natural",
-    profile: str = "uniform",
+    parity: Parity | bool = "natural",
+    profile: Profile = "uniform",
     hops: int | None = None,
     contraction: str | None = None,
     reset_width: int | None = None,
@@ -87,8 +87,10 @@ def SteerableModel(
     al., Nat. Commun. 2022.
     """
     with one_sentence_errors():
+        # a design takes NequIP's booleans too, and keeps their names
+        named = cast(Parity, parity)
         design = Design(
-            feature_dim, l_max, hops, contraction, reset_width, num_layers, parity, profile
+            feature_dim, l_max, hops, contraction, reset_width, num_layers, named, profile
         )
         _check_common(**kwargs)
     radial = {"radial_mlp_depth": radial_mlp_depth, "radial_mlp_width": radial_mlp_width}
@@ -184,7 +186,7 @@ def _contract_layer(
     )
     features = convolution.irreps_out[AtomicDataDict.NODE_FEATURES_KEY]
     reset = AtomwiseOperation(
-        InvariantContraction(features, width, design.contraction),
+        InvariantContraction(features, width, cast(str, design.contraction)),
         field=AtomicDataDict.NODE_FEATURES_KEY,
         irreps_in=convolution.irreps_out,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -124,7 +124,7 @@ def _compose(path: Path, overrides: list[str]) -> StudyConfig:
     if missing:
         raise EqPluginError(f"{path.name}: {missing[0]} is not given: state it in the config.")
     OmegaConf.resolve(typed)
-    config = OmegaConf.to_object(typed)
+    config = cast(StudyConfig, OmegaConf.to_object(typed))
     _find_shipped(config.data)
     return config
 
@@ -150,7 +150,8 @@ def _first_sentence(error: Exception) -> str:
 
 
 def _arm(content: Any) -> Arm:
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Arm), content or {}))
+    arm = OmegaConf.merge(OmegaConf.structured(Arm), content or {})
+    return cast(Arm, OmegaConf.to_object(arm))
 
 
 def _axes(arm: Arm, config: StudyConfig) -> dict[str, list[Any]]:
@@ -210,9 +211,9 @@ def _check_numbers(config: StudyConfig) -> None:
         "tolerance.parameters": config.tolerance.parameters,
         "tolerance.time": config.tolerance.time,
     }
-    for name, value in amounts.items():
-        if not 0 < value < float("inf"):
-            raise EqPluginError(f"{name}={value} is not possible: give a number above 0.")
+    for name, amount in amounts.items():
+        if not 0 < amount < float("inf"):
+            raise EqPluginError(f"{name}={amount} is not possible: give a number above 0.")
 
 
 def _count(value: object, least: int) -> bool:

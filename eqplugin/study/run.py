@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import hydra
 from rich.console import Console
@@ -58,11 +59,14 @@ def plan_study(
     study: Study, frames: Frames, requests: Sequence[JobRequest], console: Console
 ) -> Storage:
     """Match feature dimensions (by time: measured, once) and write the plan and the data."""
-    config, matches = study.config, {}
+    config = study.config
+    matches: dict[MatchedGroup, dict[int, Match]] = {}
     cache = study.out / "matches.json"
-    stored = json.loads(cache.read_text()) if cache.is_file() else {}
+    stored: dict[str, Any] = json.loads(cache.read_text()) if cache.is_file() else {}
     for group, degrees in matches_to_find(requests).items():
-        known = {degree: stored.get(_match_key(config, group, degree)) for degree in degrees}
+        known: dict[int, Any] = {
+            degree: stored.get(_match_key(config, group, degree)) for degree in degrees
+        }
         if None in known.values():
             wanted = ", ".join(map(str, degrees))
             console.print(f"matching {group.design.label} by {group.match} at l_max {wanted} ...")

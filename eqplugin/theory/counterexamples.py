@@ -43,6 +43,8 @@ def many_body_pair(order: Literal[2, 3, 4], radius: float = 1.3) -> tuple[Atoms,
         order: 2, 3 or 4.
         radius: distance of the farthest neighbour from the centre in A.
     """
+    first: ArrayLike
+    second: ArrayLike
     if order == 2:
         first, second = ([[5, 0, 0], [3, 0, 4]], [[5, 0, 0], [-5, 0, 0]])
     elif order == 3:

@@ -61,7 +61,7 @@ class _Search:
         turns = self._turns(self.sample)
         nearest = np.where(turns[0] > 0, np.arccos(np.clip(turns[1], -1, 1)), np.inf).min(axis=-1)
         self.candidates = np.flatnonzero(nearest > self.far)
-        self.sampled_turns = tuple(part[self.candidates] for part in turns)
+        self.sampled_turns = turns[0][self.candidates], turns[1][self.candidates]
         self.change = np.zeros(len(self.candidates))
 
     def _turns(self, operations: Array) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ symmetry is a local question.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,7 +69,7 @@ class PointGroup:
 
 
 def find_point_group(
-    vectors: ArrayLike, labels: Sequence[object], tolerance: float = TOLERANCE
+    vectors: ArrayLike, labels: Iterable[object], tolerance: float = TOLERANCE
 ) -> PointGroup:
     """Find the point group of an environment.
 
@@ -84,22 +84,22 @@ def find_point_group(
     Raises:
         EqPluginError: for a tolerance that is not positive or labels that do not fit.
     """
-    vectors = np.asarray(vectors, dtype=float).reshape(-1, 3)
+    every = np.asarray(vectors, dtype=float).reshape(-1, 3)
     kinds = np.unique(np.asarray(list(labels)), return_inverse=True)[1]
-    if len(kinds) != len(vectors):
-        raise EqPluginError(f"{len(labels)} labels for {len(vectors)} neighbours: give one each.")
+    if len(kinds) != len(every):
+        raise EqPluginError(f"{len(kinds)} labels for {len(every)} neighbours: give one each.")
     if not tolerance > 0:
         raise EqPluginError(f"tolerance={tolerance} is not possible: give a length in A > 0.")
-    away = np.linalg.norm(vectors, axis=1) > tolerance
-    vectors, kinds = vectors[away], kinds[away]
-    if not len(vectors):
+    away = np.linalg.norm(every, axis=1) > tolerance
+    found, kinds = every[away], kinds[away]
+    if not len(found):
         return PointGroup("K_h", np.eye(3)[None])
-    axis = np.linalg.svd(vectors, full_matrices=False)[2][0]
-    if np.linalg.norm(vectors - np.outer(vectors @ axis, axis), axis=1).max() <= tolerance:
-        inverted = _image(-np.eye(3), vectors, kinds, _trees(vectors, kinds), tolerance)
+    axis = np.linalg.svd(found, full_matrices=False)[2][0]
+    if np.linalg.norm(found - np.outer(found @ axis, axis), axis=1).max() <= tolerance:
+        inverted = _image(-np.eye(3), found, kinds, _trees(found, kinds), tolerance)
         return PointGroup("C_inf_v" if inverted is None else "D_inf_h", np.eye(3)[None], axis)
     for factor in (1.0, 1.4, 2.0, *(0.5**n for n in range(1, 20))):
-        group = _finite_group(vectors, kinds, factor * tolerance)
+        group = _finite_group(found, kinds, factor * tolerance)
         if group.is_closed():
             return group
     return PointGroup("C1", np.eye(3)[None])  # pragma: no cover - the identity alone is closed
@@ -124,7 +124,7 @@ def _image(
     for kind, (targets, tree) in trees.items():
         where = np.flatnonzero(kinds == kind)
         distance, nearest = tree.query(vectors[where] @ operation.T)
-        allowed = tolerance if np.ndim(tolerance) == 0 else tolerance[where]
+        allowed = tolerance[where] if isinstance(tolerance, np.ndarray) else tolerance
         if (distance > allowed).any() or len(set(nearest)) < len(targets):
             return None
         permutation[where] = targets[nearest]

@@ -39,7 +39,7 @@ def site_report(
         V_l^Stab under ``so3``, ``natural`` and ``opposite``, ``surviving_dimensions`` by L and
         ``l_max_needed`` (None: more than 8).
     """
-    highest = max([l_max, *(design.l_max for design in designs)])
+    highest = max([l_max, *(design.irreps.lmax for design in designs)])
     parity = designs[0].parity if designs else "natural"
     needed: dict[str, int | None] = {}
     records = []
@@ -53,7 +53,7 @@ def site_report(
                 "indices": list(site.indices),
                 "group": group.name,
                 "num_neighbors": site.num_neighbors,
-                **{kind: list(stabilizer_dimensions(group, highest, kind)) for kind in KINDS},
+                **{str(kind): list(stabilizer_dimensions(group, highest, kind)) for kind in KINDS},
                 "surviving_dimensions": {
                     str(design.l_max): surviving_dimensions(group, design.irreps)
                     for design in designs

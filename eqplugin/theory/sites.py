@@ -55,15 +55,14 @@ def environments(
     """
     if not 0 < tolerance < np.inf:
         raise EqPluginError(f"tolerance={tolerance} is not possible: give a length in A > 0.")
-    radius = cutoff
-    if cutoff is None and atoms.pbc.any():
-        radius = PERIODIC_CUTOFF
+    periodic = bool(atoms.pbc.any())
+    radius = PERIODIC_CUTOFF if periodic and cutoff is None else cutoff
     if radius is not None and not tolerance < radius < np.inf:
         raise EqPluginError(
             f"cutoff={radius} is not possible: give a radius in A above the tolerance, {tolerance}."
         )
     check_structure(atoms)
-    if not atoms.pbc.any():
+    if radius is None or not periodic:
         return [_in_a_molecule(atoms, index, radius, tolerance) for index in range(len(atoms))]
     # matscipy's lists are sorted by the first atom
     centre, other, vectors = neighbour_list("ijD", atoms, radius - tolerance)
@@ -102,7 +101,7 @@ def find_sites(
     Raises:
         EqPluginError: for two atoms in one place, and what :func:`environments` refuses.
     """
-    found: list[tuple[Array, Array, Site]] = []
+    found: list[tuple[Array, NDArray[np.int64], Site]] = []
     surroundings = environments(atoms, cutoff, tolerance)
     for pair in close_pairs(atoms, tolerance)[:1]:
         raise EqPluginError(

@@ -47,7 +47,7 @@ def _spoke(bond: float, polar: float, azimuth: float | Array) -> Array:
 
 def _regular(n: int, start: float) -> Array:
     """Azimuths of n equally spaced spokes."""
-    return start + 360.0 / n * np.arange(n)
+    return start + 360.0 / n * np.arange(n, dtype=float)
 
 
 def k_chain(

@@ -31,8 +31,7 @@ from ase.calculators.lammps import Prism
 from ase.io.lammpsdata import write_lammps_data
 from numpy.typing import NDArray
 
-from eqplugin import EqCalculator
-from eqplugin.errors import EqPluginError
+from eqplugin import EqCalculator, EqPluginError
 from eqplugin.md.start import read_structures
 
 # float32 models differ in the order of their sums: eV per atom, eV/A

@@ -20,7 +20,9 @@ from eqplugin.study.matching import Match
 from eqplugin.study.plan import expand, find_match, jobs_of, matches_to_find
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDIES = sorted(p for p in (ROOT / "configs/study").glob("*.yaml") if p.stem[0] != "_" and p.stem != "demo")
+STUDIES = sorted(
+    p for p in (ROOT / "configs/study").glob("*.yaml") if p.stem[0] != "_" and p.stem != "demo"
+)
 CONFIG = """
 defaults: [study_schema, _self_]
 name: tiny

@@ -1,0 +1,3 @@
+from eqplugin.calculator.calculator import EqCalculator, StressError
+
+__all__ = ["EqCalculator", "StressError"]
