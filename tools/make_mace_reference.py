@@ -77,9 +77,9 @@ def main(argv: list[str]) -> int:
         for degrees in reference.triples()
     }
     versions = {"e3nn": e3nn.__version__, "mace": mace.__version__, "torch": torch.__version__}
-    reference.STORED.write_text(
-        json.dumps({"made_with": versions, "wigner_3j": coefficients, "results": results}) + "\n"
-    )
+    stored = {"made_with": versions, "configurations": reference.CONFIGURATIONS,
+              "wigner_3j": coefficients, "results": results}  # fmt: skip
+    reference.STORED.write_text(json.dumps(stored) + "\n")
     return 0
 
 

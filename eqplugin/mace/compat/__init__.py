@@ -16,7 +16,8 @@ import importlib
 import io
 import logging
 
-from eqplugin.mace.compat.versions import installed_version, reason_for_no_repair
+from eqplugin.mace.compat.versions import reason_for_no_repair
+from eqplugin.resources import installed_version
 
 __all__ = ["apply", "is_active"]
 

@@ -5,17 +5,9 @@ from __future__ import annotations
 import re
 from importlib import metadata
 
-__all__ = ["installed_version", "reason_for_no_repair"]
+__all__ = ["reason_for_no_repair"]
 
 _PINNED_TO_0_4 = re.compile(r"^e3nn\s*\(?\s*(==|~=)\s*0\.4(\.|\s|\)|;|$)")
-
-
-def installed_version(distribution: str) -> str | None:
-    """Version of an installed distribution, or None where it is not installed."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def reason_for_no_repair(requirements: list[str] | None = None, e3nn: str | None = None) -> str:

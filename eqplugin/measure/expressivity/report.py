@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from rich.table import Table
 from eqplugin import files
 from eqplugin.measure.expressivity.run import Result
 from eqplugin.measure.expressivity.subject import Subject
+from eqplugin.resources import installed_version
 from eqplugin.style import STYLE, plt, save_figure
 
 __all__ = ["plot_heat_map", "results_table", "write_json"]
@@ -98,7 +98,7 @@ def write_json(path: Path, models: Mapping[str, tuple[Subject, Sequence[Result]]
         for name, (subject, results) in models.items()
     ]
     packages = ("eqplugin", "torch", "e3nn", "nequip", "mace-torch")
-    versions = {name: _version(name) for name in packages}
+    versions = {name: installed_version(name) for name in packages}
     files.write_json(path, {"versions": versions, "models": records})
 
 
@@ -107,13 +107,6 @@ def _finite(record: dict) -> dict:
         key: None if isinstance(value, float) and not np.isfinite(value) else value
         for key, value in record.items()
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def plot_heat_map(
