@@ -162,8 +162,7 @@ def _parity() -> Iterator[Finding]:
     check = "mace as on e3nn 0.4.4"
     try:
         from eqplugin.mace import reference
-        from eqplugin.mace.compat import is_active
-        from eqplugin.mace.compat.versions import reason_for_no_repair
+        from eqplugin.mace.compat import is_active, reason_for_no_repair
 
         stored = reference.stored_results()
         worst = 0.0

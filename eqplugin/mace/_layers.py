@@ -129,9 +129,5 @@ def _fit_readouts(model: ScaleShiftMACE, plan: LayerPlan, options: BlockOptions)
             model.readouts[index] = LinearReadoutBlock(outgoing, energies)
         else:
             model.readouts[index] = options.readout_cls(
-                outgoing,
-                (heads * options.mlp_irreps).simplify(),
-                options.gate,
-                energies,
-                heads,
+                outgoing, (heads * options.mlp_irreps).simplify(), options.gate, energies, heads
             )

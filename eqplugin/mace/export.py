@@ -31,14 +31,7 @@ from eqplugin.mace.models import FAMILIES, as_family, as_stock
 from eqplugin.mace.plan import design_arguments, design_of, family_name
 from eqplugin.mace.products import make_plain
 
-__all__ = [
-    "FORMATS",
-    "config_wrapper",
-    "descriptors",
-    "export_lammps",
-    "extract_config",
-    "rebuild",
-]
+__all__ = ["FORMATS", "config_wrapper", "descriptors", "export_lammps", "extract_config", "rebuild"]
 
 FORMATS = ("libtorch", "mliap")
 _stock_extract = scripts_utils.extract_config_mace_model

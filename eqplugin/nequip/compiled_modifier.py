@@ -12,13 +12,7 @@ from nequip.nn.model_modifier_utils import model_modifier
 from eqplugin.errors import reason_of
 from eqplugin.nequip._stock import replace_stock
 from eqplugin.nequip.factorized_modifier import FasterScatter, factorize_products
-from eqplugin.nn.product.compiled import (
-    OPS_MODULE,
-    CompiledProduct,
-    gains,
-    load_operators,
-    why_not,
-)
+from eqplugin.nn.product.compiled import OPS_MODULE, CompiledProduct, gains, load_operators, why_not
 
 __all__ = ["CompiledTensorProductScatter", "compile_products"]
 

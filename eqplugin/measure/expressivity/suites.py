@@ -77,11 +77,7 @@ _ROTORS = {
 def _rotors() -> Iterator[Case]:
     for (n, k), name in _ROTORS.items():
         yield Case(
-            "rotors",
-            name,
-            rotor(n, 0.0, k),
-            rotor(n, 180.0 / n, k),
-            methodcaller("rotor", n, k),
+            "rotors", name, rotor(n, 0.0, k), rotor(n, 180.0 / n, k), methodcaller("rotor", n, k)
         )
 
 
