@@ -18,11 +18,6 @@ __all__ = ["check_committee", "check_outputs", "check_species", "parse_device", 
 def check_species(atoms: Atoms, species: Sequence[int], model: str) -> None:
     """Refuse elements that a model does not know.
 
-    Args:
-        atoms: the structure.
-        species: atomic numbers that the model knows.
-        model: what to call the model in a message.
-
     Raises:
         EqPluginError: naming the first such atom.
     """
