@@ -41,12 +41,8 @@ def fit_layers(model: ScaleShiftMACE, plan: LayerPlan, options: BlockOptions) ->
     """Replace those blocks of a stock model whose irreps differ from the plan.
 
     A layer that stock MACE already builds as planned is left alone, weights and all, so that a
-    model with stock irreps *is* the stock model of the same seed.
-
-    Args:
-        model: stock model with at least the degrees of the plan.
-        plan: irreps and channels per layer.
-        options: see :class:`BlockOptions`.
+    model with stock irreps *is* the stock model of the same seed. The stock model has at least the
+    degrees of the plan.
     """
     incoming = _irreps(model.node_embedding.linear.irreps_out)
     for layer, outgoing in enumerate(plan.outputs):

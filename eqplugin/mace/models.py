@@ -141,11 +141,7 @@ def as_stock(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def as_family(model: torch.nn.Module) -> torch.nn.Module:
-    """Return a loaded model under the class that its file says it was built by.
-
-    Args:
-        model: any MACE model, e.g. from ``torch.load``; one of ours is changed in place.
-    """
+    """Give a loaded model, in place, the class that its file says it was built by."""
     name = family_name(model)
     if name is not None:
         model.__class__ = FAMILIES[name]

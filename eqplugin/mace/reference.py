@@ -43,12 +43,7 @@ SENSITIVE = ("1o-corr3", "so3-1e-corr2")
 
 
 def build(name: str, dtype: torch.dtype = torch.float64) -> torch.nn.Module:
-    """Build one of the configurations with fixed weights, as a stock ScaleShiftMACE.
-
-    Args:
-        name: a key of CONFIGURATIONS.
-        dtype: of weights and buffers.
-    """
+    """Build one of CONFIGURATIONS with fixed weights, as a stock ScaleShiftMACE."""
     from e3nn import o3
     from mace import modules
 

@@ -79,10 +79,7 @@ def _one_sentence(message: str) -> NoReturn:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse and check the options; nothing is written.
-
-    Args:
-        argv: as on the command line, ``--config FILE.yaml`` included.
+    """Parse and check the options, ``--config FILE.yaml`` included; nothing is written.
 
     Raises:
         EqPluginError: for anything that could not end in a trained model.
@@ -205,9 +202,6 @@ def train(argv: Sequence[str]) -> None:
 
     Files are those of ``mace_run_train`` (models, checkpoints, logs, results), and
     ``checkpoints/TAG_resume.pt`` for ``--restart_latest``.
-
-    Args:
-        argv: as on the command line.
 
     Raises:
         EqPluginError: for bad input, before anything is written.

@@ -6,7 +6,7 @@ needs no module: the last convolution before a reset is built with scalar output
 2l + 1 channels the Gram matrix has rank d: the products of every channel with d learned mixtures
 ("pivots") hold all of it.
 
-A model resets several times, and squares and cubes of squares and cubes overflow float32. So all factors of a product but
+A model resets several times, and cubes of cubes overflow float32. So all factors of a product but
 one are divided by sqrt((1 + m) / 2), m the mean square of the node's steerable components. All maps
 are smooth, have no bias, and are zero for zero features.
 """

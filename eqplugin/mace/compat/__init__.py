@@ -63,11 +63,9 @@ def apply() -> bool:
 
 
 def reason_for_no_repair(requirements: list[str] | None = None, e3nn: str | None = None) -> str:
-    """Why MACE needs no repair here; empty where it does.
+    """Why MACE needs no repair here; empty where it pins e3nn 0.4.x and e3nn is newer.
 
-    Args:
-        requirements: what MACE requires (``Requires-Dist``); by default what is installed.
-        e3nn: version of e3nn; by default what is installed.
+    By default for the requirements of the installed MACE and the installed version of e3nn.
     """
     if requirements is None:
         requirements = metadata.requires("mace-torch") or []

@@ -112,15 +112,10 @@ def _finite(record: dict) -> dict:
 def plot_heat_map(
     path: Path, models: Mapping[str, tuple[Subject, Sequence[Result]]], title: str
 ) -> None:
-    """Models across, pairs down: how clearly each pair is told apart.
+    """Models across, pairs down: how clearly each pair is told apart, as a PNG.
 
     Colours are the measured differences, from white (exactly nothing) to blue; a dot marks what
-    theory expects to be separated, a cross a disagreement.
-
-    Args:
-        path: PNG to write.
-        models: name to subject and results, all of the same suites.
-        title: above the picture.
+    theory expects to be separated, a cross a disagreement. All models have the same suites.
     """
     names = list(models)
     rows = [result for result in models[names[0]][1]]
