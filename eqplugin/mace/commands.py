@@ -10,13 +10,9 @@ from eqplugin.errors import EqPluginError
 from eqplugin.exchange import exchanged
 from eqplugin.mace import compat
 
-__all__ = ["UnknownCommandError", "available_commands", "run_command"]
+__all__ = ["available_commands", "run_command"]
 
 _PREFIX = "mace_"
-
-
-class UnknownCommandError(EqPluginError):
-    """A name that is none of MACE's commands."""
 
 
 def available_commands() -> dict[str, metadata.EntryPoint]:
@@ -36,13 +32,13 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         the exit status. What the command raises is not caught.
 
     Raises:
-        UnknownCommandError: when MACE has no such command.
+        EqPluginError: when MACE has no such command.
     """
     commands = available_commands()
     script = commands.get(name) or commands.get(_PREFIX + name)
     if script is None:
         known = ", ".join(command.removeprefix(_PREFIX) for command in commands)
-        raise UnknownCommandError(f"MACE has no command {name}; choose one of: {known}.")
+        raise EqPluginError(f"MACE has no command {name}; choose one of: {known}.")
     compat.apply()
     main = script.load()
     with exchanged((sys, "argv", [script.name, *arguments])):

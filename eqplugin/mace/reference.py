@@ -9,7 +9,6 @@ Weights come from NumPy's generator, not torch's, and so do not depend on the ma
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,8 @@ __all__ = [
     "build",
     "deviations",
     "evaluate",
-    "project",
-    "stored_coefficients",
     "stored_results",
     "structure",
-    "triples",
 ]
 
 STORED = Path(__file__).with_name("reference.json")
@@ -127,24 +123,6 @@ def evaluate(model: torch.nn.Module) -> dict[str, np.ndarray]:
         "forces": results["forces"].detach().numpy(),
         "stress": results["stress"].detach().numpy()[0],
     }
-
-
-def triples(l_max: int = 6) -> list[tuple[int, int, int]]:
-    """All degrees that couple, in every order, up to ``l_max``."""
-    every = itertools.product(range(l_max + 1), repeat=3)
-    return [(l1, l2, l3) for l1, l2, l3 in every if abs(l1 - l2) <= l3 <= l1 + l2]
-
-
-def project(tensor: torch.Tensor) -> float:
-    """One number that stands for a tensor: its inner product with a fixed random one."""
-    direction = np.random.default_rng(11).standard_normal(tuple(tensor.shape))
-    return float((tensor.double().numpy() * direction).sum())
-
-
-def stored_coefficients() -> dict[tuple[int, int, int], float]:
-    """``project(wigner_3j(l1, l2, l3))`` of e3nn 0.4.4, for all `triples`."""
-    stored = json.loads(STORED.read_text())["wigner_3j"]
-    return {tuple(map(int, degrees.split(","))): value for degrees, value in stored.items()}
 
 
 def stored_results() -> dict[str, dict[str, np.ndarray]]:
