@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -15,6 +16,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 
 from eqplugin.errors import reason_of
+from eqplugin.resources import installed_version
 
 __all__ = ["Finding", "Verdict", "diagnose"]
 
@@ -70,13 +72,6 @@ def diagnose() -> Iterator[Finding]:
             )
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _required(distribution: str) -> dict[str, Requirement]:
     """Requirements of an installed distribution that apply here, without extras."""
     requirements = map(Requirement, metadata.requires(distribution) or [])
@@ -87,27 +82,29 @@ def _required(distribution: str) -> dict[str, Requirement]:
     }
 
 
+def _judged(
+    check: str, good: bool, found: str, advice: str, otherwise: Verdict = Verdict.fault
+) -> Finding:
+    """A finding with advice only where something is amiss."""
+    return Finding(check, Verdict.ok if good else otherwise, found, "" if good else advice)
+
+
 def _python() -> Iterator[Finding]:
     version = platform.python_version()
-    good = tuple(int(part) for part in version.split(".")[:2]) >= (3, 11)
-    yield Finding(
-        "python",
-        Verdict.ok if good else Verdict.fault,
-        version,
-        "" if good else "Use Python 3.11 or newer.",
-    )
+    good = sys.version_info >= (3, 11)
+    yield _judged("python", good, version, "Use Python 3.11 or newer.")
 
 
 def _requirements() -> Iterator[Finding]:
     """Required packages; torch is imported too, since a broken CUDA library shows there."""
     for name, requirement in _required("eqplugin").items():
-        version = _version(name)
+        version = installed_version(name)
         if version is not None and requirement.specifier.contains(version, prereleases=True):
             if name in ("torch", "e3nn", "nequip", "ase"):
                 yield _importable(name, version)
             continue
         advice = f'pip install "{name}{requirement.specifier}"'
-        if name in ("nequip", "e3nn") and version is not None and _version("mace-torch"):
+        if name in ("nequip", "e3nn") and version is not None and installed_version("mace-torch"):
             advice = (
                 "MACE's pin on e3nn 0.4.4 made pip choose an old version: "
                 f"pip uninstall mace-torch; {advice}; {INSTALL_MACE}"
@@ -132,30 +129,23 @@ def _importable(name: str, version: str) -> Finding:
 def _extension() -> Iterator[Finding]:
     names = {point.value for point in metadata.entry_points(group="nequip.extension")}
     good = "eqplugin" in names
-    yield Finding(
-        "nequip sees eqplugin",
-        Verdict.ok if good else Verdict.fault,
-        "yes" if good else "no entry point nequip.extension",
-        "" if good else "Install eqplugin with pip rather than by PYTHONPATH.",
-    )
+    found = "yes" if good else "no entry point nequip.extension"
+    advice = "Install eqplugin with pip rather than by PYTHONPATH."
+    yield _judged("nequip sees eqplugin", good, found, advice)
 
 
 def _mace() -> Iterator[Finding]:
-    version = _version("mace-torch")
+    version = installed_version("mace-torch")
     if version is None:
         yield Finding("mace", Verdict.note, "not installed", f"For MACE: {INSTALL_MACE}")
         return
-    tested = version == MACE_TESTED
-    yield Finding(
-        "mace",
-        Verdict.ok if tested else Verdict.note,
-        version,
-        "" if tested else f"Tested with {MACE_TESTED}: watch the line on parity.",
-    )
-    missing = []
-    for name, requirement in _required("mace-torch").items():
-        if name != "e3nn" and _version(name) is None:
-            missing.append(f"{name}{requirement.specifier}")
+    advice = f"Tested with {MACE_TESTED}: watch the line on parity."
+    yield _judged("mace", version == MACE_TESTED, version, advice, Verdict.note)
+    missing = [
+        f"{name}{requirement.specifier}"
+        for name, requirement in _required("mace-torch").items()
+        if name != "e3nn" and installed_version(name) is None
+    ]
     if missing:
         yield Finding(
             "what mace needs",
@@ -167,13 +157,12 @@ def _mace() -> Iterator[Finding]:
 
 def _parity() -> Iterator[Finding]:
     """Two small MACE models against numbers from e3nn 0.4.4."""
-    if _version("mace-torch") is None:
+    if installed_version("mace-torch") is None:
         return
     check = "mace as on e3nn 0.4.4"
     try:
         from eqplugin.mace import reference
-        from eqplugin.mace.compat import is_active
-        from eqplugin.mace.compat.versions import reason_for_no_repair
+        from eqplugin.mace.compat import is_active, reason_for_no_repair
 
         stored = reference.stored_results()
         worst = 0.0
@@ -189,14 +178,11 @@ def _parity() -> Iterator[Finding]:
         )
         return
     how = "repaired" if is_active() else f"not repaired ({reason_for_no_repair()})"
-    good = worst <= PARITY_TOLERANCE
-    yield Finding(
+    yield _judged(
         check,
-        Verdict.ok if good else Verdict.fault,
+        worst <= PARITY_TOLERANCE,
         f"{how}, largest difference {worst:.1e} (eV, eV/Å, eV/Å³)",
-        ""
-        if good
-        else f"MACE's numbers are not its published ones: use e3nn 0.6.0 and {INSTALL_MACE}",
+        f"MACE's numbers are not its published ones: use e3nn 0.6.0 and {INSTALL_MACE}",
     )
 
 
@@ -224,13 +210,9 @@ def _kernels() -> Iterator[Finding]:
         ("openequivariance", "faster NequIP and MACE on GPUs"),
         ("cuequivariance-torch", "faster MACE on NVIDIA GPUs"),
     ):
-        version = _version(name)
-        yield Finding(
-            name,
-            Verdict.note if version is None else Verdict.ok,
-            "not installed (optional)" if version is None else version,
-            f"For {purpose}: pip install {name}" if version is None else "",
-        )
+        version = installed_version(name)
+        found, advice = version or "not installed (optional)", f"For {purpose}: pip install {name}"
+        yield _judged(name, version is not None, found, advice, Verdict.note)
 
 
 def _compiler() -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Where the shipped configs and the quick-start data lie.
+"""Where the shipped configs and the quick-start data lie, and what is installed.
 
 In a clone, hence in an editable install, they are beside the package; a wheel carries them inside
 it, under the same names (``setup.py``). Standard library only.
@@ -6,6 +6,7 @@ it, under the same names (``setup.py``). Standard library only.
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -27,3 +28,11 @@ def shipped_file(path: str) -> str:
     shipped = ROOT / path
     inside = path.startswith("examples/data/") and shipped.is_file()
     return str(shipped) if inside and not Path(path).exists() else path
+
+
+def installed_version(distribution: str) -> str | None:
+    """Version of an installed distribution, or None where it is not installed."""
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,7 +1,7 @@
 """One ASE calculator for every NequIP and MACE model: ``from eqplugin import EqCalculator``.
 
-Exports are loaded on first use, and the stacks when a model of theirs is: a MACE model runs where
-NequIP models are never touched, and the other way round.
+The stacks are loaded when a model of theirs is: a MACE model runs where NequIP models are never
+touched, and the other way round.
 """
 
 from eqplugin._lazy import lazy_exports

@@ -21,11 +21,8 @@ _PACKAGES = ("torch", "nequip", "e3nn", "eqplugin")
 
 
 def cache_directory(chosen: Path | None = None) -> Path:
-    """Folder of compiled models.
-
-    Args:
-        chosen: None: ``$EQPLUGIN_CACHE_DIR``, or ``eqplugin`` in ``$XDG_CACHE_HOME`` or
-            ``~/.cache``. Files may be deleted at any time.
+    """Folder of compiled models; by default ``$EQPLUGIN_CACHE_DIR``, or ``eqplugin`` in
+    ``$XDG_CACHE_HOME`` or ``~/.cache``. Files may be deleted at any time.
     """
     return cache_dir() if chosen is None else Path(chosen)
 
@@ -62,12 +59,6 @@ def cached_file(directory: Path, key: str, suffix: str, make: Callable[[Path], N
     """Return the file of this key; make it first where it is not there.
 
     Another process that wants the same file waits, and then finds it.
-
-    Args:
-        directory: of the cache.
-        key: of the file.
-        suffix: of its name.
-        make: writes the file at the path that it is given.
 
     Raises:
         EqPluginError: when the directory cannot be written.

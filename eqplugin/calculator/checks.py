@@ -16,11 +16,6 @@ from eqplugin.structures import element_name
 def check_species(atoms: Atoms, species: Sequence[int], model: str) -> None:
     """Refuse elements that a model does not know.
 
-    Args:
-        atoms: the structure.
-        species: atomic numbers that the model knows.
-        model: what to call the model in a message.
-
     Raises:
         EqPluginError: naming the first such atom.
     """

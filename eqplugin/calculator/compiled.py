@@ -51,13 +51,7 @@ log = logging.getLogger(__name__)
 
 
 class CompiledBackend:
-    """A model compiled by :func:`compile_backend`.
-
-    Args:
-        run: the loaded file, a dictionary to a dictionary.
-        eager: the backend that it was compiled from.
-        paired: it takes pairs; otherwise edges.
-    """
+    """A model compiled by :func:`compile_backend`; it takes pairs if it is paired, else edges."""
 
     def __init__(self, run: torch.nn.Module, eager: NequIPBackend, paired: bool) -> None:
         self._run = run
@@ -95,11 +89,6 @@ class CompiledFile:
     """A ``.nequip.pt2`` made by ``nequip-compile --mode aotinductor --target ase``.
 
     Nothing is left of the model that it was compiled from: it cannot be checked here.
-
-    Args:
-        path: of the file.
-        device: that it was compiled for.
-        species_to_type: chemical symbol to type name; None: the names are symbols.
 
     Raises:
         EqPluginError: for a damaged file, another target or another device.

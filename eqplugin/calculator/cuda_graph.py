@@ -1,11 +1,9 @@
 """CUDA graphs: small systems spend their step launching kernels; a graph launches them all at once.
 
-A graph repeats the same kernels on the same memory, so that shapes may not change from step to
-step, and the number of pairs does. The model is therefore given buffers with room for more pairs
-than there are; what is left over points from one of two extra atoms to the other, beyond the
-cutoff, where the cutoff function and its slope are exactly zero. A graph is captured anew when the
-pairs outgrow the buffers, when they need less than half of them, or when the number of atoms
-changes.
+A graph repeats the same kernels on the same memory, and the number of pairs changes from step to
+step. The model is therefore given buffers with room for more; what is left over points from one of
+two extra atoms to the other, beyond the cutoff, where the cutoff function and its slope are exactly
+zero. A graph is captured anew when pairs or atoms no longer suit the buffers.
 
 No GPU has run this: what is tested, on a CPU, are the buffers, with a stand-in for the capture that
 reads and writes the same memory, as a graph does. The speed has not been measured.
@@ -43,14 +41,13 @@ class PaddedInput:
 
     Args:
         num_atoms: of the structure.
-        num_pairs: there is room for these and some more.
+        num_pairs: there is room, ``capacity``, for these and some more.
         r_max: cutoff, A.
         like: input to take devices and dtypes from.
 
     Attributes:
         inputs: positions (num_atoms + 2, 3), edge vectors (capacity, 3), edge index (2, capacity)
             and atom types (num_atoms + 2,), under NequIP's names.
-        capacity: number of pairs that fit.
     """
 
     def __init__(self, num_atoms: int, num_pairs: int, r_max: float, like: Tensors) -> None:
@@ -95,10 +92,7 @@ class CudaGraphRun:
         run: the model, a dictionary to a dictionary; takes pair vectors, see
             :class:`eqplugin.calculator.compiled.CompiledBackend`.
         r_max: cutoff, A.
-        capture: tests put a stand-in here.
-
-    Attributes:
-        captures: number of captures so far; each costs some steps' time.
+        capture: tests put a stand-in here; ``captures`` counts its calls.
     """
 
     def __init__(self, run: Run, r_max: float, capture: Capture | None = None) -> None:
@@ -140,14 +134,10 @@ class CudaGraphRun:
 
 
 def capture_on_cuda(run: Run, inputs: Tensors) -> tuple[Callable[[], None], Tensors]:
-    """Capture a run as a CUDA graph, on the device of its inputs.
-
-    Args:
-        run: what to capture; must not wait for the device.
-        inputs: memory that the graph reads each time.
+    """Capture a run, which must not wait for the device, as a CUDA graph where its inputs are.
 
     Returns:
-        What launches the graph, and the memory that it writes.
+        What launches the graph, and the memory that it writes; it reads that of the inputs.
 
     Source: torch.cuda.graph's recipe: warm up on a stream of its own, then capture.
     """

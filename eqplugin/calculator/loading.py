@@ -44,11 +44,7 @@ class Options:
 
 
 def load_backend(model: str | Path | torch.nn.Module, options: Options) -> Backend:
-    """Load a model, whichever stack it is of.
-
-    Args:
-        model: a file (see :func:`kind_of`), a NequIP GraphModel or a MACE model.
-        options: how to run it.
+    """Load a model, whichever stack it is of: a file, a NequIP GraphModel or a MACE model.
 
     Raises:
         EqPluginError: for a missing, damaged or unknown file, and options that do not suit it.
@@ -68,8 +64,7 @@ def load_backend(model: str | Path | torch.nn.Module, options: Options) -> Backe
 def kind_of(model: str | Path | torch.nn.Module) -> str:
     """Tell what a model is: ``checkpoint``, ``package``, ``compiled``, ``mace`` or ``nequip``.
 
-    Files are told apart by their names: .ckpt, .nequip.zip, .nequip.pt2 and .model; live modules
-    are ``nequip`` or ``mace``.
+    Files are told apart by their names; live modules are ``nequip`` or ``mace``.
 
     Raises:
         EqPluginError: for anything else.

@@ -79,12 +79,8 @@ SEARCHES: dict[str, Search] = {"vesin": _vesin, "matscipy": _matscipy, "nvalchem
 
 
 def choose_search(name: str, device: torch.device) -> str:
-    """Name of the library that searches.
-
-    Args:
-        name: one of :data:`SEARCHES`, or ``"auto"``: nvalchemi on CUDA where it is installed,
-            vesin otherwise.
-        device: where the model runs.
+    """Name of the library that searches; ``"auto"``: nvalchemi on CUDA where it is installed, vesin
+    otherwise.
 
     Raises:
         EqPluginError: for an unknown name or a library that is not installed.

@@ -56,13 +56,7 @@ class SkinList:
         cell: NDArray[np.float64],
         pbc: NDArray[np.bool_],
     ) -> Graph:
-        """Return the structure's graph.
-
-        Args:
-            numbers: atomic numbers, (num_atoms,).
-            positions: A, (num_atoms, 3).
-            cell: A, (3, 3).
-            pbc: (3,).
+        """Return the graph of a structure: positions in A, (num_atoms, 3), cell in A, (3, 3).
 
         Raises:
             EqPluginError: for coincident atoms and for structures too dense to search.

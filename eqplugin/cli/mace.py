@@ -17,11 +17,7 @@ PASS_ON = {
     "allow_interspersed_args": False,
 }
 # everything after the command's name belongs to MACE's own parser, --help included
-TRAIN_SETTINGS = {
-    "allow_extra_args": True,
-    "ignore_unknown_options": True,
-    "help_option_names": [],
-}
+TRAIN_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 
 def _import_mace() -> None:

@@ -2,49 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from e3nn.o3 import Irrep, Irreps
-from mace.modules.blocks import EquivariantProductBasisBlock, LinearReadoutBlock
+from mace.modules.blocks import (
+    EquivariantProductBasisBlock,
+    LinearReadoutBlock,
+    NonLinearReadoutBlock,
+)
 from mace.modules.models import ScaleShiftMACE
 from mace.modules.wrapper_ops import Linear
 
 from eqplugin.mace.plan import LayerPlan
 
-
-@dataclass(frozen=True)
-class BlockOptions:
-    """Constructor arguments of ScaleShiftMACE that its blocks need and it does not keep.
-
-    Args:
-        correlation: order of the product basis, one for all layers or one each.
-        mlp_irreps: hidden irreps of the last, non-linear readout.
-        gate: its activation.
-        readout_cls: its class.
-    """
-
-    correlation: int | Sequence[int]
-    mlp_irreps: Irreps
-    gate: Callable | None
-    readout_cls: type
-
-    def correlation_of(self, layer: int) -> int:
-        """Correlation order of one layer."""
-        return self.correlation if isinstance(self.correlation, int) else self.correlation[layer]
+# arguments of ScaleShiftMACE that its blocks need and it does not keep
+_Options = Mapping[str, Any]
 
 
-def fit_layers(model: ScaleShiftMACE, plan: LayerPlan, options: BlockOptions) -> None:
+def fit_layers(model: ScaleShiftMACE, plan: LayerPlan, options: _Options) -> None:
     """Replace those blocks of a stock model whose irreps differ from the plan.
 
     A layer that stock MACE already builds as planned is left alone, weights and all, so that a
-    model with stock irreps *is* the stock model of the same seed.
-
-    Args:
-        model: stock model with at least the degrees of the plan.
-        plan: irreps and channels per layer.
-        options: see :class:`BlockOptions`.
+    model with stock irreps *is* the stock model of the same seed. The stock model has at least the
+    degrees of the plan, and was built with these options of ScaleShiftMACE.
     """
     incoming = _irreps(model.node_embedding.linear.irreps_out)
     for layer, outgoing in enumerate(plan.outputs):
@@ -92,16 +73,17 @@ def _edge_irreps(model: ScaleShiftMACE, layer: int, incoming: Irreps) -> Irreps 
     return Irreps([(mul, ir) for mul, ir in _irreps(model.edge_irreps) if ir in present])
 
 
-def _fit_product(model: ScaleShiftMACE, layer: int, plan: LayerPlan, options: BlockOptions) -> None:
+def _fit_product(model: ScaleShiftMACE, layer: int, plan: LayerPlan, options: _Options) -> None:
     stock = model.products[layer]
     basis, outgoing = plan.product_irreps(layer), plan.outputs[layer]
     contraction = stock.symmetric_contractions
     incoming = _irreps(model.interactions[layer].target_irreps)
+    correlation = options["correlation"]
     if (_irreps(contraction.irreps_in), _irreps(contraction.irreps_out)) != (incoming, basis):
         stock = model.products[layer] = EquivariantProductBasisBlock(
             node_feats_irreps=incoming,
             target_irreps=basis,
-            correlation=options.correlation_of(layer),
+            correlation=correlation if isinstance(correlation, int) else correlation[layer],
             num_elements=len(model.atomic_numbers),
             use_sc=stock.use_sc,
             use_reduced_cg=model.use_reduced_cg,
@@ -112,7 +94,7 @@ def _fit_product(model: ScaleShiftMACE, layer: int, plan: LayerPlan, options: Bl
         stock.linear = Linear(basis, outgoing, shared_weights=True, internal_weights=True)
 
 
-def _fit_readouts(model: ScaleShiftMACE, plan: LayerPlan, options: BlockOptions) -> None:
+def _fit_readouts(model: ScaleShiftMACE, plan: LayerPlan, options: _Options) -> None:
     heads = len(model.heads)
     last = len(plan.outputs) - 1
     one_readout = len(model.readouts) == 1
@@ -126,10 +108,6 @@ def _fit_readouts(model: ScaleShiftMACE, plan: LayerPlan, options: BlockOptions)
         if isinstance(stock, LinearReadoutBlock):
             model.readouts[index] = LinearReadoutBlock(outgoing, energies)
         else:
-            model.readouts[index] = options.readout_cls(
-                outgoing,
-                (heads * options.mlp_irreps).simplify(),
-                options.gate,
-                energies,
-                heads,
-            )
+            readout_cls = options.get("readout_cls") or NonLinearReadoutBlock
+            hidden = (heads * Irreps(options["MLP_irreps"])).simplify()
+            model.readouts[index] = readout_cls(outgoing, hidden, options["gate"], energies, heads)

@@ -8,7 +8,9 @@ of the checkpoint. Here the same steps run in the same order (``mace/tools/train
 
 from __future__ import annotations
 
+import importlib
 import logging
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +18,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mace.tools import train as _stock_function  # noqa: F401 - makes sure the module is loaded
 from mace.tools.checkpoint import CheckpointState
 
 from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
+
+# `mace.tools.train` as an attribute is the function of the same name
+_TRAIN = importlib.import_module("mace.tools.train")
 
 
 def resume_path(checkpoint_handler: Any) -> Path:
@@ -93,16 +97,21 @@ class TrainingLoop:
     def _first_validation(self) -> None:
         logging.info("===========TRAINING===========")
         logging.info("Started training, reporting errors on validation set")
+        for name, loss, metrics in self._evaluations(self.model):
+            _TRAIN.valid_err_log(loss, metrics, self.logger, self.log_errors, None, name)
+
+    def _evaluations(self, model: torch.nn.Module) -> Iterator[tuple[str, float, dict]]:
+        """Loss and metrics of each head; as in MACE, the last one decides."""
         for name, loader in self.valid_loaders.items():
-            loss, metrics = _module().evaluate(
-                model=self.model,
+            loss, metrics = _TRAIN.evaluate(
+                model=model,
                 loss_fn=self.loss_fn,
                 data_loader=loader,
                 output_args=self.output_args,
                 device=self.device,
             )
-            _module().valid_err_log(loss, metrics, self.logger, self.log_errors, None, name)
-            self.progress.valid_loss = loss  # as in MACE, the last head decides
+            self.progress.valid_loss = loss
+            yield name, loss, metrics
 
     def _in_stage_two(self) -> bool:
         return self.swa is not None and self.progress.epoch >= self.swa.start
@@ -129,7 +138,7 @@ class TrainingLoop:
             self.train_sampler.set_epoch(self.progress.epoch)
         if self._schedule_free():
             self.optimizer.train()
-        _module().train_one_epoch(
+        _TRAIN.train_one_epoch(
             model=self.model,
             loss_fn=self.loss_fn,
             data_loader=self.train_loader,
@@ -161,17 +170,9 @@ class TrainingLoop:
             self.optimizer.eval()
         wandb_log: dict[str, Any] = {}
         with self._averaged():
-            for name, loader in self.valid_loaders.items():
-                loss, metrics = _module().evaluate(
-                    model=model,
-                    loss_fn=self.loss_fn,
-                    data_loader=loader,
-                    output_args=self.output_args,
-                    device=self.device,
-                )
-                progress.valid_loss = loss
+            for name, loss, metrics in self._evaluations(model):
                 if self.rank == 0:
-                    _module().valid_err_log(
+                    _TRAIN.valid_err_log(
                         loss, metrics, self.logger, self.log_errors, progress.epoch, name
                     )
                     wandb_log[name] = {
@@ -204,23 +205,17 @@ class TrainingLoop:
             return False
         progress.patience_counter += 1
         over = progress.patience_counter >= self.patience
+        skips = over and self.swa is not None and progress.epoch < self.swa.start
         if over:
-            self._report_patience()
+            logging.info(
+                f"Stopping optimization after {progress.patience_counter} epochs without "
+                f"improvement{' and starting Stage Two' if skips else ''}"
+            )
         if self.save_all_checkpoints:
             self._checkpoint(True)
-        if over and self.swa is not None and progress.epoch < self.swa.start:
+        if skips:
             progress.epoch = self.swa.start
-            return False
-        return over
-
-    def _report_patience(self) -> None:
-        then = ""
-        if self.swa is not None and self.progress.epoch < self.swa.start:
-            then = " and starting Stage Two"
-        logging.info(
-            f"Stopping optimization after {self.progress.patience_counter} epochs without "
-            f"improvement{then}"
-        )
+        return over and not skips
 
     def _checkpoint(self, keep_last: bool) -> None:
         with self._averaged():
@@ -290,10 +285,3 @@ class TrainingLoop:
                 f"{path} cannot be read ({type(error).__name__}): remove it to resume from MACE's "
                 f"last checkpoint, or leave --restart_latest out."
             ) from error
-
-
-def _module() -> Any:
-    """``mace/tools/train.py``; ``mace.tools.train`` is the function of the same name."""
-    import sys
-
-    return sys.modules["mace.tools.train"]

@@ -83,10 +83,8 @@ def build_untrained(
 
 
 def building_families(design: Design | None) -> contextlib.AbstractContextManager[None]:
-    """Let MACE's ``model_script_utils`` build our families, for the length of a block.
-
-    Args:
-        design: of the model to be built; None where it is a stock one.
+    """Let MACE's ``model_script_utils`` build our families, for the length of a block; ``design``
+    is None where the model is a stock one.
     """
     stock = model_script_utils._build_model
     return exchanged((model_script_utils, "_build_model", _with_families(stock, design)))
@@ -164,10 +162,7 @@ _OF_THE_DATA = ("atomic_energies_fn.", "scale_shift.")
 def copy_foundation(source: torch.nn.Module, target: torch.nn.Module, name: str) -> None:
     """Start a model from the weights of another of the same architecture and elements.
 
-    Args:
-        source: the foundation model.
-        target: the new model, changed in place; it keeps its own E0s, scale and shift.
-        name: of the foundation, for the message.
+    The target is changed in place and keeps its own E0s, scale and shift.
 
     Raises:
         EqPluginError: when they differ in irreps, layers, elements or heads.

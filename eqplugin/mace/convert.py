@@ -22,11 +22,11 @@ def convert_model(path: str | Path, out: str | Path, target: Target) -> nn.Modul
     """Write the MACE model in ``path`` to ``out`` in the form that e3nn ``target`` reads.
 
     The result is read back and compared bit by bit before it takes its place; an existing ``out``
-    is replaced then, and left alone when anything fails.
+    (which may be ``path``) is replaced then, and left alone when anything fails.
 
     Args:
         path: a ``.model`` file, written on e3nn 0.4.x or 0.6.
-        out: where to write; may equal ``path``.
+        out: where to write.
         target: "0.4" for a plain MACE installation, which pins e3nn 0.4.4: faster products
             (``eqplugin products``) are made plain; "0.6" for e3nn >= 0.5.
 
@@ -34,9 +34,8 @@ def convert_model(path: str | Path, out: str | Path, target: Target) -> nn.Modul
         the model, on the CPU.
 
     Raises:
-        ModelFileError: for a missing or corrupt file, or one that holds something else.
-        ConventionError: for target 0.4, when the model was built with the Clebsch-Gordan signs of
-            e3nn 0.6, i.e. without eqplugin.mace.
+        EqPluginError: for a file that cannot be read or written; for target 0.4 also for a model
+            with the Clebsch-Gordan signs of e3nn 0.6, i.e. built without eqplugin.mace.
     """
     if target not in ("0.4", "0.6"):
         raise ModelFileError(f"e3nn={target} is not possible: choose 0.4 or 0.6.")

@@ -36,14 +36,9 @@ _stock_extract = scripts_utils.extract_config_mace_model
 
 
 def extract_config(model: torch.nn.Module) -> dict[str, Any]:
-    """Constructor arguments that build the model's architecture again.
-
-    Args:
-        model: a ScaleShiftMACE of MACE or of ours.
-
-    Returns:
-        For our models the arguments of their class in :data:`eqplugin.mace.models.FAMILIES`; for
-        others what MACE's ``extract_config_mace_model`` returns.
+    """Constructor arguments that build the architecture of a ScaleShiftMACE again: for our models
+    those of their class in :data:`eqplugin.mace.models.FAMILIES`, for others what MACE's
+    ``extract_config_mace_model`` returns.
     """
     design = design_of(model)
     config = _stock_extract(as_stock(model))
@@ -107,9 +102,7 @@ def descriptors(
     num_layers: int | None = None,
     invariants_only: bool = True,
 ) -> list[NDArray]:
-    """Node features after each layer.
-
-    MACE's ``get_descriptors`` cuts them as if all layers had the irreps of the first.
+    """Node features after each layer; MACE cuts them as if all had the irreps of the first.
 
     Args:
         model: any MACE model.
@@ -154,7 +147,7 @@ def export_lammps(
     head: str | None = None,
     dtype: torch.dtype = torch.float64,
 ) -> Path:
-    """Write a model for LAMMPS.
+    """Write a model for LAMMPS; returns the path.
 
     Args:
         model: any MACE model, with our products or without, but without those of other libraries;
@@ -164,9 +157,6 @@ def export_lammps(
             unified`` (faster on GPUs, several of them at once; the file is a pickle).
         head: of a model with several; None: the last.
         dtype: float32 halves memory and time per step at about 1e-6 eV per atom.
-
-    Returns:
-        The path written.
 
     Raises:
         EqPluginError: for an unknown format, dtype or head.

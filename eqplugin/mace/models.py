@@ -14,11 +14,10 @@ from typing import Any, SupportsIndex
 import torch
 from e3nn.o3 import Irreps
 from e3nn.util.jit import compile_mode
-from mace.modules.blocks import NonLinearReadoutBlock
 from mace.modules.models import ScaleShiftMACE
 
 from eqplugin.design import DesignError
-from eqplugin.mace._layers import BlockOptions, fit_layers
+from eqplugin.mace._layers import fit_layers
 from eqplugin.mace.compat.jitmode import building_eagerly
 from eqplugin.mace.plan import design_from, family_name, plan_layers, record_design
 
@@ -92,7 +91,7 @@ class SteerableMACE(ScaleShiftMACE):
         check_degrees(plan.uniform_base.lmax, kwargs["max_ell"])
         with building_eagerly():
             super().__init__(hidden_irreps=plan.uniform_base, **kwargs)
-            fit_layers(self, plan, _block_options(kwargs))
+            fit_layers(self, plan, kwargs)
         record_design(self, design)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
@@ -133,24 +132,11 @@ def as_stock(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def as_family(model: torch.nn.Module) -> torch.nn.Module:
-    """Return a loaded model under the class that its file says it was built by.
-
-    Args:
-        model: any MACE model, e.g. from ``torch.load``; one of ours is changed in place.
-    """
+    """Give a loaded model, in place, the class that its file says it was built by."""
     name = family_name(model)
     if name is not None:
         model.__class__ = FAMILIES[name]
     return model
-
-
-def _block_options(kwargs: dict[str, Any]) -> BlockOptions:
-    return BlockOptions(
-        correlation=kwargs["correlation"],
-        mlp_irreps=Irreps(kwargs["MLP_irreps"]),
-        gate=kwargs["gate"],
-        readout_cls=kwargs.get("readout_cls") or NonLinearReadoutBlock,
-    )
 
 
 def _refuse_backends(kwargs: dict[str, Any]) -> None:

@@ -2,16 +2,10 @@
 
 MACE's ``conv_tp`` followed by ``scatter_sum`` is NequIP's tensor product and scatter: the same C++
 operator does both (docs/compiled-product.md). The symmetric contractions are formed from distinct
-monomials (:mod:`eqplugin.mace.products_contraction`). As with MACE's own converters to
-cuEquivariance and OpenEquivariance a model is converted once, but nothing is rebuilt: weights,
-state dict and the Clebsch-Gordan coefficients of the model stay as they are, and
-:func:`restore_products` undoes it exactly. Files::
-
-    eqplugin products water.model water_fast.model
-    eqplugin products water_fast.model water.model --back
-
-A converted file can be read only where eqplugin is installed and its operators can be built, and
-is for the CPU; convert back before handing a model on. Exports are made of the plain form.
+monomials (:mod:`eqplugin.mace.products_contraction`). Nothing is rebuilt: weights, state dict and
+the Clebsch-Gordan coefficients of the model stay as they are, and :func:`restore_products` undoes
+it exactly. A converted file can be read only where eqplugin is installed and its operators can be
+built; exports are made of the plain form. On the command line: ``eqplugin products``.
 """
 
 from __future__ import annotations
@@ -47,16 +41,13 @@ class CompiledConvolution(o3.TensorProduct):
         tp_weights: torch.Tensor,
         edge_index: torch.Tensor,
     ) -> torch.Tensor:
-        """Messages summed at their receivers.
+        """Messages summed at their receivers, (num_nodes, dim of irreps_out).
 
         Args:
             node_feats: (num_nodes, dim of irreps_in1).
             edge_attrs: spherical harmonics, (num_edges, dim of irreps_in2).
             tp_weights: radial weights, (num_edges, weight_numel).
             edge_index: senders and receivers, (2, num_edges).
-
-        Returns:
-            (num_nodes, dim of irreps_out).
         """
         sender, receiver = edge_index[0], edge_index[1]
         if node_feats.device.type == "cpu":
@@ -125,12 +116,8 @@ def restore_products(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def convert_products(path: str | Path, out: str | Path, back: bool = False) -> torch.nn.Module:
-    """Convert a ``.model`` file to faster products, or back; returns the model.
-
-    Args:
-        path: a MACE ``.model`` file.
-        out: where to write; replaced only when complete.
-        back: from compiled to plain.
+    """Convert a ``.model`` file to faster products, or ``back``; ``out`` is replaced only when
+    complete. Returns the model.
 
     Raises:
         EqPluginError: as in :func:`compile_products` and :func:`restore_products`, or for a file

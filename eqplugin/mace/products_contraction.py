@@ -17,14 +17,11 @@ class MonomialContraction(SymmetricContraction):
     """MACE's symmetric contraction; on the CPU its powers are formed as distinct monomials."""
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Contracted features of every node.
+        """Contracted features, irrep by irrep, (num_nodes, channels * dim of one's irreps_out).
 
         Args:
             x: (num_nodes, channels, n), n the sum of 2 l + 1.
             y: one-hot elements, (num_nodes, num_elements).
-
-        Returns:
-            (num_nodes, channels * dim of one channel's irreps_out), irrep by irrep.
         """
         if x.device.type != "cpu":
             return super().forward(x, y)

@@ -18,76 +18,25 @@ import torch
 
 STORED = Path(__file__).with_name("reference.json")
 ATOMIC_NUMBERS = (1, 6, 8)
+_INTERACTION = "RealAgnosticResidualInteractionBlock"
 
-_RESIDUAL = "RealAgnosticResidualInteractionBlock"
-_PLAIN = "RealAgnosticInteractionBlock"
-_DENSITY = "RealAgnosticDensityInteractionBlock"
-_DENSITY_RESIDUAL = "RealAgnosticDensityResidualInteractionBlock"
-_NONLINEAR = "RealAgnosticResidualNonLinearInteractionBlock"
-_ATTENTION = "RealAgnosticAttResidualInteractionBlock"
-
-
-def _case(hidden: str, correlation: int, **options: Any) -> dict[str, Any]:
-    return {"hidden_irreps": hidden, "correlation": correlation, **options}
-
-
-CONFIGURATIONS: dict[str, dict[str, Any]] = {
-    "0e-corr1": _case("4x0e", 1),
-    "0e-corr3": _case("4x0e", 3),
-    "0e-corr3-plain": _case("4x0e", 3, first=_PLAIN, later=_PLAIN),
-    "1o-corr1": _case("4x0e+4x1o", 1),
-    "1o-corr2": _case("4x0e+4x1o", 2),
-    "1o-corr3": _case("4x0e+4x1o", 3, max_ell=3),
-    "1o-corr3-plain": _case("4x0e+4x1o", 3, first=_PLAIN, later=_PLAIN),
-    "1o-corr3-density": _case("4x0e+4x1o", 3, max_ell=3, first=_DENSITY, later=_DENSITY_RESIDUAL),
-    "1o-corr3-nonlinear": _case(
-        "4x0e+4x1o",
-        3,
-        first=_NONLINEAR,
-        later=_NONLINEAR,
-        edge_irreps="4x0e+4x1o",
-        atomic_inter_scale=0.01,
-    ),
-    "1o-corr2-attention": _case("4x0e+4x1o", 2, later=_ATTENTION),
-    "2e-corr1": _case("4x0e+4x1o+4x2e", 1),
-    "2e-corr2": _case("4x0e+4x1o+4x2e", 2, max_ell=3),
-    "2e-corr3": _case("4x0e+4x1o+4x2e", 3, max_ell=3),
-    "2e-corr3-ell3-density": _case(
-        "2x0e+2x1o+2x2e", 3, max_ell=3, first=_DENSITY_RESIDUAL, later=_DENSITY_RESIDUAL
-    ),
-    "so3-1e-corr2": _case("4x0e+4x1e", 2, use_so3=True),
-    "so3-2e-corr3": _case("4x0e+4x1e+4x2e", 3, use_so3=True),
-    "full-o3-corr2": _case("4x0e+4x0o+4x1o+4x1e", 2),
-    "1o-corr3-layers3-zbl-agnesi": _case(
-        "4x0e+4x1o",
-        3,
-        num_interactions=3,
-        pair_repulsion=True,
-        distance_transform="Agnesi",
-        radial_type="gaussian",
-    ),
-}
-"""Name -> options of ``build``."""
+CONFIGURATIONS: dict[str, dict[str, Any]] = json.loads(STORED.read_text())["configurations"]
+"""Name -> options of ``build``; a key of its own in the file of the results."""
 
 SENSITIVE = ("1o-corr3", "so3-1e-corr2")
 """Configurations that show wrong signs at once, built within a second or two."""
 
 
 def build(name: str, dtype: torch.dtype = torch.float64) -> torch.nn.Module:
-    """Build one of the configurations with fixed weights, as a stock ScaleShiftMACE.
-
-    Args:
-        name: a key of CONFIGURATIONS.
-        dtype: of weights and buffers.
-    """
+    """Build one of CONFIGURATIONS with fixed weights, as a stock ScaleShiftMACE."""
     from e3nn import o3
     from mace import modules
 
     options = {
         "max_ell": 2,
         "num_interactions": 2,
-        "first": _RESIDUAL,
-        "later": _RESIDUAL,
+        "first": _INTERACTION,
+        "later": _INTERACTION,
         "atomic_inter_scale": 1.0,
         **CONFIGURATIONS[name],
     }
@@ -162,33 +111,6 @@ def evaluate(model: torch.nn.Module) -> dict[str, np.ndarray]:
         "energy": results["energy"].detach().numpy()[0],
         "forces": results["forces"].detach().numpy(),
         "stress": results["stress"].detach().numpy()[0],
-    }
-
-
-def triples(l_max: int = 6) -> list[tuple[int, int, int]]:
-    """All degrees that couple, in every order, up to ``l_max``."""
-    degrees = range(l_max + 1)
-    return [
-        (l1, l2, l3)
-        for l1 in degrees
-        for l2 in degrees
-        for l3 in degrees
-        if abs(l1 - l2) <= l3 <= l1 + l2
-    ]
-
-
-def project(tensor: torch.Tensor) -> float:
-    """One number that stands for a tensor: its inner product with a fixed random one."""
-    direction = np.random.default_rng(11).standard_normal(tuple(tensor.shape))
-    return float((tensor.double().numpy() * direction).sum())
-
-
-def stored_coefficients() -> dict[tuple[int, int, int], float]:
-    """``project(wigner_3j(l1, l2, l3))`` of e3nn 0.4.4, for all `triples`."""
-    stored = json.loads(STORED.read_text())["wigner_3j"]
-    degrees = {text: tuple(map(int, text.split(","))) for text in stored}
-    return {
-        (first, second, third): stored[text] for text, (first, second, third) in degrees.items()
     }
 
 

@@ -48,20 +48,13 @@ def build_parser() -> argparse.ArgumentParser:
     ours.add_argument(
         "--feature_dim",
         type=int,
-        default=None,
         help="feature dimension D = sum_l mul_l (2l+1), met exactly; with --max_L",
     )
     ours.add_argument(
-        "--hops",
-        type=int,
-        default=None,
-        help="products between two resets to scalars; left out: never",
+        "--hops", type=int, help="products between two resets to scalars; left out: never"
     )
     ours.add_argument(
-        "--reset_width",
-        type=int,
-        default=None,
-        help="scalars a reset keeps; default: those of the features",
+        "--reset_width", type=int, help="scalars a reset keeps; default: those of the features"
     )
     ours.add_argument(
         "--zero_shift",
@@ -84,10 +77,7 @@ def _one_sentence(message: str) -> NoReturn:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse and check the options; nothing is written.
-
-    Args:
-        argv: as on the command line, ``--config FILE.yaml`` included.
+    """Parse and check the options, ``--config FILE.yaml`` included; nothing is written.
 
     Raises:
         EqPluginError: for anything that could not end in a trained model.
@@ -181,26 +171,20 @@ def _check_stock(args: argparse.Namespace) -> None:
                 f"--{name} is not an option of --model {args.model}: use --model "
                 f"{' or '.join(FAMILIES)}."
             )
-    if args.max_L is not None and args.max_L < 0:
-        raise EqPluginError(f"max_L={args.max_L} is not possible: give an integer >= 0.")
-    if args.num_channels is not None and args.num_channels < 1:
-        raise EqPluginError(
-            f"num_channels={args.num_channels} is not possible: give an integer >= 1."
-        )
+    _require_at_least(args, "max_L", 0)
+    _require_at_least(args, "num_channels", 1)
+
+
+def _require_at_least(args: argparse.Namespace, name: str, least: int) -> None:
+    value = getattr(args, name)
+    if value is not None and value < least:
+        raise EqPluginError(f"{name}={value} is not possible: give an integer >= {least}.")
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
-    for name in (
-        "max_num_epochs",
-        "batch_size",
-        "num_interactions",
-        "correlation",
-        "eval_interval",
-    ):
-        if getattr(args, name) < 1:
-            raise EqPluginError(
-                f"{name}={getattr(args, name)} is not possible: give an integer >= 1."
-            )
+    counts = ("max_num_epochs", "batch_size", "num_interactions", "correlation", "eval_interval")
+    for name in counts:
+        _require_at_least(args, name, 1)
     if not args.r_max > 0:
         raise EqPluginError(f"r_max={args.r_max} is not possible: give a cutoff in A > 0.")
     if args.valid_file is None and args.heads is None and not 0 < args.valid_fraction < 1:
@@ -217,9 +201,6 @@ def train(argv: Sequence[str]) -> None:
 
     Files are those of ``mace_run_train`` (models, checkpoints, logs, results), and
     ``checkpoints/TAG_resume.pt`` for ``--restart_latest``.
-
-    Args:
-        argv: as on the command line.
 
     Raises:
         EqPluginError: for bad input, before anything is written.

@@ -32,8 +32,8 @@ def open_model(name: str, device: str = "cpu", dtype: str | None = None) -> Calc
         name: a NequIP checkpoint, package or compiled file, a MACE ``.model`` file, or
             ``module:factory``, a callable without arguments that returns an ASE calculator, such
             as ``ase.calculators.emt:EMT`` or a function in a file of yours on PYTHONPATH.
-        device: ``cpu`` or ``cuda``; for files only.
-        dtype: ``float32`` or ``float64``; default: the model's own; for files only.
+        device: ``cpu`` or ``cuda``; for files only, as ``dtype``.
+        dtype: ``float32`` or ``float64``; default: the model's own.
 
     Raises:
         EqPluginError: nothing of the kind; what is wrong is in the sentence.

@@ -28,12 +28,8 @@ def _notice(message: str) -> None:
 class CompiledTensorProductScatter(FasterScatter):
     """A stock ``TensorProductScatter`` whose sums run through :class:`CompiledProduct`.
 
-    On other devices than the CPU the work is done by `elsewhere`, or by the stock product ``tp``
-    where there is none.
-
-    Args:
-        old: the module to replace, of this NequIP or from a package.
-        elsewhere: a product of the same arguments for the GPU, without state of its own.
+    On other devices than the CPU the work is done by `elsewhere`, a product of the same arguments
+    without state of its own, or by the stock product ``tp`` where there is none.
 
     Raises:
         ValueError: its product is of an unsupported kind.
@@ -74,11 +70,8 @@ class CompiledTensorProductScatter(FasterScatter):
 
 
 def product_on_gpu(old: torch.nn.Module, opaque: bool = False) -> torch.nn.Module | None:
-    """The product of `old` by OpenEquivariance, as NequIP's own modifier would use it.
-
-    Args:
-        old: a stock ``TensorProductScatter``.
-        opaque: the model is compiled while it trains.
+    """The product of a stock ``TensorProductScatter`` by OpenEquivariance, as NequIP's own modifier
+    would use it; ``opaque`` for a model that is compiled while it trains.
 
     Returns:
         None where there is no GPU, or openequivariance is not installed or does not work.

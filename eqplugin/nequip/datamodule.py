@@ -122,11 +122,7 @@ def _all_files(kwargs: Mapping[str, Any]) -> list[str]:
 
 
 def _require_training_files(kwargs: Mapping[str, Any]) -> None:
-    """nequip-package and nequip-compile fail deep inside when the training data have moved.
-
-    Raises:
-        DataError: naming the file and what to do.
-    """
+    """nequip-package and nequip-compile fail deep inside when the training data have moved."""
     for file in _all_files({**kwargs, "val_file_path": [], "test_file_path": []}):
         if not Path(file).is_file():
             raise DataError(

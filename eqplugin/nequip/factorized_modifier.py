@@ -14,12 +14,10 @@ from eqplugin.nn.product.paths import gains, unsupported
 
 
 class FasterScatter(TensorProductScatter):
-    """In the place of a stock ``TensorProductScatter``, with its product and its state dict.
+    """In the place of a stock ``TensorProductScatter``, of this NequIP or from a package, with its
+    product and its state dict.
 
     Still one for NequIP, so that another modifier finds it and may replace it in turn.
-
-    Args:
-        old: the module to replace, of this NequIP or from a package.
     """
 
     def __init__(self, old: torch.nn.Module) -> None:

@@ -35,11 +35,7 @@ _OFFERED = {
 
 
 def attach(modify_utils: Any) -> None:
-    """Hang our modifiers on NequIP's classes.
-
-    Args:
-        modify_utils: the module ``nequip.model.modify_utils``.
-    """
+    """Hang our modifiers on NequIP's classes, and let ``nequip.model.modify_utils`` find them."""
     for modifier, cls in _OFFERED.items():
         setattr(cls, modifier.__name__, modifier)
     FasterScatter.offer()

@@ -1,25 +1,14 @@
-"""Invariant contractions: steerable features in, scalars (0e) out.
+"""Invariant contractions: steerable features in, scalars (0e) out; see docs/khop.md.
 
-A k-hop invariant model resets its features to invariants after every h convolutions (Wang et
-al., ICLR 2024, section on k-hop invariant GNNs). What the reset keeps depends on the contraction:
+``power`` keeps, beside the 0e features, the Gram matrix of each irrep's channels, ``bispectrum``
+also triple products that couple different irreps, which fixes their relative orientation. (``drop``
+needs no module: the last convolution before a reset is built with scalar outputs.) With C >= d =
+2l + 1 channels the Gram matrix has rank d: the products of every channel with d learned mixtures
+("pivots") hold all of it.
 
-* ``drop`` keeps the 0e features alone. It needs no module: the last convolution before the reset
-  is simply built with scalar outputs.
-* ``power`` adds, per irrep, the inner products of the channel vectors (their Gram matrix).
-* ``bispectrum`` adds triple products that couple different irreps, which fixes their relative
-  orientation.
-
-With C >= d = 2l + 1 channels the Gram matrix of one degree has rank d, so C x d of its entries
-determine it. Instead of all C (C + 1) / 2 entries we take the products of every channel with d
-learned mixtures of the channels ("pivots"): the same C d - d (d - 1) / 2 independent invariants
-from C d numbers.
-
-Products of features grow with their square or cube, and a model resets several times: a feature
-of 6 becomes one of 45, of 3500 and of 1e6 after three bispectra, and its gradient overflows
-float32. So all factors of a product but one are divided by sqrt((1 + m) / 2), m the mean square of
-the node's steerable components: nothing changes at unit size, and large features grow as in any
-other layer. m is itself a function of the Gram matrices, so as much is kept. All maps are smooth,
-have no bias, and are zero for zero features.
+A model resets several times, and cubes of cubes overflow float32. So all factors of a product but
+one are divided by sqrt((1 + m) / 2), m the mean square of the node's steerable components. All maps
+are smooth, have no bias, and are zero for zero features.
 """
 
 from __future__ import annotations
@@ -58,11 +47,6 @@ class InvariantContraction(torch.nn.Module):
 
     The coupling coefficients take the default dtype of the moment: build under float64 for float64
     work, rather than converting a float32 module.
-
-    Raises:
-        ValueError: for an unknown contraction or fewer than one output.
-
-    Source: power and bispectrum invariants of point configurations; see docs/khop.md.
     """
 
     def __init__(
@@ -143,14 +127,7 @@ class InvariantContraction(torch.nn.Module):
         return torch.rsqrt(0.5 + sum(squares) / (2 * self._steerable_dim))
 
     def invariants(self, x: torch.Tensor) -> torch.Tensor:
-        """Invariants before the linear layer.
-
-        Args:
-            x: node features, (num_nodes, D).
-
-        Returns:
-            (num_nodes, num_invariants).
-        """
+        """Invariants (num_nodes, num_invariants) of x (num_nodes, D), before the linear layer."""
         blocks = self._blocks(x)
         damping = self._damping(blocks) if self._steerable_dim else x.new_ones(1)
         out = []

@@ -92,16 +92,15 @@ def find_frames(
         group: ``"SO(3)"`` for features of rotations alone; ``"O(3)"`` when parity counts: an SO(3)
             frame does not turn an inverted input back, and lambda would change.
         numbers: (num_nodes,) atomic numbers or types, if neighbours differ by them.
-        about: ``"nodes"``: one frame per node, from its neighbours; ``"centroid"``: one frame for
-            the whole structure, returned for every node.
+        about: one frame per node, from its neighbours, or one of the whole for every node.
         r_max: neighbours farther away are left out, A; default: all.
         threshold: the 2nd (SO(3)) or 3rd (O(3)) singular value of the reference vectors must
             exceed this times the reach of the environment. 0 takes any frame: only to show what
             then goes wrong.
 
     Raises:
-        DegenerateFrameError: for the first node without a frame.
-        EqPluginError: for positions or options that are not possible.
+        EqPluginError: for options that are not possible; DegenerateFrameError for the first node
+            without a frame.
     """
     if group not in ("SO(3)", "O(3)"):
         raise EqPluginError(f"group={group!r} is not known: use 'SO(3)' or 'O(3)'.")
@@ -151,7 +150,7 @@ def to_invariants(
     Args:
         features: (num_nodes, D), e3nn's mul_ir layout.
         irreps: of the features, any.
-        positions: what :func:`find_frames` takes, or frames it returned.
+        positions: frames, or what :func:`find_frames` makes them of.
         **options: of :func:`find_frames`.
 
     Returns:
@@ -159,8 +158,7 @@ def to_invariants(
         inversions) of the structure.
 
     Raises:
-        DegenerateFrameError: for a symmetric environment.
-        EqPluginError: for features that do not fit the irreps or the nodes.
+        EqPluginError: for a symmetric environment, or features that do not fit.
     """
     frames = _frames(features, irreps, positions, options)
     return rotate(features, irreps, frames.matrices)
@@ -172,22 +170,11 @@ def from_invariants(
     positions: torch.Tensor | Atoms | Frames,
     **options: object,
 ) -> torch.Tensor:
-    """Turn invariants into steerable features of the given types, f = D(R)^-1 lambda.
-
-    The exact inverse of :func:`to_invariants`; the types are free, only the dimension must agree.
-
-    Args:
-        invariants: (num_nodes, D), any invariants.
-        irreps: what the features are to be.
-        positions: as in :func:`to_invariants`.
-        **options: as in :func:`to_invariants`.
-
-    Returns:
-        (num_nodes, D), equivariant in ``positions``.
+    """Turn any invariants (num_nodes, D) into steerable features of the given types, equivariant in
+    the positions: f = D(R)^-1 lambda, the exact inverse of :func:`to_invariants`.
 
     Raises:
-        DegenerateFrameError: for a symmetric environment.
-        EqPluginError: for invariants that do not fit the irreps or the nodes.
+        EqPluginError: for a symmetric environment, or invariants that do not fit.
     """
     frames = _frames(invariants, irreps, positions, options)
     return rotate(invariants, irreps, frames.matrices.mT)

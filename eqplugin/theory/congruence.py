@@ -20,14 +20,9 @@ Array = NDArray[np.float64]
 def congruence(first: Atoms, second: Atoms, tolerance: float = 1e-6) -> Congruence:
     """Compare two molecules up to shifts, rotations, reflections and the order of equal atoms.
 
-    Args:
-        first: molecule.
-        second: molecule.
-        tolerance: A within which atoms must fall on atoms.
-
     Returns:
-        ``"proper"`` when a rotation maps one onto the other, ``"mirror"`` when only a reflection
-        does (enantiomers), ``"none"`` when they differ.
+        ``"proper"`` when a rotation maps one onto the other, within the tolerance in A,
+        ``"mirror"`` when only a reflection does (enantiomers), ``"none"`` when they differ.
     """
     if sorted(first.numbers) != sorted(second.numbers):
         return "none"

@@ -40,7 +40,7 @@ def many_body_pair(order: Literal[2, 3, 4], radius: float = 1.3) -> tuple[Atoms,
     """Return two environments with equal n-body fingerprints that are not congruent.
 
     Args:
-        order: 2, 3 or 4.
+        order: n: 2, 3 or 4.
         radius: distance of the farthest neighbour from the centre in A.
     """
     first: ArrayLike
@@ -61,11 +61,8 @@ def many_body_pair(order: Literal[2, 3, 4], radius: float = 1.3) -> tuple[Atoms,
 def congruent_pair(
     kind: Literal["chiral", "nonchiral"], radius: float = 1.3
 ) -> tuple[Atoms, Atoms]:
-    """Return a pair of public teaching code that is congruent by a proper rotation.
-
-    Args:
-        kind: which of the two.
-        radius: see :func:`many_body_pair`.
+    """Return a pair of public teaching code that is congruent by a proper rotation; radius as in
+    :func:`many_body_pair`.
     """
     if kind == "nonchiral":
         common = np.concatenate([_ISOSCELES, _turned_mirror_image(_ISOSCELES, np.pi / 5)])

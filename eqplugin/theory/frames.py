@@ -22,22 +22,13 @@ Environments = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
 def reference_vectors(
-    positions: torch.Tensor | Atoms,
-    numbers: torch.Tensor | None,
-    about: str,
-    r_max: float | None,
+    positions: torch.Tensor | Atoms, numbers: torch.Tensor | None, about: str, r_max: float | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Environments]:
-    """Reference vectors of each environment.
+    """Reference vectors of each environment; arguments as of ``canonical.find_frames``.
 
     They are v_a = sum_j w_a(r_j) r_j with three weights. Neighbours that all stand equally far
     would let the three fall together, so images of the first under the traceless second moment of
     the environment are added to the others.
-
-    Args:
-        positions: see :func:`eqplugin.theory.canonical.find_frames`.
-        numbers: see there.
-        about: ``"nodes"`` or ``"centroid"``.
-        r_max: see there.
 
     Returns:
         vectors (num_frames, 3, 3) in A, one per row; their singular values (num_frames, 3),

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 def recommended_l_max(group: PointGroup, kind: str = "natural", limit: int = 8) -> int | None:
-    """Smallest L such that features up to degree L fix how the environment is turned.
+    """Smallest L such that features up to degree L fix how a site of this point group is turned.
 
     With a lower L some rotation that does *not* map the environment onto itself leaves every
     feature as it is: turning a rotor against its surroundings goes unseen, whatever the weights
@@ -25,10 +25,7 @@ def recommended_l_max(group: PointGroup, kind: str = "natural", limit: int = 8) 
     Args:
         group: point group of the site.
         kind: ``"natural"``, ``"both"`` (both parities of every degree) or ``"so3"``.
-        limit: highest degree tried.
-
-    Returns:
-        L, or None if even ``limit`` is not enough.
+        limit: highest degree tried; None is returned if even that is not enough.
     """
     if kind not in ("natural", "both", "so3"):
         raise EqPluginError(f"kind={kind!r} is not known: use natural, both or so3.")

@@ -33,14 +33,10 @@ def _harmonics(degree: int, points: torch.Tensor) -> torch.Tensor:
 
 
 def represent(ir: o3.Irrep | str, operations: torch.Tensor) -> torch.Tensor:
-    """Matrices of rotations and rotoinversions in an irrep, in e3nn's basis.
-
-    Args:
-        ir: such as ``"2e"``.
-        operations: (n, 3, 3) orthogonal matrices, float64.
+    """Matrices of rotations and rotoinversions (n, 3, 3) in an irrep such as ``"2e"``.
 
     Returns:
-        (n, 2l + 1, 2l + 1), orthogonal, float64.
+        (n, 2l + 1, 2l + 1), orthogonal, float64, in e3nn's basis.
     """
     ir = o3.Irrep(ir)
     operations = torch.as_tensor(operations, dtype=torch.float64)

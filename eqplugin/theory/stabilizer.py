@@ -45,12 +45,7 @@ Array = NDArray[np.float64]
 
 
 def stabilizer_dimensions(group: PointGroup, l_max: int, kind: Kind) -> tuple[int, ...]:
-    """Dimensions of V_l^Stab for l = 0..l_max.
-
-    Args:
-        group: point group of the site.
-        l_max: highest degree.
-        kind: see :data:`KINDS`.
+    """Dimensions of V_l^Stab for l = 0..l_max; kind: see :data:`KINDS`.
 
     >>> from eqplugin.theory.point_group import find_point_group
     >>> octahedron = find_point_group([*np.eye(3), *-np.eye(3)], "HHHHHH")
@@ -113,7 +108,7 @@ def cosines_of(operations: Array, order: int) -> tuple[Array, Array]:
 
 
 def characters(turns: tuple[Array, Array], degree: int, parity: int | None) -> Array:
-    """Mean character of a degree.
+    """Mean character of degree l over a group.
 
     Args:
         turns: determinants and cosines of rotation angles, (..., order) each.
@@ -121,7 +116,7 @@ def characters(turns: tuple[Array, Array], degree: int, parity: int | None) -> A
         parity: 1, -1, or None for rotations only.
 
     Returns:
-        the mean over the last axis, (...).
+        (...).
     """
     signs, cosines = turns
     # 1 + 2 sum_m cos(m angle), with the recurrence of the cosines

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from eqplugin.mace.compat.versions import reason_for_no_repair
+from eqplugin.mace.compat import reason_for_no_repair
 
 NEQUIP_UNCHANGED = """
     import numpy as np, torch, warnings, copy
@@ -97,7 +97,7 @@ def test_applying_twice_changes_nothing():
         from e3nn.util.codegen import CodeGenMixin
         import e3nn.o3
         from eqplugin.mace import compat
-        from eqplugin.mace.compat import convention, copying, jitmode, pickles, signs
+        from eqplugin.mace.compat import convention, jitmode, pickles, signs
         import mace.tools.compile
         def state():
             return [
@@ -108,7 +108,7 @@ def test_applying_twice_changes_nothing():
             ]
         before = state()
         assert compat.apply()
-        for part in (pickles, copying, jitmode, signs, convention):
+        for part in (pickles, jitmode, signs, convention):
             part.repair()
         assert all(one is other for one, other in zip(before, state()))
     """

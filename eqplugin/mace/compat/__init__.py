@@ -2,24 +2,25 @@
 
 ``apply`` is called by ``import eqplugin.mace``; it changes the running process only, no file:
 
-* `pickles`: e3nn's classes read what e3nn 0.4.x wrote,
+* `pickles`: e3nn's classes read what e3nn 0.4.x wrote, and are copied as they are,
 * `signs`: MACE builds with the Clebsch-Gordan signs of e3nn 0.4.x,
 * `convention`: models record these signs,
-* `copying`: ``copy.deepcopy`` keeps generated code as it is,
 * `jitmode`: models are built in e3nn's mode "eager", and the mode is restored afterwards.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
 import logging
+import re
+from importlib import metadata
 
-from eqplugin.mace.compat.versions import installed_version, reason_for_no_repair
+from eqplugin.quiet import quiet
+from eqplugin.resources import installed_version
 
 _LOGGER = logging.getLogger(__name__)
 _active = False
+_PINNED_TO_0_4 = re.compile(r"^e3nn\s*\(?\s*(==|~=)\s*0\.4(\.|\s|\)|;|$)")
 
 
 def is_active() -> bool:
@@ -47,24 +48,29 @@ def apply() -> bool:
     if reason:
         _LOGGER.info("eqplugin.mace changes nothing: %s.", reason)
         return False
-    _import_quietly()
+    with quiet(stdout=True):  # mace/tools/cg.py:276 prints, into every command's output
+        importlib.import_module("mace.tools.cg")
     # imported here: each of them imports MACE, which the lines above may do without
-    from eqplugin.mace.compat import convention, copying, jitmode, pickles, signs
+    from eqplugin.mace.compat import convention, jitmode, pickles, signs
 
-    for repair in (pickles, copying, jitmode, signs, convention):
+    for repair in (pickles, jitmode, signs, convention):
         repair.repair()
     _active = True
     _LOGGER.info("MACE on e3nn %s builds and reads as on e3nn 0.4.", installed_version("e3nn"))
     return True
 
 
-def _import_quietly() -> None:
-    """Import MACE's modules; what they print (mace/tools/cg.py:276) goes to the log instead.
+def reason_for_no_repair(requirements: list[str] | None = None, e3nn: str | None = None) -> str:
+    """Why MACE needs no repair here; empty where it pins e3nn 0.4.x and e3nn is newer.
 
-    Otherwise it would be part of every command's output, of JSON as well.
+    By default for the requirements of the installed MACE and the installed version of e3nn.
     """
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        importlib.import_module("mace.tools.cg")
-    for line in printed.getvalue().splitlines():
-        _LOGGER.info(line)
+    if requirements is None:
+        requirements = metadata.requires("mace-torch") or []
+    if e3nn is None:
+        e3nn = metadata.version("e3nn")
+    if not any(_PINNED_TO_0_4.match(line.strip()) for line in requirements):
+        return "the installed MACE does not pin e3nn 0.4"
+    if tuple(int(part) for part in re.findall(r"\d+", e3nn)[:2]) < (0, 5):
+        return f"e3nn {e3nn} is what MACE pins"
+    return ""

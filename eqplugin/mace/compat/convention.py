@@ -107,9 +107,7 @@ def _bases(irreps_in: str, irrep_out: str, order: int) -> tuple[torch.Tensor, to
 def require_legacy(model: nn.Module, purpose: str) -> None:
     """Refuse a model whose coefficients would change when it is rebuilt with the legacy signs.
 
-    Args:
-        model: a MACE model.
-        purpose: what needs the legacy signs, e.g. "Conversion to cuEquivariance".
+    The purpose, such as "Conversion to cuEquivariance", is what cannot be done then.
 
     Raises:
         ConventionError: for a model that carries the signs of e3nn 0.6, or a mixture.

@@ -1,4 +1,4 @@
-"""Reading modules that were pickled on e3nn 0.4.x, as MACE's ``.model`` files are.
+"""Reading modules that were pickled on e3nn 0.4.x, as MACE's ``.model`` files are; copying them.
 
 Each repair adds to ``__setstate__`` what e3nn 0.6 expects and 0.4.x did not store; a state that
 e3nn 0.6 wrote is passed on untouched. Constants (Clebsch-Gordan tensors) are stored in the file,
@@ -7,6 +7,7 @@ so an old model keeps its numbers.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import e3nn.o3._spherical_harmonics as sh
 from e3nn.o3._linear import LinearSlices
 from e3nn.util import prod
 from e3nn.util.codegen import CodeGenMixin
-from torch import nn
+from torch import fx, nn
 
 _State = dict[str, Any]
 
@@ -89,10 +90,39 @@ def _extend_setstate(
     cls.__setstate__ = __setstate__
 
 
+def _deepcopy(self: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    """Copy the attributes; generated graphs keep their buffers and the order of these.
+
+    e3nn/util/codegen/_mixin.py:CodeGenMixin has no deepcopy of its own. Python falls back to
+    ``__getstate__`` and ``__setstate__`` (lines 57 and 101), which in e3nn's eager mode pickle the
+    graph and trace it again, with one more buffer: the copy that MACE's second stage averages
+    (mace/cli/run_train.py, ``AveragedModel(model)``) then does not match.
+    """
+    new = self.__class__.__new__(self.__class__)
+    memo[id(self)] = new  # first: MACE stores bound methods of the module on the module itself
+    new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+    for name in getattr(self, "__codegen__", []):
+        graph = self._modules.get(name)
+        if isinstance(graph, fx.GraphModule):
+            _keep_order(graph, new._modules[name])
+    return new
+
+
+def _keep_order(source: nn.Module, target: nn.Module) -> None:
+    # fx.GraphModule.__deepcopy__ registers buffers in the order of their first use, but
+    # AveragedModel (torch/optim/swa_utils.py) pairs those of copy and original by position
+    copied = dict(target._buffers)
+    target._buffers.clear()
+    for name, buffer in source._buffers.items():
+        target._buffers[name] = copied[name] if name in copied else copy.deepcopy(buffer)
+
+
 def repair() -> None:
-    """Let e3nn's classes read what e3nn 0.4.x wrote."""
+    """Let e3nn's classes read what e3nn 0.4.x wrote, and be copied as they are."""
     _extend_setstate(CodeGenMixin, before=_tag_torchscript)
     _extend_setstate(e3nn.o3.SphericalHarmonics, after=_add_sph_func)
     _extend_setstate(e3nn.nn.Activation, after=_add_paths)
     _extend_setstate(e3nn.o3.TensorProduct, after=_add_did_compile_right)
     _extend_setstate(e3nn.o3.Linear, after=_add_weight_index_slices)
+    if "__deepcopy__" not in CodeGenMixin.__dict__:
+        CodeGenMixin.__deepcopy__ = _deepcopy

@@ -78,10 +78,7 @@ class LegacyO3(ModuleType):
         return flip_to_legacy(o3.TensorProduct(*args, **kwargs))
 
     @staticmethod
-    def FullyConnectedTensorProduct(
-        *args: Any,
-        **kwargs: Any,
-    ) -> o3.FullyConnectedTensorProduct:
+    def FullyConnectedTensorProduct(*args: Any, **kwargs: Any) -> o3.FullyConnectedTensorProduct:
         """``e3nn.o3.FullyConnectedTensorProduct`` with legacy signs."""
         return flip_to_legacy(o3.FullyConnectedTensorProduct(*args, **kwargs))
 

@@ -21,16 +21,13 @@ _WAYS = (
 
 
 def load_subject(model: str, overrides: Sequence[str] = ()) -> Subject:
-    """Load anything that can be asked what it tells apart.
+    """Load anything that can be asked what it tells apart, in float64.
 
     Args:
         model: path to a NequIP YAML config, a MACE YAML config, a NequIP checkpoint or package, or
             a MACE ``.model`` file (a pickle, as are checkpoints: open only files that you trust);
             or ``family:key=value,...``, see :mod:`eqplugin.measure.expressivity.named`.
         overrides: ``key=value`` entries that replace those of a config.
-
-    Returns:
-        the model in float64; ``trained`` when it came with weights.
 
     Raises:
         EqPluginError: for a missing or foreign file, or a config that does not build.

@@ -37,11 +37,8 @@ def in_float64(build: Callable[[], Any]) -> Any:
 
 
 def model_from_options(path: Path, overrides: list[str]) -> torch.nn.Module:
-    """Build the model of a MACE config with random weights in float64, without training data.
-
-    Args:
-        path: YAML for ``eqplugin mace-train`` or ``mace_run_train``.
-        overrides: ``key=value`` entries that replace those of the config.
+    """Build the model of a MACE config, changed by ``key=value`` overrides, with random weights in
+    float64, without training data.
 
     Raises:
         EqPluginError: for an override without "=", and all that the trainer refuses.

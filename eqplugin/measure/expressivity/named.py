@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ase.data import chemical_symbols
 
@@ -19,9 +18,6 @@ from eqplugin.design import Design
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.measure.expressivity.subject import Subject
 from eqplugin.theory.structures import CUTOFF
-
-if TYPE_CHECKING:
-    import torch
 
 _CHANNELS = 8
 # builder, and what the family means beside it
@@ -167,24 +163,16 @@ def _mace(family: str, options: dict[str, Any], name: str) -> Subject:
                 f"{', '.join(known)}."
             )
         arguments[key] = known[arguments[key]]
-    ours = models.FAMILIES.get(builder)
-    build = partial(_stock, arguments) if ours is None else partial(ours, **arguments)
+    cls = models.FAMILIES.get(builder, modules.ScaleShiftMACE)
     try:
-        model = in_float64(build)
+        if cls is modules.ScaleShiftMACE and "hidden_irreps" in arguments:
+            arguments["hidden_irreps"] = Irreps(arguments["hidden_irreps"])
+        model = in_float64(lambda: cls(**arguments))
     except EqPluginError:
         raise
     except Exception as error:
         raise EqPluginError(f"--model {name} does not build: {reason_of(error)}") from error
     return MACESubject(name, model)
-
-
-def _stock(arguments: dict[str, Any]) -> torch.nn.Module:
-    from e3nn.o3 import Irreps
-    from mace.modules import ScaleShiftMACE
-
-    if "hidden_irreps" in arguments:
-        arguments = arguments | {"hidden_irreps": Irreps(arguments["hidden_irreps"])}
-    return ScaleShiftMACE(**arguments)
 
 
 def _atomic_numbers(numbers: Any, name: str) -> list[int]:

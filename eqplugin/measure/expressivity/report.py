@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from rich.table import Table
 from eqplugin import files
 from eqplugin.measure.expressivity.run import Result
 from eqplugin.measure.expressivity.subject import Subject
+from eqplugin.resources import installed_version
 from eqplugin.style import STYLE, plt, save_figure
 
 # Position on the logarithmic scale from 1e-17 to 1: pale below the thresholds, blue above.
@@ -96,7 +96,7 @@ def write_json(path: Path, models: Mapping[str, tuple[Subject, Sequence[Result]]
         for name, (subject, results) in models.items()
     ]
     packages = ("eqplugin", "torch", "e3nn", "nequip", "mace-torch")
-    versions = {name: _version(name) for name in packages}
+    versions = {name: installed_version(name) for name in packages}
     files.write_json(path, {"versions": versions, "models": records})
 
 
@@ -107,25 +107,13 @@ def _finite(record: dict) -> dict:
     }
 
 
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def plot_heat_map(
     path: Path, models: Mapping[str, tuple[Subject, Sequence[Result]]], title: str
 ) -> None:
-    """Models across, pairs down: how clearly each pair is told apart.
+    """Models across, pairs down: how clearly each pair is told apart, as a PNG.
 
     Colours are the measured differences, from white (exactly nothing) to blue; a dot marks what
-    theory expects to be separated, a cross a disagreement.
-
-    Args:
-        path: PNG to write.
-        models: name to subject and results, all of the same suites.
-        title: above the picture.
+    theory expects to be separated, a cross a disagreement. All models have the same suites.
     """
     names = list(models)
     rows = [result for result in models[names[0]][1]]

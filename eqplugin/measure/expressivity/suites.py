@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from operator import methodcaller
 from typing import Literal
 
 from ase import Atoms
@@ -49,11 +49,7 @@ def _chains() -> Iterator[Case]:
     for k in (2, 3, 4, 5):
         # short bonds, deeper inside the cutoff, keep the signal of long chains clear of round-off
         first, second = (k_chain(k, end, bond=1.2) for end in ("cis", "trans"))
-        yield Case("chains", f"{k}-chain, cis/trans", first, second, partial(_chain, k))
-
-
-def _chain(k: int, architecture: Architecture) -> Expectation:
-    return architecture.chain(k)
+        yield Case("chains", f"{k}-chain, cis/trans", first, second, methodcaller("chain", k))
 
 
 def _stars() -> Iterator[Case]:
@@ -63,13 +59,9 @@ def _stars() -> Iterator[Case]:
             f"{n}-fold star, turned",
             star(n),
             star(n, 180.0 / n),
-            partial(_star, n),
+            methodcaller("star", n),
             measure="centre",
         )
-
-
-def _star(n: int, architecture: Architecture) -> Expectation:
-    return architecture.star(n)
 
 
 _ROTORS = {
@@ -85,16 +77,8 @@ _ROTORS = {
 def _rotors() -> Iterator[Case]:
     for (n, k), name in _ROTORS.items():
         yield Case(
-            "rotors",
-            f"{name}",
-            rotor(n, 0.0, k),
-            rotor(n, 180.0 / n, k),
-            partial(_rotor, n, k),
+            "rotors", name, rotor(n, 0.0, k), rotor(n, 180.0 / n, k), methodcaller("rotor", n, k)
         )
-
-
-def _rotor(n: int, k: int, architecture: Architecture) -> Expectation:
-    return architecture.rotor(n, k)
 
 
 def _many_body() -> Iterator[Case]:
@@ -106,7 +90,7 @@ def _many_body() -> Iterator[Case]:
             f"{order}-body pair",
             first,
             second,
-            partial(_order, order),
+            methodcaller("many_body", order),
             edges=star_edges(first),
         )
     for kind in ("chiral", "nonchiral"):
@@ -122,10 +106,6 @@ def _many_body() -> Iterator[Case]:
         )
 
 
-def _order(order: int, architecture: Architecture) -> Expectation:
-    return architecture.many_body(order)
-
-
 def _congruent(_: Architecture) -> Expectation:
     return Expectation(False, "one is the other, turned")
 
@@ -137,13 +117,9 @@ def _articulation() -> Iterator[Case]:
             f"linker of {k}, turned",
             articulated(k),
             articulated(k, 100.0),
-            partial(_articulated, k),
+            methodcaller("articulation", k),
             measure="atoms",
         )
-
-
-def _articulated(k: int, architecture: Architecture) -> Expectation:
-    return architecture.articulation(k)
 
 
 def _controls() -> Iterator[Case]:
@@ -151,14 +127,10 @@ def _controls() -> Iterator[Case]:
     image = molecule.copy()
     image.positions[:, 0] *= -1
     _require(congruence(molecule, image) == "mirror", "the enantiomers")
-    yield Case("controls", "mirror images", molecule, image, _mirror)
+    yield Case("controls", "mirror images", molecule, image, methodcaller("mirror"))
     stretched = k_chain(3)
     stretched.positions[0] += [0.05, 0.02, -0.03]
     yield Case("controls", "one atom moved", k_chain(3), stretched, _generic)
-
-
-def _mirror(architecture: Architecture) -> Expectation:
-    return architecture.mirror()
 
 
 def _generic(_: Architecture) -> Expectation:

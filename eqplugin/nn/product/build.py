@@ -1,19 +1,14 @@
 """Builds the C++ operators on first use and keeps the result in the user's cache.
 
-Why on first use and not in the wheel or with ``pip install``: the library has to match the
-installed torch exactly, which a build in pip's isolated environment does not see; it is meant to
-use the widest vectors of the processor it runs on, which a portable wheel may not; and a machine
-without a compiler must still be able to install the package. It takes about half a minute, once
-per torch version, compiler, processor and version of the sources: all of these are in the key, so
-a home directory shared by different machines holds one library for each.
+Not in the wheel or with ``pip install``: the library has to match the installed torch exactly and
+is meant for the processor it runs on (docs/compiled-product.md). Torch version, compiler, processor
+and sources are in the key, so a home directory shared by different machines holds one for each.
+Not by ``torch.utils.cpp_extension.load``: it needs ninja, leaves a lock behind when interrupted and
+does not know which processor it built for.
 
-Why not ``torch.utils.cpp_extension.load``: it needs ninja, leaves a lock behind when interrupted
-(the next process then waits forever) and does not know which processor it built for.
-
-Without a compiler :class:`Unavailable` is raised with one sentence; callers fall back to a product
-in torch. Environment: ``CXX`` names the compiler, ``EQPLUGIN_CACHE_DIR`` the cache (default
+Environment: ``CXX`` names the compiler, ``EQPLUGIN_CACHE_DIR`` the cache (default
 ``$XDG_CACHE_HOME/eqplugin`` or ``~/.cache/eqplugin``), ``EQPLUGIN_NO_COMPILED=1`` switches the
-operators off.
+operators off: then, and without a compiler, callers fall back to a product in torch.
 """
 
 from __future__ import annotations

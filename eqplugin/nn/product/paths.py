@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from e3nn.o3._wigner import wigner_3j
 
-from eqplugin.nn.product.signs import irreps_of, path_signs
+from eqplugin.nn.product.signs import irreps_of, path_signs, unlike_uvu
 
 NARROW = 64  # fewer scalar outputs than this are no gain
 
@@ -66,18 +66,10 @@ class Block:
 
 def unsupported(tp: torch.nn.Module) -> str | None:
     """Why this e3nn ``TensorProduct`` cannot be factorised, as a clause; None where it can."""
-    if any(ins.connection_mode != "uvu" or not ins.has_weight for ins in tp.instructions):
-        return "it is not a weighted 'uvu' product"
-    if any(mul != 1 for mul, _ in tp.irreps_in2):
-        return "its edge attributes have several channels"
     outputs = [ins.i_out for ins in tp.instructions]
     if sorted(outputs) != list(range(len(tp.irreps_out))):
         return "its paths do not each have an output of their own"
-    if tp.shared_weights or tp.internal_weights:
-        return "its weights are not those of the edges"
-    if any(mul == 0 for irreps in (tp.irreps_in1, tp.irreps_out) for mul, _ in irreps):
-        return "it has irreps without channels"
-    return None
+    return unlike_uvu(tp)
 
 
 def gains(tp: torch.nn.Module) -> bool:

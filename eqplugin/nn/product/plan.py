@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from e3nn.o3._wigner import wigner_3j
 
-from eqplugin.nn.product.signs import constants_of, irreps_of, path_signs
+from eqplugin.nn.product.signs import constants_of, irreps_of, path_signs, unlike_uvu
 
 MAX_DEGREE: Final = 6
 NARROW_SCALARS: Final = 64  # products of scalars with fewer channels are no gain
@@ -37,27 +37,18 @@ class ProductPlan:
 
 
 def why_not(tp: torch.nn.Module) -> str | None:
-    """Return why a tensor product is not of the supported kind, as a clause; None if it is.
+    """Why a tensor product is not of the supported kind, as a clause; None if it is.
 
-    Supported are e3nn ``TensorProduct`` with external weights per edge, paths "uvu" that all carry
-    weights, one copy of each harmonic, and degrees up to 6, in float32 or float64.
+    Supported are those of :func:`unlike_uvu` up to degree 6, in float32 or float64.
     """
-    if tp.internal_weights or tp.shared_weights:
-        return "its weights are not given per edge"
-    if any(i.connection_mode != "uvu" or not i.has_weight for i in tp.instructions):
-        return 'it has paths other than "uvu" with weights'
-    if any(mul != 1 for mul, _ in tp.irreps_in2):
-        return "it has several copies of a harmonic"
     used = (tp.irreps_in1, tp.irreps_in2, tp.irreps_out)
     highest = max((ir.l for irreps in used for _, ir in irreps), default=0)
     if highest > MAX_DEGREE:
         return f"it has degree {highest}, and {MAX_DEGREE} is the highest"
-    if any(mul == 0 for irreps in used for mul, _ in irreps):
-        return "it has irreps without channels"
     dtype = constants_of(tp).dtype
     if dtype not in (torch.float32, torch.float64):
         return f"it is of {dtype}, not of float32 or float64"
-    return None
+    return unlike_uvu(tp)
 
 
 def gains(tp: torch.nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""The sign of each path of an e3nn uvu product, found by evaluating it.
+"""What an e3nn uvu product is; the sign of each of its paths, found by evaluating it.
 
 Clebsch-Gordan coefficients are defined up to a sign per path, and e3nn changed some of them: a
 model from a package or a MACE file may have other ones than the installed e3nn.
@@ -9,6 +9,23 @@ from __future__ import annotations
 import torch
 from e3nn.o3._irreps import Irreps
 from e3nn.o3._wigner import wigner_3j
+
+
+def unlike_uvu(tp: torch.nn.Module) -> str | None:
+    """Why a ``TensorProduct`` is not one of a convolution, as a clause; None if it is.
+
+    Its weights are given per edge, its paths are "uvu" and all carry weights, and there is one copy
+    of each harmonic.
+    """
+    if tp.internal_weights or tp.shared_weights:
+        return "its weights are not given per edge"
+    if any(i.connection_mode != "uvu" or not i.has_weight for i in tp.instructions):
+        return 'it has paths other than "uvu" with weights'
+    if any(mul != 1 for mul, _ in tp.irreps_in2):
+        return "it has several copies of a harmonic"
+    if any(mul == 0 for irreps in (tp.irreps_in1, tp.irreps_out) for mul, _ in irreps):
+        return "it has irreps without channels"
+    return None
 
 
 def irreps_of(tp: torch.nn.Module) -> tuple[Irreps, Irreps, Irreps]:
