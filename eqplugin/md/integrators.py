@@ -77,11 +77,7 @@ def build_dynamics(
 
 
 def _npt(
-    atoms: Atoms,
-    settings: MdSettings,
-    timestep: float,
-    coupling: float,
-    rng: np.random.Generator,
+    atoms: Atoms, settings: MdSettings, timestep: float, coupling: float, rng: np.random.Generator
 ) -> LangevinBAOAB:
     if not atoms.pbc.all():
         raise EqPluginError(

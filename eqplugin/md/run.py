@@ -219,11 +219,7 @@ class _Runner:
             return None
 
     def _write(
-        self,
-        dynamics: MolecularDynamics,
-        sample: Sample,
-        forces: NDArray,
-        stress: NDArray | None,
+        self, dynamics: MolecularDynamics, sample: Sample, forces: NDArray, stress: NDArray | None
     ) -> None:
         self.store.append("traj", frame_text(self.atoms, sample, forces, stress))
         self.store.append("log", sample.row())
