@@ -49,7 +49,7 @@ def build_dynamics(
 
     Args:
         atoms: with calculator and momenta.
-        settings: see :class:`MdSettings`.
+        settings: of the run.
         rng: random numbers of the thermostat; its state belongs to the state of the run.
 
     Raises:
@@ -60,14 +60,8 @@ def build_dynamics(
     if settings.ensemble == "nve":
         return VelocityVerlet(atoms, timestep)
     if settings.ensemble == "nvt-langevin":
-        return Langevin(
-            atoms,
-            timestep,
-            temperature_K=settings.temperature,
-            friction=1 / coupling,
-            fixcm=False,
-            rng=rng,
-        )
+        heat = {"temperature_K": settings.temperature, "friction": 1 / coupling}
+        return Langevin(atoms, timestep, **heat, fixcm=False, rng=rng)
     if settings.ensemble == "nvt-bussi":
         bussi = Bussi(atoms, timestep, settings.temperature, taut=coupling, rng=rng)
         bussi.ndof = degrees_of_freedom(atoms, settings)

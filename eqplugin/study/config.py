@@ -62,8 +62,7 @@ def read_study(path: Path, overrides: Sequence[str] = (), sweep: bool = False) -
     except (HydraException, OmegaConfBaseException) as error:
         raise EqPluginError(f"{path.name}: {_first_sentence(error)}") from error
     if sweep:
-        fixed = Arm(**{axis: [getattr(config, axis)] for axis in AXES})
-        arms = {"sweep": {**_axes(fixed, config), **swept}}
+        arms = {"sweep": {**_axes(Arm(), config), **swept}}
     if not arms:
         raise EqPluginError(f"{path.name} has no arms: add `arms:`, or sweep with -m l_max=0,1,2.")
     _check_values(config, arms)
