@@ -11,8 +11,6 @@ from scipy.stats import chi2
 
 from eqplugin.md.settings import MdSettings
 
-__all__ = ["bad_numbers", "close_pair", "temperature_limit", "too_hot"]
-
 # of the sum of the covalent radii. The shortest bonds there are have 0.8 of it or more; 0.5 is
 # 0.31 A for two hydrogen atoms and 1.32 A for two of copper, walls that no temperature below the
 # limit climbs.

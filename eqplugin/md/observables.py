@@ -120,7 +120,7 @@ def read_log(path: str | Path) -> pd.DataFrame:
     if not text.startswith(header()):
         raise EqPluginError(f"{path} is not a log of `eqplugin md`: its first line differs.")
     whole_lines = StringIO(text[: text.rfind("\n") + 1])
-    return pd.read_csv(whole_lines, dtype=float, float_precision="round_trip")
+    return pd.read_csv(whole_lines, dtype=float, engine="python")  # exact
 
 
 def frame_text(atoms: Atoms, sample: Sample, forces: NDArray, stress: NDArray | None = None) -> str:
