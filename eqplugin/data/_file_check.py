@@ -33,10 +33,7 @@ _ODDITIES = {
         "cannot fit it",
     ),
     "box": ("note", "have a cell although pbc is F; it is not used"),
-    "isolated": (
-        "warning",
-        "are isolated atoms inside the data; move them to a file of their own",
-    ),
+    "isolated": ("warning", "are isolated atoms inside the data; move them to a file of their own"),
 }
 _NAMED = {"energy": "an energy", "forces": "forces", "stress": "a stress"}
 _LIKE = {"energy": "energ", "forces": "force", "stress": "stress"}
@@ -62,11 +59,7 @@ class FileCheck:
     """
 
     def __init__(
-        self,
-        path: str,
-        labels: Labels,
-        required: tuple[str, ...],
-        ase_args: Mapping[str, Any],
+        self, path: str, labels: Labels, required: tuple[str, ...], ase_args: Mapping[str, Any]
     ) -> None:
         self.path, self.labels, self.required, self.ase_args = path, labels, required, ase_args
         self.summary = FileSummary(path)

@@ -29,21 +29,21 @@ from eqplugin.md.store import Restart, RunStore
 from eqplugin.quiet import quiet
 from eqplugin.stacks import file_kind, parse_device
 
-_SUPPORTED = ("nve", "nvt-langevin")
+_UNSUPPORTED = {
+    "nvt-bussi": "torch-sim has no Bussi thermostat",
+    "npt": "torch-sim's barostat is not validated here",
+}
 # per atom or per structure, all float: what a restart keeps beside the random numbers
 _STATE = ("positions", "momenta", "forces", "energy")
 
 
 def open_batch_model(model: str | Path, device: str = "cpu", dtype: str | None = None) -> Any:
-    """Open a model file for torch-sim, which runs many structures at once.
+    """Open a model file for torch-sim, as its ``ModelInterface``.
 
     Args:
         model: .ckpt or .nequip.zip; .nequip.pt2 made with ``--target batch``; .model.
         device: ``"cpu"`` or ``"cuda"``.
         dtype: of a MACE model; None: its own. NequIP models run in theirs.
-
-    Returns:
-        A torch-sim ``ModelInterface``.
 
     Raises:
         EqPluginError: when torch-sim is not installed, and for files it cannot run.
@@ -92,15 +92,10 @@ def check_batch(structures: Sequence[Atoms], settings: MdSettings) -> None:
     Raises:
         EqPluginError: naming the option or the structure.
     """
-    if settings.ensemble not in _SUPPORTED:
-        why = (
-            "torch-sim has no Bussi thermostat"
-            if settings.ensemble == "nvt-bussi"
-            else "torch-sim's barostat is not validated here"
-        )
+    if why := _UNSUPPORTED.get(settings.ensemble):
         raise EqPluginError(
-            f"--engine torch-sim --ensemble {settings.ensemble} is not possible: {why}; use "
-            f"{' or '.join(_SUPPORTED)}, or --engine ase."
+            f"--engine torch-sim --ensemble {settings.ensemble} is not possible: {why}; use nve "
+            f"or nvt-langevin, or --engine ase."
         )
     for index, atoms in enumerate(structures):
         if atoms.constraints:
@@ -128,7 +123,7 @@ def run_batch(
     origin: Mapping[str, object] | None = None,
     watch: Watch | None = None,
 ) -> list[MdRun]:
-    """Run molecular dynamics of several structures at once, or go on where a call stopped.
+    """Run molecular dynamics of several structures at once, or go on: a run per structure.
 
     Args:
         structures: starts; not modified. All periodic in three directions, or none at all.
@@ -137,9 +132,6 @@ def run_batch(
         folder: gets a folder per structure, and one restart file.
         origin: further options that may not change between start and restart, by name.
         watch: called with the step, and at frames with the mean of the samples.
-
-    Returns:
-        A run per structure.
 
     Raises:
         Breakdown: naming the structure that went wrong; it ends the run of all.
@@ -187,10 +179,8 @@ class _BatchRunner:
             self._frame(state, step)
         resumed = None if restart is None else restart.step
         return [
-            MdRun(atoms, step, resumed, degrees, files_of(self.folder, index))
-            for index, (atoms, degrees) in enumerate(
-                zip(self.structures, self.degrees, strict=True)
-            )
+            MdRun(atoms, step, resumed, self.degrees[index], files_of(self.folder, index))
+            for index, atoms in enumerate(self.structures)
         ]
 
     def _integrator(self) -> Callable[[Any], Any]:
@@ -225,8 +215,7 @@ class _BatchRunner:
         self.good = restart.step
         state = self._state()
         for name in _STATE:
-            value = torch.as_tensor(restart.arrays[name]).to(state.positions)
-            setattr(state, name, value)
+            setattr(state, name, torch.as_tensor(restart.arrays[name]).to(state.positions))
         noise = torch.as_tensor(restart.arrays["noise"])
         if state.positions.is_cuda:
             torch.cuda.set_rng_state(noise, state.positions.device)

@@ -13,7 +13,7 @@ from eqplugin.calculator import EqCalculator
 from eqplugin.errors import EqPluginError
 from eqplugin.md.progress import progress_line
 from eqplugin.md.run import MdFiles, MdRun, run_md
-from eqplugin.md.settings import Engine, MdRequest, MdSettings
+from eqplugin.md.settings import Engine, MdRequest
 from eqplugin.md.start import read_structures
 from eqplugin.quiet import quiet
 from eqplugin.stacks import file_kind
@@ -27,6 +27,8 @@ def run_request(request: MdRequest, console: Console | None = None) -> None:
     Raises:
         EqPluginError: see :func:`eqplugin.md.run.run_md`.
     """
+    from eqplugin.md.plots import plot_run
+
     console = console or Console()
     origin = _origin(request)
     structures = read_structures(request.structure)
@@ -37,7 +39,9 @@ def run_request(request: MdRequest, console: Console | None = None) -> None:
         for index, done in enumerate(runs[:_PLOTS]):
             name = done.atoms.get_chemical_formula()
             name = name if request.engine == Engine.ase else f"structure {index} ({name})"
-            _plot(done, request.settings, f"{name}, {request.model.name}: {request.settings}")
+            title = f"{name}, {request.model.name}: {request.settings}"
+            files = done.files
+            plot_run(files.traj, files.log, files.plot, request.settings, done.degrees, title)
         _print_summary(console, runs)
 
 
@@ -99,12 +103,6 @@ def _say_resumed(console: Console, run: MdRun) -> None:
         console.print(f"Nothing to run: all {run.steps} steps are there; raise --steps to go on.")
     elif run.resumed_from is not None:
         console.print(f"Went on from step {run.resumed_from}.")
-
-
-def _plot(run: MdRun, settings: MdSettings, title: str) -> None:
-    from eqplugin.md.plots import plot_run
-
-    plot_run(run.files.traj, run.files.log, run.files.plot, settings, run.degrees, title)
 
 
 def _print_summary(console: Console, runs: Sequence[MdRun]) -> None:

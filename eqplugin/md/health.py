@@ -14,7 +14,7 @@ from eqplugin.md.settings import MdSettings
 # of the sum of the covalent radii. The shortest bonds there are have 0.8 of it or more; 0.5 is
 # 0.31 A for two hydrogen atoms and 1.32 A for two of copper, walls that no temperature below the
 # limit climbs.
-CLOSEST = 0.5
+_CLOSEST = 0.5
 _HOTTEST = 3000.0  # K; starts from strained structures warm up
 
 
@@ -48,17 +48,12 @@ def bad_numbers(atoms: Atoms, energy: float, forces: NDArray) -> str | None:
     return None
 
 
-def close_pair(atoms: Atoms, factor: float = CLOSEST) -> str | None:
-    """Describe the pair of atoms deepest within each other, or return None.
-
-    Args:
-        atoms: with finite positions.
-        factor: of the sum of two covalent radii, below which a pair is too close.
-    """
+def close_pair(atoms: Atoms) -> str | None:
+    """Describe the pair of atoms deepest within each other, or return None."""
     radii = covalent_radii[atoms.numbers]
     # a cutoff below any bond length: hardly a pair is found in a healthy structure
-    i, j, distance = neighbor_list("ijd", atoms, float(2 * factor * radii.max()))
-    limit = factor * (radii[i] + radii[j])
+    i, j, distance = neighbor_list("ijd", atoms, float(2 * _CLOSEST * radii.max()))
+    limit = _CLOSEST * (radii[i] + radii[j])
     if not (distance < limit).any():
         return None
     worst = int(np.argmin(distance / limit))

@@ -47,7 +47,7 @@ def build_dynamics(
 
     Args:
         atoms: with calculator and momenta.
-        settings: see :class:`MdSettings`.
+        settings: of the run.
         rng: random numbers of the thermostat; its state belongs to the state of the run.
 
     Raises:
@@ -58,14 +58,8 @@ def build_dynamics(
     if settings.ensemble == "nve":
         return VelocityVerlet(atoms, timestep)
     if settings.ensemble == "nvt-langevin":
-        return Langevin(
-            atoms,
-            timestep,
-            temperature_K=settings.temperature,
-            friction=1 / coupling,
-            fixcm=False,
-            rng=rng,
-        )
+        heat = {"temperature_K": settings.temperature, "friction": 1 / coupling}
+        return Langevin(atoms, timestep, **heat, fixcm=False, rng=rng)
     if settings.ensemble == "nvt-bussi":
         bussi = Bussi(atoms, timestep, settings.temperature, taut=coupling, rng=rng)
         bussi.ndof = degrees_of_freedom(atoms, settings)
@@ -75,11 +69,7 @@ def build_dynamics(
 
 
 def _npt(
-    atoms: Atoms,
-    settings: MdSettings,
-    timestep: float,
-    coupling: float,
-    rng: np.random.Generator,
+    atoms: Atoms, settings: MdSettings, timestep: float, coupling: float, rng: np.random.Generator
 ) -> LangevinBAOAB:
     if not atoms.pbc.all():
         raise EqPluginError(

@@ -48,7 +48,7 @@ class Sample:
 
         Args:
             atoms: positions, momenta and cell.
-            step: number of the step.
+            step: of the frame.
             timestep: fs.
             degrees: degrees of freedom that share the kinetic energy.
             stress: potential part, 3x3 or Voigt, eV/A^3, ASE's sign; None: no pressure.
@@ -117,8 +117,8 @@ def read_log(path: str | Path) -> pd.DataFrame:
         raise EqPluginError(f"the log {path} cannot be read: {error.strerror}.") from error
     if not text.startswith(header()):
         raise EqPluginError(f"{path} is not a log of `eqplugin md`: its first line differs.")
-    names, *rows = (line.split(",") for line in text[: text.rfind("\n")].split("\n"))
-    return pd.DataFrame([[float(cell or "nan") for cell in row] for row in rows], columns=names)
+    whole_lines = StringIO(text[: text.rfind("\n") + 1])
+    return pd.read_csv(whole_lines, dtype=float, engine="python")  # exact
 
 
 def frame_text(atoms: Atoms, sample: Sample, forces: NDArray, stress: NDArray | None = None) -> str:
@@ -132,10 +132,8 @@ def frame_text(atoms: Atoms, sample: Sample, forces: NDArray, stress: NDArray | 
         pbc=atoms.pbc,
         info={"step": sample.step, "time_ps": sample.time_ps},
     )
-    results = {"energy": sample.potential_eV, "forces": forces}
-    if stress is not None:
-        results["stress"] = stress
-    frame.calc = SinglePointCalculator(frame, **results)
+    energy = sample.potential_eV
+    frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces, stress=stress)
     text = StringIO()
     write(text, frame, format="extxyz")
     return text.getvalue()

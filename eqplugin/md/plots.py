@@ -15,7 +15,7 @@ from scipy.stats import chi2
 from eqplugin.md.observables import drift, read_log, second_half
 from eqplugin.md.settings import MdSettings
 from eqplugin.md.structure import bond_lengths, last_frames, radial_distribution
-from eqplugin.style import COLOURS, STYLE, plt, save_figure
+from eqplugin.style import COLOURS, panels, plt
 
 _GREY = "0.45"
 
@@ -26,8 +26,8 @@ def plot_run(
     """Draw temperature, energy, structure and, where there is one, pressure of a run.
 
     Args:
-        trajectory: extended XYZ of the run.
-        log: CSV of the run.
+        trajectory: extended XYZ.
+        log: CSV.
         path: PNG to write.
         settings: of the run.
         degrees: degrees of freedom, for the spread that a thermostat should give.
@@ -36,8 +36,7 @@ def plot_run(
     table = read_log(log)
     atoms = read(trajectory, index=0)
     pressure = not table["pressure_GPa"].isna().all()
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(2, 2, figsize=(8.2, 5.2), layout="constrained")
+    with panels(path, 2, 2, figsize=(8.2, 5.2)) as (figure, axes):
         _temperature(axes[0, 0], table, settings, degrees)
         _energy(axes[0, 1], table, len(atoms), settings)
         _structure(axes[1, 0], last_frames(trajectory, len(table)))
@@ -49,7 +48,6 @@ def plot_run(
             axis.set_xlabel("time (ps)")
             axis.set_xlim(0, max(table["time_ps"].iloc[-1], 1e-9))
         figure.suptitle(title, fontsize=10)
-        save_figure(figure, path)
 
 
 def _running(values: NDArray) -> NDArray:

@@ -41,11 +41,6 @@ class MdFiles:
         traj: extended XYZ; None: trajectory.xyz in the folder.
         log: CSV; None: log.csv in the folder.
 
-    Attributes:
-        restart: state of the run at the last frame.
-        failed: the structure in which the run broke down, if it did.
-        plot: drawn by ``eqplugin md``.
-
     Raises:
         EqPluginError: for a trajectory in another format.
     """
@@ -56,9 +51,9 @@ class MdFiles:
         self.folder = Path(folder)
         self.traj = Path(traj or self.folder / "trajectory.xyz")
         self.log = Path(log or self.folder / "log.csv")
-        self.restart = self.folder / "restart.npz"
-        self.failed = self.folder / "failed.xyz"
-        self.plot = self.folder / "plot.png"
+        self.restart = self.folder / "restart.npz"  # state of the run at the last frame
+        self.failed = self.folder / "failed.xyz"  # where the run broke down, if it did
+        self.plot = self.folder / "plot.png"  # drawn by `eqplugin md`
         if self.traj.suffix not in (".xyz", ".extxyz"):
             raise EqPluginError(
                 f"--traj {self.traj} is not possible: give a name that ends in .xyz or .extxyz, "
@@ -107,9 +102,6 @@ def run_md(
         origin: further options that may not change between start and restart, by name.
         watch: called with the step, and at frames with the sample, to show progress.
 
-    Returns:
-        The last structure, and where trajectory and log are.
-
     Raises:
         Breakdown: NaN, runaway temperature, or atoms inside each other.
         EqPluginError: for options that are not possible or not those of the run to resume.
@@ -143,30 +135,27 @@ class _Runner:
 
     def run(self) -> MdRun:
         restart = self.store.load()
-        if restart is None:
-            draw_momenta(self.atoms, self.settings, self.rng)
-            dynamics = self._start()
-        else:
-            dynamics = self._resume(restart)
+        dynamics = self._start() if restart is None else self._resume(restart)
         dynamics.attach(lambda: self._check_step(dynamics.nsteps), interval=1)
         while dynamics.nsteps < self.settings.steps:
             self._guarded(dynamics, lambda: dynamics.run(self.settings.every))
-            sample, results = self._guarded(dynamics, lambda: self._frame(dynamics))
-            self._write(dynamics, sample, *results)
+            sample, forces, stress = self._guarded(dynamics, lambda: self._frame(dynamics))
+            self._write(dynamics, sample, forces, stress)
             self.watch(dynamics.nsteps, sample)
         resumed = None if restart is None else restart.step
         return MdRun(self.atoms, dynamics.nsteps, resumed, self.degrees, self.files)
 
     def _start(self) -> MolecularDynamics:
+        draw_momenta(self.atoms, self.settings, self.rng)
         potential = float(self.atoms.get_potential_energy())
         trouble = bad_numbers(self.atoms, potential, self.atoms.get_forces())
         if trouble:
             raise EqPluginError(f"the model cannot run this structure: at its start {trouble}.")
         dynamics = self._build()
         # ASE calls observers before the first step only at step 0; ours come after each step
-        sample, results = self._frame(dynamics)
+        sample, forces, stress = self._frame(dynamics)
         self.store.begin({"log": header()})
-        self._write(dynamics, sample, *results)
+        self._write(dynamics, sample, forces, stress)
         self.watch(0, sample)
         return dynamics
 
@@ -180,7 +169,7 @@ class _Runner:
         self.rng.bit_generator.state = restart.rng
         load_state(dynamics, self.settings, restart.arrays)
         # evaluate as the run that wrote the frame did: what the calculator keeps decides last bits
-        sample, _ = self._frame(dynamics)
+        sample, *_ = self._frame(dynamics)
         self.watch(restart.step, sample)
         return dynamics
 
@@ -192,8 +181,8 @@ class _Runner:
                 "--ensemble npt needs the stress and this model has none: use another ensemble."
             ) from None
 
-    def _frame(self, dynamics: MolecularDynamics) -> tuple[Sample, tuple[NDArray, NDArray | None]]:
-        """Measure the frame and check it."""
+    def _frame(self, dynamics: MolecularDynamics) -> tuple[Sample, NDArray, NDArray | None]:
+        """Measure the frame and check it; with its forces and stress."""
         stress = self._stress()
         potential = float(self.atoms.get_potential_energy())
         forces = self.atoms.get_forces(apply_constraint=False)
@@ -203,7 +192,7 @@ class _Runner:
         energies = {"potential": potential, "exchanged": exchanged_energy(dynamics, self.settings)}
         step, timestep = dynamics.nsteps, self.settings.timestep
         sample = Sample.of(self.atoms, step, timestep, self.degrees, stress, **energies)
-        return sample, (forces, stress)
+        return sample, forces, stress
 
     def _stress(self) -> NDArray | None:
         if not self.has_stress:
@@ -219,11 +208,7 @@ class _Runner:
             return None
 
     def _write(
-        self,
-        dynamics: MolecularDynamics,
-        sample: Sample,
-        forces: NDArray,
-        stress: NDArray | None,
+        self, dynamics: MolecularDynamics, sample: Sample, forces: NDArray, stress: NDArray | None
     ) -> None:
         self.store.append("traj", frame_text(self.atoms, sample, forces, stress))
         self.store.append("log", sample.row())

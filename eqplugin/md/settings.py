@@ -52,37 +52,30 @@ class MdSettings:
     max_temperature: float | None = None
 
     def __post_init__(self) -> None:
-        if self.ensemble not in ENSEMBLES:
-            raise EqPluginError(
-                f"--ensemble {self.ensemble} is not known: use one of {', '.join(ENSEMBLES)}."
-            )
-        if self.velocities not in ("draw", "file"):
-            raise EqPluginError(f"--velocities {self.velocities} is not known: use draw or file.")
-        for name in ("timestep", "temperature", "friction"):
-            value = getattr(self, name)
-            cold = value == 0 and name == "temperature" and self.ensemble == "nve"
-            if not ((math.isfinite(value) and value > 0) or cold):
-                raise EqPluginError(f"--{name} {value:g} is not possible: give a number above 0.")
-        if not math.isfinite(self.pressure):
-            raise EqPluginError(f"--pressure {self.pressure:g} is not possible: give it in GPa.")
-        if self.friction * self.timestep >= 1:
-            raise EqPluginError(
-                f"--friction {self.friction:g} is not possible with --timestep {self.timestep:g}: "
-                f"their product must stay below 1; 0.01 per fs is usual."
-            )
-        if self.max_temperature is not None and not self.max_temperature > self.temperature:
-            raise EqPluginError(
-                f"--max-temperature {self.max_temperature:g} is not possible: it must be above "
-                f"--temperature {self.temperature:g}."
-            )
-        self._check_steps()
-
-    def _check_steps(self) -> None:
-        for name in ("steps", "every"):
-            if getattr(self, name) < 1:
-                raise EqPluginError(f"--{name} {getattr(self, name)} is not possible: at least 1.")
-        if self.seed < 0:
-            raise EqPluginError(f"--seed {self.seed} is not possible: at least 0.")
+        positive = "is not possible: give a number above 0."
+        at_rest = self.temperature == 0 and self.ensemble == "nve"
+        hottest = math.inf if self.max_temperature is None else self.max_temperature
+        for name, possible, advice in (
+            ("ensemble", self.ensemble in ENSEMBLES,
+             f"is not known: use one of {', '.join(ENSEMBLES)}."),
+            ("velocities", self.velocities in ("draw", "file"), "is not known: use draw or file."),
+            ("timestep", 0 < self.timestep < math.inf, positive),
+            ("temperature", 0 < self.temperature < math.inf or at_rest, positive),
+            ("friction", 0 < self.friction < math.inf, positive),
+            ("pressure", math.isfinite(self.pressure), "is not possible: give it in GPa."),
+            ("friction", self.friction * self.timestep < 1,
+             f"is not possible with --timestep {self.timestep:g}: their product must stay below 1; "
+             f"0.01 per fs is usual."),
+            ("max_temperature", hottest > self.temperature,
+             f"is not possible: it must be above --temperature {self.temperature:g}."),
+            ("steps", self.steps >= 1, "is not possible: at least 1."),
+            ("every", self.every >= 1, "is not possible: at least 1."),
+            ("seed", self.seed >= 0, "is not possible: at least 0."),
+        ):  # fmt: skip
+            if not possible:
+                value = getattr(self, name)
+                text = f"{value:g}" if isinstance(value, float) else value
+                raise EqPluginError(f"--{name.replace('_', '-')} {text} {advice}")
         if self.steps % self.every:
             raise EqPluginError(
                 f"--steps {self.steps} is not a multiple of --every {self.every}: a run ends on a "

@@ -158,13 +158,8 @@ class RunStore:
 
     def commit(self, step: int, arrays: Mapping[str, NDArray], rng: object) -> None:
         """Replace the restart file: from now on the run would continue from here."""
-        meta = {
-            "format": _FORMAT,
-            "step": step,
-            "rng": rng,
-            "sizes": self._sizes,
-            "options": self.options,
-        }
+        meta = {"format": _FORMAT, "step": step, "rng": rng}
+        meta |= {"sizes": self._sizes, "options": self.options}
         with whole_file(self.restart) as unfinished:
             np.savez(unfinished, meta=np.array(json.dumps(meta)), **arrays)
 

@@ -10,18 +10,15 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.geometry import find_mic
 from ase.io import read
-from ase.neighborlist import build_neighbor_list, natural_cutoffs
+from ase.neighborlist import natural_cutoffs, neighbor_list
 from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
 
 def last_frames(trajectory: str | Path, frames: int, number: int = 100) -> list[Atoms]:
-    """At most ``number`` frames, evenly spread over the second half of a trajectory.
+    """At most ``number`` frames, evenly spread over the second half of a trajectory of ``frames``.
 
-    Args:
-        trajectory: extended XYZ.
-        frames: how many it holds; only those needed are parsed.
-        number: at most.
+    Only those needed are parsed.
     """
     first = frames // 2
     stride = max(1, -(-(frames - first) // number))
@@ -67,14 +64,11 @@ def bond_lengths(frames: Sequence[Atoms]) -> dict[str, NDArray]:
         By pair of elements such as ``"C-H"``: (num_frames, num_bonds).
     """
     start = frames[0]
-    neighbors = build_neighbor_list(
-        start, natural_cutoffs(start, mult=1.15), self_interaction=False, bothways=False
-    )
     bonds: dict[str, list[tuple[int, int]]] = {}
-    for i in range(len(start)):
-        for j in neighbors.get_neighbors(i)[0]:
-            kind = "-".join(sorted((start.symbols[i], start.symbols[int(j)])))
-            bonds.setdefault(kind, []).append((i, int(j)))
+    for i, j in zip(*neighbor_list("ij", start, natural_cutoffs(start, mult=1.15)), strict=True):
+        if i < j:
+            kind = "-".join(sorted((start.symbols[i], start.symbols[j])))
+            bonds.setdefault(kind, []).append((i, j))
     return {kind: _lengths(frames, np.array(pairs)) for kind, pairs in sorted(bonds.items())}
 
 

@@ -111,15 +111,19 @@ def _labelled_frames(
             )
         for fault in label_faults(atoms, values):
             raise EqPluginError(f"{path}, frame {index}: {fault.sentence}")
-        converted = {label: _CONVERT[label](value) for label, value in values.items()}
-        labelled = [converted.get(label) for label in _CONVERT]
-        frames.append(LabelledFrame(atoms.copy(), *labelled, config_type))
+        energy, forces, stress = (values.get(label) for label in ("energy", "forces", "stress"))
+        frames.append(
+            LabelledFrame(
+                atoms.copy(),
+                None if energy is None else float(energy),
+                None if forces is None else np.asarray(forces),
+                None if stress is None else _voigt(stress),
+                config_type,
+            )
+        )
     return frames
 
 
 def _voigt(stress: Any) -> np.ndarray:
     stress = np.asarray(stress, dtype=float)
     return stress if stress.shape == (6,) else full_3x3_to_voigt_6_stress(stress.reshape(3, 3))
-
-
-_CONVERT = {"energy": float, "forces": np.asarray, "stress": _voigt}

@@ -237,7 +237,7 @@ def plot_parity(forces: Mapping[str, Mapping[str, np.ndarray]], path: Path, titl
     with panels(path, 1, columns, figsize=size, sharex=True, sharey=True) as (figure, axes):
         for axis, (label, by_test) in zip(axes[0], forces.items(), strict=True):
             shades = plt.get_cmap("plasma")(np.linspace(0.75, 0.1, len(by_test)))
-            for shade, (test, values) in zip(shades, reversed(by_test.items()), strict=True):
+            for shade, (test, values) in zip(shades, reversed([*by_test.items()]), strict=True):
                 look = {"ms": 1.6, "color": shade, "rasterized": True}
                 axis.plot(*values.T, ".", label=test, **look)
             axis.axline((0, 0), slope=1, color="0.4", lw=0.8, zorder=0)

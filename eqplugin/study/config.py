@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -17,9 +18,15 @@ from omegaconf.errors import OmegaConfBaseException
 from eqplugin.design import STACKS
 from eqplugin.errors import EqPluginError
 from eqplugin.resources import CONFIGS, shipped_file
-from eqplugin.study.schema import AXES, MATCHES, Arm, Data, StudyConfig, register
+from eqplugin.study.schema import AXES, MATCHES, Arm, Axes, Data, StudyConfig, register
 
 __all__ = ["Study", "read_study"]
+
+_COUNTS = (
+    "feature_dim", "speed_repeats", "train.steps", "train.batch_size", "train.threads",
+    "data.train_frames", "data.val_frames", "data.test_frames",
+)  # fmt: skip
+_AMOUNTS = ("train.lr", "train.r_max", "tolerance.parameters", "tolerance.time")
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class Study:
     """A study's config, every value resolved."""
 
     config: StudyConfig  # as the schema has it
-    arms: dict[str, dict[str, list[Any]]]  # name -> axis -> values
+    arms: dict[str, Axes]  # by name
     hydra: tuple[str, ...]  # overrides that concern Hydra itself, such as the launcher
     path: Path  # the config file
 
@@ -56,8 +63,7 @@ def read_study(path: Path, overrides: Sequence[str] = (), sweep: bool = False) -
     except (HydraException, OmegaConfBaseException) as error:
         raise EqPluginError(f"{path.name}: {_first_sentence(error)}") from error
     if sweep:
-        fixed = Arm(**{axis: [getattr(config, axis)] for axis in AXES})
-        arms = {"sweep": {**_axes(fixed, config), **swept}}
+        arms = {"sweep": {**_axes(Arm(), config), **swept}}
     if not arms:
         raise EqPluginError(f"{path.name} has no arms: add `arms:`, or sweep with -m l_max=0,1,2.")
     _check_values(config, arms)
@@ -76,13 +82,10 @@ def _config_file(path: Path) -> Path:
     )
 
 
-def _sort_overrides(
-    overrides: Sequence[str], sweep: bool
-) -> tuple[list[str], dict[str, list[Any]], list[str]]:
+def _sort_overrides(overrides: Sequence[str], sweep: bool) -> tuple[list[str], Axes, list[str]]:
     """Overrides for the config, values to sweep by axis, overrides for Hydra itself."""
-    plain: list[str] = []
-    swept: dict[str, list[Any]] = {}
-    hydra: list[str] = []
+    plain, hydra = [], []
+    swept: Axes = {}
     for text in overrides:
         (override,) = OverridesParser.create().parse_overrides([text])
         key = override.key_or_group
@@ -149,37 +152,34 @@ def _first_sentence(error: Exception) -> str:
     return " ".join([*at, *(lines or [type(error).__name__])])
 
 
-def _arm(content: Any) -> Arm:
+def _arm(content: object) -> Arm:
     arm = OmegaConf.merge(OmegaConf.structured(Arm), content or {})
     return cast(Arm, OmegaConf.to_object(arm))
 
 
-def _axes(arm: Arm, config: StudyConfig) -> dict[str, list[Any]]:
-    values = {}
-    for axis in AXES:
-        given = getattr(arm, axis)
-        values[axis] = [getattr(config, axis)] if given is None else list(given)
-    return values
+def _axes(arm: Arm, config: StudyConfig) -> Axes:
+    given = {axis: getattr(arm, axis) for axis in AXES}
+    return {
+        axis: [getattr(config, axis)] if values is None else list(values)
+        for axis, values in given.items()
+    }
 
 
-def _check_values(config: StudyConfig, arms: dict[str, dict[str, list[Any]]]) -> None:
+def _check_values(config: StudyConfig, arms: dict[str, Axes]) -> None:
     if config.reference_family not in (None, *STACKS):
         raise EqPluginError(
             f"reference_family={config.reference_family} is not one of {', '.join(STACKS)}."
         )
-    allowed = {
-        "family": STACKS,
-        "match": MATCHES,
-    }
+    allowed = {"family": STACKS, "match": MATCHES}
     for arm, axes in arms.items():
         for axis, values in axes.items():
             if not values:
                 raise EqPluginError(f"arm {arm}: {axis} has no values: give at least one.")
             for value in values:
-                if axis in allowed and value not in allowed[axis]:
-                    known = ", ".join("null" if v is None else v for v in allowed[axis])
+                if value not in allowed.get(axis, (value,)):
+                    known = ", ".join(allowed[axis])
                     raise EqPluginError(f"arm {arm}: {axis}={value} is not one of {known}.")
-                if axis == "seed" and not _count(value, 0):
+                if axis == "seed" and not (type(value) is int and value >= 0):
                     raise EqPluginError(f"arm {arm}: {axis}={value}: give an integer >= 0.")
     _check_numbers(config)
     for label in config.data.test:
@@ -191,30 +191,11 @@ def _check_values(config: StudyConfig, arms: dict[str, dict[str, list[Any]]]) ->
 
 
 def _check_numbers(config: StudyConfig) -> None:
-    data, train = config.data, config.train
-    counts = {
-        "feature_dim": config.feature_dim,
-        "train.steps": train.steps,
-        "train.batch_size": train.batch_size,
-        "train.threads": train.threads,
-        "speed_repeats": config.speed_repeats,
-        "data.train_frames": data.train_frames,
-        "data.val_frames": data.val_frames,
-        "data.test_frames": data.test_frames,
-    }
-    for name, value in counts.items():
+    for name in _COUNTS:
+        value = attrgetter(name)(config)
         if value is not None and value < 1:
             raise EqPluginError(f"{name}={value} is not possible: give an integer >= 1.")
-    amounts = {
-        "train.lr": train.lr,
-        "train.r_max": train.r_max,
-        "tolerance.parameters": config.tolerance.parameters,
-        "tolerance.time": config.tolerance.time,
-    }
-    for name, amount in amounts.items():
-        if not 0 < amount < float("inf"):
-            raise EqPluginError(f"{name}={amount} is not possible: give a number above 0.")
-
-
-def _count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    for name in _AMOUNTS:
+        value = attrgetter(name)(config)
+        if not 0 < value < float("inf"):
+            raise EqPluginError(f"{name}={value} is not possible: give a number above 0.")

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from eqplugin.design import Design
+from eqplugin.measure.tables import Table
 from eqplugin.stacks import stack_named
 from eqplugin.study.config import Study
 from eqplugin.study.frames import Frames
@@ -102,25 +101,23 @@ def print_estimate(
     console.print(f"building and timing {len(designs)} models ...")
     costs = dict(zip(designs, in_own_process(estimate, config, designs, frames), strict=True))
     seconds = {design: job_seconds(config, cost, frames) for design, cost in costs.items()}
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("model", overflow="fold")
-    for head in ("D", "parameters", "step\nms", "seeds", "min\na job", "hours\nin all"):
-        table.add_column(head, justify="right", no_wrap=True)
-    total = 0.0
+    rows, total = [], 0.0
     for design, seeds in known.items():
         cost, each = costs[design], seconds[design]
         total += seeds * each
-        table.add_row(
+        rows.append([
             design.name, str(design.feature_dim), f"{cost.parameters:,}", f"{cost.step_ms:.0f}",
             str(seeds), f"{each / 60:.1f}", f"{seeds * each / 3600:.2f}",
-        )  # fmt: skip
+        ])  # fmt: skip
     for name, seeds in Counter(f"{design.name}-same time" for design in by_time).items():
-        total += seeds * seconds[reference]
-        table.add_row(
-            name, "?", "?", f"~{costs[reference].step_ms:.0f}", str(seeds),
-            f"{seconds[reference] / 60:.1f}", f"{seeds * seconds[reference] / 3600:.2f}",
-        )  # fmt: skip
-    console.print(table)
+        each = seconds[reference]
+        total += seeds * each
+        rows.append([
+            name, "?", "?", f"~{costs[reference].step_ms:.0f}", str(seeds), f"{each / 60:.1f}",
+            f"{seeds * each / 3600:.2f}",
+        ])  # fmt: skip
+    heads = ("D", "parameters", "step\nms", "seeds", "min\na job", "hours\nin all")
+    console.print(Table(("model",), heads, rows).to_rich())
     _print_notes(study, frames, jobs, total, bool(by_time), console)
     return total
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 from ase.io import write
@@ -51,15 +52,16 @@ def check_frames(config: StudyConfig) -> Frames:
     tests = {label: read_labelled(file, data.key_mapping) for label, file in data.test.items()}
     train, val, tests, notes = _split(data, train, val, tests)
     kept = _number_of_training_frames(data, len(train), batch)
-    e0s = None if data.isolated_atoms is None else read_e0s(data.isolated_atoms)
     numbers = np.unique(np.concatenate([frame.atoms.numbers for frame in train]))
-    species = tuple(chemical_symbols[number] for number in numbers)
-    if e0s is None and _composition_varies(train):
+    species, e0s = tuple(chemical_symbols[number] for number in numbers), None
+    if data.isolated_atoms is not None:
+        known = read_e0s(data.isolated_atoms)
+        e0s = {symbol: known[symbol] for symbol in species}
+    elif _composition_varies(train):
         warnings.append(
             "the composition varies between frames and data.isolated_atoms is not given: energies "
             "start from the mean per atom, which no lone atom obeys; forces are not affected."
         )
-    e0s = None if e0s is None else {symbol: e0s[symbol] for symbol in species}
     return Frames(train[:kept], val, tests, species, e0s, (*warnings, *notes))
 
 
@@ -168,21 +170,13 @@ def write_frames(frames: Frames, config: StudyConfig, folder: Path) -> dict[str,
     if frames.e0s is not None:
         files["e0s"] = folder / "e0s.json"
         write_json(files["e0s"], frames.e0s)
-    write_json(
-        folder / "data.json",
-        {
-            "config": asdict(config.data),
-            "frames": frames.counts,
-            "sha256": {
-                name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()
-            },
-            "warnings": list(frames.warnings),
-        },
-    )
+    hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+    content = {"config": asdict(config.data), "frames": frames.counts, "sha256": hashes}
+    write_json(folder / "data.json", content | {"warnings": list(frames.warnings)})
     return files
 
 
-def _with_labels(frame: LabelledFrame) -> object:
+def _with_labels(frame: LabelledFrame) -> Atoms:
     atoms = frame.atoms.copy()
     for container in (atoms.info, atoms.arrays):
         for key in [k for k in container if k not in ("numbers", "positions", "config_type")]:

@@ -137,7 +137,7 @@ class StudySettings(_Part):
 class _Line(Environment):
     kind: ClassVar[str]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The line, in the order of its keys: what it is, what came out, where."""
         content = self.model_dump(exclude_unset=True)
         last = [name for name in (*Environment.model_fields, "config") if name in content]

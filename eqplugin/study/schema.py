@@ -12,10 +12,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-__all__ = ["AXES", "Arm", "StudyConfig", "epochs_of", "register"]
+__all__ = ["AXES", "MATCHES", "Arm", "Axes", "Data", "StudyConfig", "epochs_of", "register"]
 
 MATCHES = ("dimension", "parameters", "time")
 AXES = ("family", "l_max", "hops", "contraction", "match", "seed")
+Axes = dict[str, list[str | int | None]]  # axis -> values
 
 
 @dataclass

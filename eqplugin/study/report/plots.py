@@ -11,12 +11,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from eqplugin.design import STACKS
 from eqplugin.study.records import Quantiles
-from eqplugin.study.report.models import (
-    MATCHES,
-    ModelResults,
-    StudyResults,
-    series_label,
-)
+from eqplugin.study.report.models import MATCHES, ModelResults, StudyResults, series_label
 from eqplugin.study.report.statistics import Spread
 from eqplugin.style import colour, marker, panels, plt
 

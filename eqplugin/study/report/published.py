@@ -65,11 +65,7 @@ class Published(BaseModel):
 
 
 def read_published(name: str) -> Published:
-    """Read a set that is shipped, by its name, or a file of the same form.
-
-    Raises:
-        EqPluginError: no such set, or a file that does not hold one.
-    """
+    """Read a set that is shipped, by its name, or a file of the same form."""
     content = yaml.safe_load(_SHIPPED.read_text())
     if name in content:
         return Published.model_validate(content[name])

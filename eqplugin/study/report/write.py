@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import html
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
 from eqplugin.errors import EqPluginError
 from eqplugin.files import write_text
@@ -12,7 +17,6 @@ from eqplugin.measure.tables import Table
 from eqplugin.study.records import read_records
 from eqplugin.study.report.advice import caveats, findings, recommendation
 from eqplugin.study.report.models import MATCHES, StudyResults, architecture_label, study_results
-from eqplugin.study.report.page import html_page
 from eqplugin.study.report.plots import plot_curves, plot_degrees, plot_pareto
 from eqplugin.study.report.tables import accuracy_table, cost_table, pairs_along, pairs_table
 
@@ -26,18 +30,25 @@ _RULES = {
     "parameters": "the reference's number of parameters",
     "time": "the reference's measured time per training step",
 }
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+       color: #1a1a1a; }
+h1, h2, h3 { line-height: 1.2; margin-top: 2rem; }
+table { display: block; overflow-x: auto; border-collapse: collapse; font-size: 0.9rem;
+        font-variant-numeric: tabular-nums; }
+th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid #ddd; white-space: nowrap; }
+th { border-bottom: 2px solid #888; white-space: normal; vertical-align: bottom; }
+img { max-width: 100%; }
+"""
 
 
 def write_report(folder: Path, out: Path, published: Published | None = None) -> tuple[Path, Path]:
-    """Read a study's lines and write report.md, report.html and the plots.
+    """Read a study's lines and write the plots, report.md and report.html; returns these two.
 
     Args:
         folder: of the study, or a .jsonl file.
         out: where to write.
         published: errors to print beside those of the study.
-
-    Returns:
-        report.md and report.html.
 
     Raises:
         EqPluginError: no lines, lines of another schema, no finished job.
@@ -49,7 +60,7 @@ def write_report(folder: Path, out: Path, published: Published | None = None) ->
         raise EqPluginError(f"{folder}: no job of this study is finished{why}; run it again.")
     text = report_markdown(results, out, published)
     write_text(out / "report.md", text)
-    write_text(out / "report.html", html_page(text, out))
+    write_text(out / "report.html", _html_page(text, out))
     return out / "report.md", out / "report.html"
 
 
@@ -185,3 +196,24 @@ def _made_with(results: StudyResults) -> str:
     device = hardware.gpu or f"{hardware.processor}, {hardware.cores} cores"
     commits = ", ".join(f"{name} ({jobs} jobs)" for name, jobs in results.commits.items())
     return f"{versions}; {device}; commit {commits}; {shared.time}."
+
+
+def _html_page(markdown: str, folder: Path) -> str:
+    """The report, which begins with its title, as a page that stands alone."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(markdown)
+    _embed_images(tokens, folder)
+    body = parser.renderer.render(tokens, parser.options, {})
+    title = html.escape(markdown.split("\n", 1)[0].lstrip("# "))
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<title>{title}</title><style>{_STYLE}</style></head>\n<body>\n{body}</body></html>\n"
+    )
+
+
+def _embed_images(tokens: Sequence[Token], folder: Path) -> None:
+    for token in tokens:
+        if token.type == "image":
+            data = base64.b64encode((folder / token.attrs["src"]).read_bytes()).decode()
+            token.attrs["src"] = f"data:image/png;base64,{data}"
+        _embed_images(token.children or (), folder)
