@@ -70,7 +70,7 @@ def test_file_of_the_user_goes_before_a_shipped_study_of_that_name(tmp_path, mon
 def test_unknown_study_names_the_shipped_ones():
     result = CliRunner().invoke(app, ["study", "quickstrat"])
     assert result.exit_code == 1
-    assert "or name a shipped one: 3bpa, acac, ethanol, quickstart, si." in result.stderr
+    assert "or name a shipped one: 3bpa, acac, demo, ethanol, quickstart, si." in result.stderr
 
 
 def test_mace_configs_find_their_data_from_anywhere(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ def made_by_older_version(record: FinishedJob) -> bool:
 
 def find_older_folder(storage: Storage, job: Job) -> Path | None:
     """Folder in which eqplugin 0.1 finished a job under settings like the study's; None: none."""
-    wanted = {key: storage.plan["config"][key] for key in _DECIDES_WEIGHTS}
+    config = asdict(storage.config)
+    wanted = {key: config[key] for key in _DECIDES_WEIGHTS}
     for folder in sorted((storage.out / "jobs").glob(f"{job.name}-????????")):
         try:
             (record,) = read_records(folder / RESULT)

@@ -29,11 +29,12 @@ from eqplugin.study.plan import (
     jobs_of,
     matches_to_find,
 )
+from eqplugin.study.plan_file import refuse_other_schema
 from eqplugin.study.progress import watching
 from eqplugin.study.records import LINES, JobRecord, Record, read_records, read_speed, write_records
 from eqplugin.study.schema import StudyConfig, register
 from eqplugin.study.speed import models_to_time, time_models
-from eqplugin.study.storage import Storage, read_plan, write_plan
+from eqplugin.study.storage import Storage, write_plan
 from eqplugin.study.task import HYDRA, finished_record, record_of, stored_record, task
 
 __all__ = ["gather", "plan_study", "prepare", "run_study"]
@@ -48,7 +49,7 @@ def prepare(
         EqPluginError: anything that could not end in a report.
     """
     study = read_study(path, overrides, sweep)
-    read_plan(study.out)  # refuses results of another schema, as do the lines
+    refuse_other_schema(study.out)
     if (study.out / LINES).is_file():
         read_records(study.out)
     frames = check_frames(study.config)

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from eqplugin.errors import EqPluginError
-from eqplugin.files import write_json
 from eqplugin.stack import TrainingFiles
 from eqplugin.stacks import stack_named
 from eqplugin.study.frames import Frames, write_frames
 from eqplugin.study.job import Job, recipe_for
 from eqplugin.study.older import find_older_folder
-from eqplugin.study.records import SCHEMA
+from eqplugin.study.plan_file import PLAN, Plan
 from eqplugin.study.schema import StudyConfig, epochs_of
 from eqplugin.study.training import TrainingRun, fingerprint_of
-
-PLAN = "plan.json"
 
 
 class Storage:
@@ -36,20 +28,8 @@ class Storage:
 
     def __init__(self, out: Path) -> None:
         self.out = Path(out).absolute()
-        self.plan = read_plan(self.out)
-        if self.plan is None:
-            raise EqPluginError(f"{out} holds no study ({PLAN}): run `eqplugin study CONFIG`.")
-
-    @cached_property
-    def config(self) -> StudyConfig:
-        """Of the study."""
-        merged = OmegaConf.merge(OmegaConf.structured(StudyConfig), self.plan["config"])
-        return OmegaConf.to_object(merged)
-
-    @cached_property
-    def jobs(self) -> list[Job]:
-        """All jobs, the unattainable ones too."""
-        return [Job.from_json(content, self.config) for content in self.plan["jobs"]]
+        self.plan = Plan.read(self.out)
+        self.config, self.jobs = self.plan.config, self.plan.jobs
 
     def job(self, name: str) -> Job:
         """One job by name."""
@@ -61,7 +41,7 @@ class Storage:
     @cached_property
     def files(self) -> dict[str, Path]:
         """``train``, ``val``, perhaps ``e0s``, and the tests -> file."""
-        return {name: self.out / file for name, file in self.plan["files"].items()}
+        return {name: self.out / file for name, file in self.plan.files.items()}
 
     @property
     def tests(self) -> list[str]:
@@ -71,12 +51,12 @@ class Storage:
     @property
     def epochs(self) -> int:
         """Of every job."""
-        return epochs_of(self.config, self.plan["frames"]["train"])
+        return epochs_of(self.config, self.plan.frames["train"])
 
     @property
     def steps(self) -> int:
         """Optimizer steps of every job."""
-        return self.epochs * (self.plan["frames"]["train"] // self.config.train.batch_size)
+        return self.epochs * (self.plan.frames["train"] // self.config.train.batch_size)
 
     def folder(self, job: Job) -> Path:
         """Folder of a job; another config, data set or version has another, nothing is deleted."""
@@ -97,8 +77,8 @@ class Storage:
         reads = TrainingFiles(
             files["train"],
             files["val"],
-            tuple(self.plan["species"]),
-            self.plan["e0s"],
+            tuple(self.plan.species),
+            self.plan.e0s,
             files.get("e0s"),
         )
         recipe = recipe_for(self.config, job.design.stack)
@@ -130,43 +110,18 @@ class Storage:
         )
 
 
-def read_plan(out: Path) -> dict[str, Any] | None:
-    """The plan in a folder; None where there is none.
-
-    Raises:
-        EqPluginError: a plan of another schema version, or a damaged one.
-    """
-    file = out / PLAN
-    if not file.is_file():
-        return None
-    try:
-        plan = json.loads(file.read_text())
-    except ValueError as error:
-        raise EqPluginError(f"{file} is damaged ({error}): remove it.") from error
-    if plan.get("schema") != SCHEMA:
-        raise EqPluginError(
-            f"{out} holds a study of schema {plan.get('schema')}, but this version writes "
-            f"{SCHEMA}: name another folder with out=, or move the old one away."
-        )
-    return plan
-
-
 def write_plan(
     out: Path, config: StudyConfig, frames: Frames, jobs: list[Job], notes: list[str]
 ) -> Storage:
     """Write the data and the plan of a study; jobs that are done stay done."""
     files = write_frames(frames, config, out / "data")
-    write_json(
-        out / PLAN,
-        {
-            "schema": SCHEMA,
-            "config": asdict(config),
-            "files": {name: str(file.relative_to(out)) for name, file in files.items()},
-            "frames": frames.counts,
-            "species": list(frames.species),
-            "e0s": frames.e0s,
-            "warnings": [*frames.warnings, *notes],
-            "jobs": [job.to_json() for job in jobs],
-        },
-    )
+    Plan(
+        config=config,
+        files={name: str(file.relative_to(out)) for name, file in files.items()},
+        frames=frames.counts,
+        species=list(frames.species),
+        e0s=frames.e0s,
+        warnings=[*frames.warnings, *notes],
+        jobs=jobs,
+    ).write(out)
     return Storage(out)

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -147,10 +148,10 @@ def record_of(storage: Storage, job: Job, status: str, **content: Any) -> JobRec
         arms=job.arms,
         steps=storage.steps,
         epochs=storage.epochs,
-        frames=storage.plan["frames"],
+        frames=storage.plan.frames,
         fingerprint=storage.fingerprint(job) if job.attainable else None,
-        warnings=storage.plan["warnings"],
-        config=storage.plan["config"],
+        warnings=storage.plan.warnings,
+        config=asdict(config),
         **dict(current_environment()),
     )
 
