@@ -89,11 +89,7 @@ def _nequip_batch(path: Path, device: str, compiled: bool) -> Any:
 
 
 def check_batch(structures: Sequence[Atoms], settings: MdSettings) -> None:
-    """Refuse what torch-sim cannot run, in one sentence.
-
-    Raises:
-        EqPluginError: naming the option or the structure.
-    """
+    """Refuse what torch-sim cannot run, naming the option or the structure."""
     if why := _UNSUPPORTED.get(settings.ensemble):
         raise EqPluginError(
             f"--engine torch-sim --ensemble {settings.ensemble} is not possible: {why}; use nve "

@@ -98,9 +98,6 @@ def compare_forces(
         models: label -> calculator.
         files: label -> frames.
         tick: called after each frame, for a progress bar.
-
-    Raises:
-        EqPluginError: a model fails; the sentence names the model, the file and the frame.
     """
     results = {}
     for model, calculator in models.items():
@@ -113,11 +110,7 @@ def compare_forces(
 
 
 def shared_frames(train: Sequence[str], tests: Sequence[str]) -> list[str]:
-    """Sentences about test files that share frames with the training files, or with each other.
-
-    Raises:
-        EqPluginError: a training file cannot be read, so that nothing can be said.
-    """
+    """Sentences about test files that share frames with the training files, or with each other."""
     report = check_files([*train, *tests], required=())
     unread = [e for e in report.errors if e.code in _UNREAD and str(e.file) in map(str, train)]
     if unread:
@@ -126,10 +119,9 @@ def shared_frames(train: Sequence[str], tests: Sequence[str]) -> list[str]:
 
 
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
-    """Write errors.json, errors.csv, errors.md and the plots; each file whole or not at all.
+    """Write errors.json, errors.csv, errors.md and the plots, and return what was written.
 
-    Returns:
-        What was written: plots only of labels that some frame has and some model predicts.
+    There are plots only of labels that some frame has and some model predicts.
     """
     content = {
         "schema": "eqplugin.measure.forces/1",

@@ -69,9 +69,6 @@ def enlarged(atoms: Atoms, factor: int, seed: int = 0) -> Atoms:
 
     A crystal is repeated along its periodic directions; a molecule is copied onto a grid with
     3 A between the copies, as in a liquid, so that its atoms have neighbours.
-
-    Raises:
-        EqPluginError: factor < 1.
     """
     if factor < 1:
         raise EqPluginError(f"--repeat {factor} is not possible: use 1 or more.")
@@ -94,16 +91,13 @@ def time_by_size(
     repeats: int,
     tick: Callable[[int], None] = lambda _: None,
 ) -> dict[str, list[SizeTiming]]:
-    """Time all models on all structures, the models alternated call by call.
+    """Time all models on all structures, alternated call by call: label -> a timing for each.
 
     Args:
         calculators: label -> calculator.
         structures: from small to large.
         repeats: timed calls of each model on each structure, after two that are not.
         tick: told the number of atoms that comes next.
-
-    Returns:
-        label -> a timing for every structure.
     """
     timings: dict[str, list[SizeTiming]] = {name: [] for name in calculators}
     for atoms in structures:
@@ -184,13 +178,7 @@ def _row(label: str, timing: SizeTiming, reference: SizeTiming) -> list[str]:
 def write_scaling(
     timings: Mapping[str, Sequence[SizeTiming]], models: Mapping[str, str], out: Path
 ) -> None:
-    """Write speed.json and speed.png.
-
-    Args:
-        timings: label -> sizes.
-        models: label -> as the user named it.
-        out: the folder.
-    """
+    """Write speed.json, with the models as the user named them, and speed.png."""
     peaks = {
         label: [timing.peak_mib for timing in sizes]
         for label, sizes in timings.items()

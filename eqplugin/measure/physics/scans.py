@@ -60,11 +60,7 @@ class ScanCurve:
 
 
 def read_scan(path: Path) -> Scan:
-    """Read a scan: frames in order, with reference energies or without.
-
-    Raises:
-        EqPluginError: a file that cannot be read, fewer than three frames, atoms that change.
-    """
+    """Read a scan: three frames or more of the same atoms, with reference energies or without."""
     labelled = frames_with_labels(path)
     if len(labelled) < _FEWEST:
         raise EqPluginError(f"{path} holds {len(labelled)} frames: a scan has {_FEWEST} or more.")

@@ -10,22 +10,10 @@ from dataclasses import dataclass
 from eqplugin.study.records import FinishedJob, JobRecord, Quantiles, Record, SpeedRecord, Timing
 from eqplugin.study.report.statistics import PairedDifference, Spread, paired_difference, spread
 
-__all__ = [
-    "MATCHES",
-    "ModelResults",
-    "StudyResults",
-    "architecture_label",
-    "series_label",
-    "study_results",
-]
+__all__ = ["MATCHES", "ModelResults", "StudyResults", "architecture_label", "study_results"]
 
 MATCHES = ("dimension", "parameters", "time")
 _STACKS = {"nequip": "NequIP", "mace": "MACE"}
-
-
-def series_label(family: str, hops: int | None, contraction: str | None) -> str:
-    """Stack and hops in words: what models of every L share."""
-    return _STACKS[family] + _hops_label(hops, contraction)
 
 
 def architecture_label(model: JobRecord | ModelResults) -> str:
@@ -61,9 +49,9 @@ class ModelResults:
         return next(iter(self.records.values())).parameters
 
     @property
-    def series(self) -> tuple[str, int | None, str | None]:
-        """Family, hops and contraction: what is held fixed in a comparison along L."""
-        return self.family, self.hops, self.contraction
+    def series(self) -> str:
+        """Stack and hops in words: what is held fixed in a comparison along L."""
+        return _STACKS[self.family] + _hops_label(self.hops, self.contraction)
 
     @property
     def matches(self) -> tuple[str, ...]:

@@ -26,12 +26,9 @@ _METRICS = {
 def accuracy_table(
     models: Sequence[ModelResults], tests: Sequence[str], ratios: Mapping[str, float] | None = None
 ) -> Table:
-    """Mean and spread over seeds of every metric on every test.
+    """Mean and spread over seeds of every metric on every test, a row for each model.
 
-    Args:
-        models: a row each.
-        tests: a column for each metric.
-        ratios: label of a model -> its matched quantity over the reference's, for a column.
+    ``ratios`` (label of a model -> its matched quantity over the reference's) make a column.
     """
     columns = [
         (test, metric)
@@ -122,7 +119,7 @@ def _groups_along(models: Sequence[ModelResults], axis: str) -> list[list[ModelR
     """Models that differ along the axis, those of a group in nothing else (D aside)."""
     groups: dict[tuple, list[ModelResults]] = {}
     for model in models:
-        key = model.series if axis == "l_max" else (model.family, model.l_max)
+        key = (model.family, model.series if axis == "l_max" else model.l_max)
         groups.setdefault(key, []).append(model)
     return [group for group in groups.values() if len({getattr(m, axis) for m in group}) > 1]
 
