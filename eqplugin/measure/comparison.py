@@ -21,7 +21,7 @@ from eqplugin.measure.force_errors import (
 from eqplugin.measure.forces import FrameResult, evaluate
 from eqplugin.measure.labels import LabelledFrame
 from eqplugin.measure.plots import plot_comparison
-from eqplugin.measure.tables import Table
+from eqplugin.measure.tables import Table, cell
 
 __all__ = ["GROUPINGS", "Comparison", "compare_forces", "shared_frames", "write_comparison"]
 
@@ -69,7 +69,7 @@ class Comparison:
         metrics = self.metrics_by(grouping) if grouping else self.metrics()
         used = [n for n in _COLUMNS if any(getattr(m, n) is not None for m in metrics.values())]
         rows = [
-            [*key, *(_cell(getattr(row, name), _COLUMNS[name][1]) for name in used)]
+            [*key, *(cell(getattr(row, name), _COLUMNS[name][1]) for name in used)]
             for key, row in metrics.items()
         ]
         keys = (*_KEYS, grouping) if grouping else _KEYS
@@ -81,10 +81,6 @@ class Comparison:
             dict(zip(_KEYS, key, strict=True)) | asdict(row) for key, row in self.metrics().items()
         ]
         return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
-
-
-def _cell(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
 
 
 def compare_forces(

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -19,7 +18,7 @@ from eqplugin.measure.machine import gpu_name, processor_name
 from eqplugin.measure.models import open_model
 from eqplugin.measure.plots import plot_scaling
 from eqplugin.measure.speed import time_force_calls
-from eqplugin.measure.tables import Table
+from eqplugin.measure.tables import Table, cell
 
 __all__ = [
     "SizeTiming",
@@ -59,7 +58,7 @@ class SizeTiming:
         """Median per atom, microseconds."""
         return 1e3 * self.median_ms / self.atoms
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Everything, with the median."""
         return {**asdict(self), "median_ms": self.median_ms}
 
@@ -171,7 +170,7 @@ def _row(label: str, timing: SizeTiming, reference: SizeTiming) -> list[str]:
         f"{low:.1f}-{high:.1f}",
         f"{timing.us_per_atom:.1f}",
         f"{ratio:.2f}",
-        "-" if timing.peak_mib is None else f"{timing.peak_mib:.0f}",
+        cell(timing.peak_mib, ".0f"),
     ]
 
 
@@ -197,10 +196,8 @@ def write_scaling(
 
 def _hardware() -> dict[str, str]:
     """Names of the machine's processor and GPU, for the record."""
-    found = {"machine": platform.machine(), "processor": processor_name()}
     import torch
 
-    found["threads"] = str(torch.get_num_threads())
-    if gpu := gpu_name():
-        found["gpu"] = gpu
-    return found
+    threads, gpu = str(torch.get_num_threads()), gpu_name()
+    names = {"machine": platform.machine(), "processor": processor_name(), "threads": threads}
+    return names | ({"gpu": gpu} if gpu else {})

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from rich import box
 from rich import table as rich_table
 
-__all__ = ["Table"]
+
+def cell(value: object, form: str) -> str:
+    """A value as text; '-' for None."""
+    return "-" if value is None else format(value, form)
 
 
 @dataclass(frozen=True)

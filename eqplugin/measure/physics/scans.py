@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -48,7 +47,7 @@ class ScanCurve:
         """Energies less that of :attr:`origin`, eV."""
         return energy - energy[self.origin]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The curve and what it was followed along."""
         reference = self.scan.reference
         return {

@@ -8,9 +8,9 @@ from itertools import combinations
 
 import numpy as np
 
-from eqplugin.measure.tables import Table
+from eqplugin.measure.tables import Table, cell
 from eqplugin.study.report.models import ModelResults, StudyResults, architecture_label
-from eqplugin.study.report.statistics import PairedDifference, Spread, holm_adjusted
+from eqplugin.study.report.statistics import PairedDifference, holm_adjusted
 
 __all__ = ["ModelPair", "accuracy_table", "cost_table", "pairs_along", "pairs_table"]
 
@@ -39,8 +39,8 @@ def accuracy_table(
     rows = [
         [
             *_model_cells(model),
-            *([] if ratios is None else [_cell(ratios.get(model.label), ".2f")]),
-            *(_cell(model.spread(test, metric), _METRICS[metric][1]) for test, metric in columns),
+            *([] if ratios is None else [cell(ratios.get(model.label), ".2f")]),
+            *(cell(model.spread(test, metric), _METRICS[metric][1]) for test, metric in columns),
             str(len(model.records)),
         ]
         for model in models
@@ -52,10 +52,6 @@ def accuracy_table(
 
 def _model_cells(model: ModelResults) -> list[str]:
     return [architecture_label(model), str(model.feature_dim), f"{model.parameters:,}"]
-
-
-def _cell(value: float | Spread | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
 
 
 def cost_table(models: Sequence[ModelResults]) -> Table:
@@ -70,8 +66,8 @@ def cost_table(models: Sequence[ModelResults]) -> Table:
             str(model.step_ms),
             str(model.force_ms),
             f"{np.mean([getattr(record.cost, clock) for record in model.records.values()]):.0f}",
-            _cell(model.peak_megabytes("train_peak_bytes"), ".0f"),
-            _cell(model.peak_megabytes("force_peak_bytes"), ".0f"),
+            cell(model.peak_megabytes("train_peak_bytes"), ".0f"),
+            cell(model.peak_megabytes("force_peak_bytes"), ".0f"),
         ]
         for model in models
     ]
@@ -133,7 +129,7 @@ def pairs_table(pairs: Sequence[ModelPair]) -> Table:
             architecture_label(pair.second),
             f"{pair.difference.mean:+.1f}",
             pair.difference.interval,
-            _cell(pair.difference.effect, "+.1f"),
+            cell(pair.difference.effect, "+.1f"),
             _p_value_cell(pair.difference.p),
             str(pair.difference.n),
         ]
@@ -144,4 +140,4 @@ def pairs_table(pairs: Sequence[ModelPair]) -> Table:
 
 
 def _p_value_cell(p: float | None) -> str:
-    return "< 0.001" if p is not None and p < 0.0005 else _cell(p, ".3f")
+    return "< 0.001" if p is not None and p < 0.0005 else cell(p, ".3f")
