@@ -9,11 +9,6 @@ from rich import box
 from rich import table as rich_table
 
 
-def cell(value: object, form: str) -> str:
-    """A value as text; '-' for None."""
-    return "-" if value is None else format(value, form)
-
-
 @dataclass(frozen=True)
 class Table:
     """Rows of text: keys on the left, numbers on the right."""
@@ -50,3 +45,8 @@ def _padded(column: Sequence[str], is_number: bool) -> list[str]:
     width = max(map(len, column))
     head, *cells = (c.rjust(width) if is_number else c.ljust(width) for c in column)
     return [head, "-" * (width - 1) + ":" if is_number else "-" * width, *cells]
+
+
+def cell(value: object, form: str) -> str:
+    """A value as text; '-' for None."""
+    return "-" if value is None else format(value, form)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from eqplugin.study.records import FinishedJob, JobRecord, Quantiles, Record, SpeedRecord, Timing
 from eqplugin.study.report.statistics import PairedDifference, Spread, paired_difference, spread
 
-__all__ = ["MATCHES", "ModelResults", "StudyResults", "architecture_label", "study_results"]
-
 MATCHES = ("dimension", "parameters", "time")
 _STACKS = {"nequip": "NequIP", "mace": "MACE"}
 
