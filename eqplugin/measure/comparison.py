@@ -45,9 +45,9 @@ _Metrics = dict[tuple[str, ...], ErrorMetrics]
 class Comparison:
     """Predictions of every model on every file, under short labels."""
 
-    models: Mapping[str, str]  # label -> as the user named it
-    files: Mapping[str, str]  # label -> as the user named it
-    results: Mapping[tuple[str, str], list[FrameResult]]  # (model label, file label) -> frames
+    models: Mapping[str, str]  #: label -> as the user named it
+    files: Mapping[str, str]  #: label -> as the user named it
+    results: Mapping[tuple[str, str], list[FrameResult]]  #: (model label, file label) -> frames
 
     def metrics(self) -> _Metrics:
         """Metrics of every model on every file; file by file, so that models compare."""
