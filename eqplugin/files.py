@@ -16,12 +16,7 @@ from eqplugin.errors import EqPluginError
 def whole_file(path: str | Path, error: type[EqPluginError] = EqPluginError) -> Iterator[Path]:
     """Give a temporary file that takes the name ``path`` only if the block ends well.
 
-    Args:
-        path: target; its folder is made if need be.
-        error: what to raise for a folder that cannot be written.
-
-    Raises:
-        EqPluginError: the file cannot be written there.
+    The folder is made if need be; ``error`` is raised where it cannot be written.
     """
     path = Path(path)
     if path.is_dir():
@@ -47,11 +42,7 @@ def whole_file(path: str | Path, error: type[EqPluginError] = EqPluginError) -> 
 
 
 def write_text(path: str | Path, text: str, error: type[EqPluginError] = EqPluginError) -> None:
-    """Write text, all or nothing, with the same bytes (hence the same hash) on every system.
-
-    Raises:
-        EqPluginError: the file cannot be written there.
-    """
+    """Write text, all or nothing, with the same bytes (hence the same hash) on every system."""
     with whole_file(path, error) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
@@ -59,10 +50,9 @@ def write_text(path: str | Path, text: str, error: type[EqPluginError] = EqPlugi
 def write_json(
     path: str | Path, content: object, error: type[EqPluginError] = EqPluginError
 ) -> None:
-    """Write indented JSON, all or nothing; NaN and infinity are refused (they are not JSON).
+    """Write indented JSON, all or nothing.
 
     Raises:
-        EqPluginError: the file cannot be written there.
-        ValueError: for a number that JSON does not have.
+        ValueError: for NaN and infinity, which are not JSON.
     """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n", error)

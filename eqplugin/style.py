@@ -44,13 +44,9 @@ def marker(number: int) -> str:
 def panels(
     path: Path, rows: int, columns: int, **options: Any
 ) -> Iterator[tuple[plt.Figure, np.ndarray]]:
-    """Give a figure and its axes, (rows, columns), and write it when the block ends well.
+    """Give a figure and its axes, (rows, columns), and write it as PNG when the block ends well.
 
-    Args:
-        path: PNG to write.
-        rows: of panels.
-        columns: of panels.
-        options: of ``plt.subplots``, such as ``figsize`` and ``sharey``.
+    ``options`` are those of ``plt.subplots``, such as ``figsize`` and ``sharey``.
     """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(

@@ -49,14 +49,7 @@ def _frames_phrase(frames: list[int], total: int) -> str:
 
 
 class FileCheck:
-    """State of one file's check.
-
-    Args:
-        path: as given by the user; it is what messages name
-        labels: finds labels in frames
-        required: labels that every frame must have
-        ase_args: for :func:`ase.io.iread`
-    """
+    """State of one file's check; messages name the file as the user did."""
 
     def __init__(
         self, path: str, labels: Labels, required: tuple[str, ...], ase_args: Mapping[str, Any]

@@ -140,7 +140,7 @@ def _missing_e0s(
 def read_e0s(
     source: Mapping[str, float] | StrPath, labels: Labels | None = None
 ) -> dict[str, float]:
-    """Read isolated-atom energies.
+    """Read isolated-atom energies: chemical symbol -> energy (eV).
 
     Args:
         source: a mapping symbol -> energy (eV), the same as JSON text, a ``.json`` file of it

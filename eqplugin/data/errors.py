@@ -12,11 +12,11 @@ from eqplugin.errors import EqPluginError
 class Problem:
     """One thing that was found."""
 
-    level: str  # `error` (unusable), `warning` (look at it) or `note` (harmless)
-    code: str  # short stable name, e.g. `missing_forces`
-    message: str  # one sentence that names file, frame and culprit, and says what to do
-    file: str | None = None  # path as given, or None
-    frame: int | None = None  # index of the first frame concerned, or None
+    level: str  #: `error` (unusable), `warning` (look at it) or `note` (harmless)
+    code: str  #: short stable name, e.g. `missing_forces`
+    message: str  #: one sentence that names file, frame and culprit, and says what to do
+    file: str | None = None  #: path as given, or None
+    frame: int | None = None  #: index of the first frame concerned, or None
 
 
 class DataError(EqPluginError):

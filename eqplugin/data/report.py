@@ -15,26 +15,26 @@ LEVELS = ("error", "warning", "note")
 class FileSummary:
     """Numbers of one file. Undefined ones (no labels, no frames) are NaN."""
 
-    path: str  # as given
-    frames: int = 0  # number of frames read
-    atoms: tuple[int, int] = (0, 0)  # smallest and largest number of atoms
-    species: tuple[str, ...] = ()  # chemical symbols, by atomic number
-    periodic: str = "no"  # `yes`, `no`, `mixed` (between frames) or `partly` (some directions)
-    # label-like keys as they stand in the file -> frames that have them
+    path: str  #: as given
+    frames: int = 0  #: number of frames read
+    atoms: tuple[int, int] = (0, 0)  #: smallest and largest number of atoms
+    species: tuple[str, ...] = ()  #: chemical symbols, by atomic number
+    periodic: str = "no"  #: `yes`, `no`, `mixed` (between frames) or `partly` (some directions)
+    #: label-like keys as they stand in the file -> frames that have them
     labels: dict[str, int] = field(default_factory=dict)
-    energy_per_atom: tuple[float, float] = (math.nan, math.nan)  # smallest and largest (eV)
-    force_rms: float = math.nan  # root mean square force component (eV/A)
-    force_max: float = math.nan  # largest force on an atom, its norm (eV/A)
-    duplicates: int = 0  # frames that repeat an earlier frame of the file
+    energy_per_atom: tuple[float, float] = (math.nan, math.nan)  #: smallest and largest (eV)
+    force_rms: float = math.nan  #: root mean square force component (eV/A)
+    force_max: float = math.nan  #: largest force on an atom, its norm (eV/A)
+    duplicates: int = 0  #: frames that repeat an earlier frame of the file
 
 
 @dataclass
 class DataReport:
     """Result of :func:`eqplugin.data.check_files`."""
 
-    # one summary per file that could be read
+    #: one summary per file that could be read
     files: list[FileSummary] = field(default_factory=list)
-    # everything found, in the order of files and frames
+    #: everything found, in the order of files and frames
     problems: list[Problem] = field(default_factory=list)
 
     def _at_level(self, level: str) -> list[Problem]:

@@ -87,11 +87,7 @@ def _nequip_batch(path: Path, device: str, compiled: bool) -> Any:
 
 
 def check_batch(structures: Sequence[Atoms], settings: MdSettings) -> None:
-    """Refuse what torch-sim cannot run, in one sentence.
-
-    Raises:
-        EqPluginError: naming the option or the structure.
-    """
+    """Refuse what torch-sim cannot run, naming the option or the structure."""
     if why := _UNSUPPORTED.get(settings.ensemble):
         raise EqPluginError(
             f"--engine torch-sim --ensemble {settings.ensemble} is not possible: {why}; use nve "
@@ -230,13 +226,12 @@ class _BatchRunner:
 
         batch = torch_sim.initialize_state(self.structures, self.model.device, self.model.dtype)
         momenta = np.concatenate([atoms.get_momenta() for atoms in self.structures])
-        masses = np.concatenate([atoms.get_masses() for atoms in self.structures])
         return MDState(
             positions=batch.positions,
             momenta=torch.as_tensor(momenta).to(batch.positions),
             energy=torch.zeros(len(self.structures)).to(batch.positions),
             forces=torch.zeros_like(batch.positions),
-            masses=torch.as_tensor(masses).to(batch.positions),
+            masses=batch.masses,
             cell=batch.cell,
             pbc=batch.pbc,
             system_idx=batch.system_idx,
@@ -267,8 +262,8 @@ class _BatchRunner:
         for index, atoms in enumerate(self.structures):
             atoms.positions = positions[index]
             atoms.set_momenta(momenta[index])
-            own = energies[index], forces[index], stresses[index]
-            samples.append(self._sample(index, step, *own))
+            results = energies[index], forces[index], stresses[index]
+            samples.append(self._sample(index, step, *results))
         for index, sample in enumerate(samples):  # all are good: only now write any
             text = frame_text(self.structures[index], sample, forces[index], stresses[index])
             self.store.append(f"traj{index}", text)
@@ -293,10 +288,9 @@ class _BatchRunner:
         if not trouble:
             exchanged = 0.0 if self.settings.ensemble == "nve" else float("nan")
             sample = Sample.of(atoms, step, timestep, degrees, stress, energy, exchanged)
-            limit = temperature_limit(self.settings, degrees)
-            trouble = too_hot(sample.temperature_K, limit)
-            if not trouble:
-                return sample
+            trouble = too_hot(sample.temperature_K, temperature_limit(self.settings, degrees))
+        if not trouble:
+            return sample
         to_ps = timestep / 1e3
         raise Breakdown(
             f"the dynamics of structure {index} broke down before {step * to_ps:.4f} ps (step "

@@ -22,11 +22,7 @@ _PLOTS = 20  # of a batch; plots of hundreds of structures take longer than they
 
 
 def run_request(request: MdRequest, console: Console | None = None) -> None:
-    """Run what the command line asks for.
-
-    Raises:
-        EqPluginError: see :func:`eqplugin.md.run.run_md`.
-    """
+    """Run what the command line asks for."""
     from eqplugin.md.plots import plot_run
 
     console = console or Console()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from eqplugin.md.settings import MdSettings
+from eqplugin.structures import atom_name, pair_description
 
 # of the sum of the covalent radii. The shortest bonds there are have 0.8 of it or more; 0.5 is
 # 0.31 A for two hydrogen atoms and 1.32 A for two of copper, walls that no temperature below the
@@ -42,7 +43,7 @@ def bad_numbers(atoms: Atoms, energy: float, forces: NDArray) -> str | None:
     for name, values in (("force on", forces), ("position of", atoms.positions)):
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if bad.size:
-            return f"the {name} atom {bad[0]} ({atoms.symbols[bad[0]]}) is NaN or infinite"
+            return f"the {name} {atom_name(atoms, bad[0])} is NaN or infinite"
     if not np.isfinite(energy):
         return f"the energy is {energy}"
     return None
@@ -58,7 +59,4 @@ def close_pair(atoms: Atoms) -> str | None:
         return None
     worst = int(np.argmin(distance / limit))
     a, b = sorted((int(i[worst]), int(j[worst])))
-    return (
-        f"atoms {a} ({atoms.symbols[a]}) and {b} ({atoms.symbols[b]}) are {distance[worst]:.3f} A "
-        f"apart, closer than {limit[worst]:.2f} A"
-    )
+    return f"{pair_description(atoms, a, b, distance[worst])}, closer than {limit[worst]:.2f} A"

@@ -43,15 +43,12 @@ _STATE = {
 def build_dynamics(
     atoms: Atoms, settings: MdSettings, rng: np.random.Generator
 ) -> MolecularDynamics:
-    """Return ASE's integrator for the settings.
+    """ASE's integrator for the settings.
 
     Args:
         atoms: with calculator and momenta.
         settings: of the run.
         rng: random numbers of the thermostat; its state belongs to the state of the run.
-
-    Raises:
-        EqPluginError: for a structure that the ensemble does not suit.
     """
     timestep = settings.timestep * units.fs
     coupling = units.fs / settings.friction

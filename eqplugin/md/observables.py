@@ -105,11 +105,7 @@ def header() -> str:
 
 
 def read_log(path: str | Path) -> pd.DataFrame:
-    """Read a log; a half-written last line, as of a run that is going on, is left out.
-
-    Raises:
-        EqPluginError: when the file is missing or no log of ours.
-    """
+    """Read a log; a half-written last line, as of a run that is going on, is left out."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")

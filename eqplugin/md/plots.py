@@ -15,7 +15,7 @@ from scipy.stats import chi2
 from eqplugin.md.observables import drift, read_log, second_half
 from eqplugin.md.settings import MdSettings
 from eqplugin.md.structure import bond_lengths, last_frames, radial_distribution
-from eqplugin.style import COLOURS, panels, plt
+from eqplugin.style import colour, panels, plt
 
 _GREY = "0.45"
 
@@ -54,15 +54,15 @@ def _running(values: NDArray) -> NDArray:
     return gaussian_filter1d(values, max(1.0, len(values) / 60), mode="nearest")
 
 
-def _trace(axis: plt.Axes, table: pd.DataFrame, column: str, colour: str, scale: float = 1) -> None:
+def _trace(axis: plt.Axes, table: pd.DataFrame, column: str, number: int) -> None:
     """Draw a quantity that fluctuates: thin as it is, thick as it runs."""
-    time, values = table["time_ps"], scale * table[column].to_numpy()
-    axis.plot(time, values, color=colour, lw=0.6, alpha=0.4)
-    axis.plot(time, _running(values), color=colour, lw=1.6)
+    time, values = table["time_ps"], table[column].to_numpy()
+    axis.plot(time, values, color=colour(number), lw=0.6, alpha=0.4)
+    axis.plot(time, _running(values), color=colour(number), lw=1.6)
 
 
 def _temperature(axis: plt.Axes, table: pd.DataFrame, settings: MdSettings, degrees: int) -> None:
-    _trace(axis, table, "temperature_K", COLOURS[1])
+    _trace(axis, table, "temperature_K", 1)
     if settings.ensemble != "nve":
         target = settings.temperature
         low, high = target * chi2.ppf([0.025, 0.975], degrees) / degrees
@@ -94,7 +94,7 @@ def _energy(axis: plt.Axes, table: pd.DataFrame, num_atoms: int, settings: MdSet
         label = "total energy" if settings.ensemble == "nve" else "conserved energy"
         axis.set_title(f"drift {slope:+.3g} meV/atom/ps", fontsize=9)
     values = 1e3 * (table[column] - table[column].iloc[0]) / num_atoms
-    axis.plot(table["time_ps"], values, color=COLOURS[0], lw=0.9)
+    axis.plot(table["time_ps"], values, color=colour(0), lw=0.9)
     if not np.isnan(slope):
         line = np.polyval(np.polyfit(table["time_ps"], values, 1), table["time_ps"])
         axis.plot(table["time_ps"], line, color=_GREY, lw=0.9, ls="--")
@@ -111,7 +111,7 @@ def _structure(axis: plt.Axes, frames: list[Atoms]) -> None:
 def _radial(axis: plt.Axes, frames: list[Atoms]) -> None:
     distance, functions = radial_distribution(frames)
     for index, (pair, values) in enumerate(functions.items()):
-        axis.plot(distance, values, color=COLOURS[index % 6], lw=1.2, label=pair)
+        axis.plot(distance, values, color=colour(index), lw=1.2, label=pair)
     axis.axhline(1, color=_GREY, lw=0.8, ls="--")
     axis.set(xlabel="distance (Å)", ylabel="g(r)", xlim=(0, distance[-1]))
     axis.set_ylim(bottom=0)
@@ -123,14 +123,13 @@ def _bonds(axis: plt.Axes, frames: list[Atoms]) -> None:
     if not bonds:
         axis.text(0.5, 0.5, "no bonds", ha="center", transform=axis.transAxes, color=_GREY)
     for index, (kind, lengths) in enumerate(bonds.items()):
-        colour = COLOURS[index % 6]
         low, high = lengths.min() - 0.02, lengths.max() + 0.02
         counts, edges = np.histogram(
             lengths, bins=max(8, round((high - low) / 0.01)), range=(low, high), density=True
         )
         label = f"{kind}  {lengths.mean():.3f} ± {lengths.std():.3f} Å"
-        axis.stairs(counts, edges, color=colour, lw=1.2, label=label)
-        axis.stairs(counts, edges, color=colour, fill=True, alpha=0.12)
+        axis.stairs(counts, edges, color=colour(index), lw=1.2, label=label)
+        axis.stairs(counts, edges, color=colour(index), fill=True, alpha=0.12)
     axis.set(xlabel="bond length (Å)", ylabel="probability (1/Å)")
     axis.set_ylim(0, (1.35 if len(bonds) < 3 else 1.5) * axis.get_ylim()[1])  # for the legend
     if bonds:
@@ -139,7 +138,7 @@ def _bonds(axis: plt.Axes, frames: list[Atoms]) -> None:
 
 def _pressure(axis: plt.Axes, table: pd.DataFrame, settings: MdSettings) -> None:
     if settings.ensemble == "npt":
-        _trace(axis, table, "density_g_cm3", COLOURS[2])
+        _trace(axis, table, "density_g_cm3", 2)
         axis.set_ylabel("density (g/cm³)")
         half = second_half(table).mean()
         axis.set_title(
@@ -148,7 +147,7 @@ def _pressure(axis: plt.Axes, table: pd.DataFrame, settings: MdSettings) -> None
             fontsize=9,
         )
         return
-    _trace(axis, table, "pressure_GPa", COLOURS[2])
+    _trace(axis, table, "pressure_GPa", 2)
     half = second_half(table)["pressure_GPa"]
     axis.set_title(f"second half: {half.mean():.2f} ± {half.std(ddof=0):.2f} GPa", fontsize=9)
     axis.set_ylabel("pressure (GPa)")
@@ -156,13 +155,11 @@ def _pressure(axis: plt.Axes, table: pd.DataFrame, settings: MdSettings) -> None
 
 def _exchange(axis: plt.Axes, table: pd.DataFrame, num_atoms: int) -> None:
     """Draw how the energy goes to and fro between potential and kinetic."""
-    for column, label, colour in (
-        ("potential_eV", "potential", COLOURS[0]),
-        ("kinetic_eV", "kinetic", COLOURS[1]),
-    ):
-        values = 1e3 * (table[column] - table[column].min()) / num_atoms
-        axis.plot(table["time_ps"], values, color=colour, lw=0.5, alpha=0.4)
-        axis.plot(table["time_ps"], _running(values.to_numpy()), color=colour, lw=1.6, label=label)
+    for number, label in enumerate(("potential", "kinetic")):
+        energy, look = table[f"{label}_eV"], {"color": colour(number)}
+        values = 1e3 * (energy - energy.min()) / num_atoms
+        axis.plot(table["time_ps"], values, lw=0.5, alpha=0.4, **look)
+        axis.plot(table["time_ps"], _running(values.to_numpy()), lw=1.6, label=label, **look)
     axis.set_ylabel("energy above its lowest\n(meV/atom)")
     axis.set_title("potential and kinetic energy", fontsize=9)
     axis.legend(fontsize=8)

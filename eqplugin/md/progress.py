@@ -21,7 +21,7 @@ class ProgressLine:
     Args:
         progress: rich's bar.
         settings: of the run.
-        num_atoms: of the structure.
+        num_atoms: of a structure; the mean where several run.
         structures: how many run at once; speeds are of all together.
     """
 

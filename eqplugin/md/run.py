@@ -51,9 +51,9 @@ class MdFiles:
         self.folder = Path(folder)
         self.traj = Path(traj or self.folder / "trajectory.xyz")
         self.log = Path(log or self.folder / "log.csv")
-        self.restart = self.folder / "restart.npz"  # state of the run at the last frame
-        self.failed = self.folder / "failed.xyz"  # where the run broke down, if it did
-        self.plot = self.folder / "plot.png"  # drawn by `eqplugin md`
+        self.restart = self.folder / "restart.npz"  #: state of the run at the last frame
+        self.failed = self.folder / "failed.xyz"  #: where the run broke down, if it did
+        self.plot = self.folder / "plot.png"  #: drawn by `eqplugin md`
         if self.traj.suffix not in (".xyz", ".extxyz"):
             raise EqPluginError(
                 f"--traj {self.traj} is not possible: give a name that ends in .xyz or .extxyz, "
@@ -65,11 +65,11 @@ class MdFiles:
 class MdRun:
     """A finished run."""
 
-    atoms: Atoms  # the last structure, with momenta
-    steps: int  # number of steps in all
-    resumed_from: int | None  # step at which this call took over; None: it started anew
-    degrees: int  # degrees of freedom that share the kinetic energy
-    files: MdFiles  # trajectory, log and whatever else was written
+    atoms: Atoms  #: the last structure, with momenta
+    steps: int  #: number of steps in all
+    resumed_from: int | None  #: step at which this call took over; None: it started anew
+    degrees: int  #: degrees of freedom that share the kinetic energy
+    files: MdFiles  #: trajectory, log and whatever else was written
 
 
 def run_md(

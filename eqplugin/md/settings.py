@@ -33,22 +33,22 @@ class MdSettings:
         EqPluginError: for an option that is not possible, naming it.
     """
 
-    ensemble: str = "nvt-langevin"  # a key of `ENSEMBLES`
-    # number of steps in all; a multiple of `every`. May grow when a run is continued
+    ensemble: str = "nvt-langevin"  #: a key of `ENSEMBLES`
+    #: number of steps in all; a multiple of `every`. May grow when a run is continued
     steps: int = 10_000
-    timestep: float = 0.5  # fs
-    temperature: float = 300.0  # K, of the thermostat and of the starting velocities
-    pressure: float = 0.0  # GPa, of the barostat
-    # 1/fs. Langevin: friction; Bussi: 1 / coupling time. Higher holds the temperature tighter and
-    # disturbs the dynamics more
+    timestep: float = 0.5  #: fs
+    temperature: float = 300.0  #: K, of the thermostat and of the starting velocities
+    pressure: float = 0.0  #: GPa, of the barostat
+    #: 1/fs. Langevin: friction; Bussi: 1 / coupling time. Higher holds the temperature tighter and
+    #: disturbs the dynamics more
     friction: float = 0.01
-    seed: int = 0  # starts the random numbers of velocities and thermostat
-    # steps between frames. A frame costs one more evaluation of the model in periodic systems (for
-    # the pressure), and a kill loses what was done since the last one
+    seed: int = 0  #: starts the random numbers of velocities and thermostat
+    #: steps between frames. A frame costs one more evaluation of the model in periodic systems (for
+    #: the pressure), and a kill loses what was done since the last one
     every: int = 100
-    # `"draw"` from `temperature`, or `"file"`: those of the structure file
+    #: `"draw"` from `temperature`, or `"file"`: those of the structure file
     velocities: str = "draw"
-    # K, above which the run stops; None: ten times `temperature`, at least 3000 K
+    #: K, above which the run stops; None: ten times `temperature`, at least 3000 K
     max_temperature: float | None = None
 
     def __post_init__(self) -> None:

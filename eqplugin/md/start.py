@@ -16,15 +16,7 @@ from eqplugin.structures import atom_name, check_structure, read_frames
 
 
 def read_structures(path: str | Path) -> list[Atoms]:
-    """Read every frame of a structure file and check that dynamics can start from it.
-
-    Args:
-        path: any format that ASE reads.
-
-    Raises:
-        EqPluginError: naming the file, the frame and the atom, for files that cannot be read and
-            structures that cannot move.
-    """
+    """Read every frame of a structure file and check that dynamics can start from it."""
     frames = list(read_frames(path))
     for index, atoms in enumerate(frames):
         _check_start(atoms, f"{path}, frame {index}: ")
@@ -63,19 +55,11 @@ def fingerprint(frames: list[Atoms]) -> str:
 
 
 def draw_momenta(atoms: Atoms, settings: MdSettings, rng: np.random.Generator) -> None:
-    """Give the atoms their starting velocities.
+    """Give the atoms, in place, their starting velocities.
 
     Where the dynamics conserve the momentum of the centre of mass (and, without periodicity, the
     angular momentum), these are removed: they would never exchange energy with the rest, and the
     temperature counts only the degrees of freedom that do.
-
-    Args:
-        atoms: changed in place.
-        settings: ``velocities``, ``temperature`` and ``ensemble`` are used.
-        rng: random numbers.
-
-    Raises:
-        EqPluginError: when velocities should come from the file and there are none.
     """
     if settings.velocities == "draw":
         thermalize_momenta(atoms, settings.temperature, rng=rng)

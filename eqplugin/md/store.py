@@ -57,11 +57,7 @@ class RunStore:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run's folder; the lock goes with the process, however that ends.
-
-        Raises:
-            EqPluginError: when another process holds it.
-        """
+        """Hold the run's folder against other processes; the lock goes with the process."""
         folder = self.restart.parent
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -74,11 +70,7 @@ class RunStore:
             yield
 
     def load(self) -> Restart | None:
-        """Read the restart file, if there is one, and check that it belongs to this run.
-
-        Raises:
-            EqPluginError: for a damaged file, and for a changed option, naming it.
-        """
+        """Read the restart file, if there is one, and check that its options are this run's."""
         if not self.restart.is_file():
             return None
         try:
@@ -117,11 +109,7 @@ class RunStore:
             )
 
     def begin(self, heads: Mapping[str, str]) -> None:
-        """Start the growing files with their first lines.
-
-        Raises:
-            EqPluginError: when one of them exists and is not ours to overwrite.
-        """
+        """Start the growing files with their first lines."""
         for name, path in self.files.items():
             # without a restart file what is there was killed before its first frame, or is not ours
             ours = self.restart.parent in path.parents
@@ -132,11 +120,7 @@ class RunStore:
             self.append(name, heads.get(name, ""))
 
     def resume(self, restart: Restart) -> None:
-        """Cut the growing files to where the restart file was written.
-
-        Raises:
-            EqPluginError: when one of them is missing or shorter than it was.
-        """
+        """Cut the growing files to where the restart file was written."""
         for leftover in self.restart.parent.glob(f".{self.restart.stem}.*.tmp*"):
             leftover.unlink()  # a kill while the restart file was being replaced
         for name, path in self.files.items():

@@ -33,7 +33,7 @@ def radial_distribution(
     Args:
         frames: periodic in three directions, of the same atoms.
         r_max: A.
-        bins: number of bins.
+        bins: number of them.
 
     Returns:
         Bin centres (bins,) in A and, by pair of elements such as ``"H-O"``, g(r) (bins,).
@@ -58,7 +58,7 @@ def radial_distribution(
 
 
 def bond_lengths(frames: Sequence[Atoms]) -> dict[str, NDArray]:
-    """Lengths of the bonds of the first frame, along all frames, A.
+    """Lengths in A of the bonds of the first frame, along all frames.
 
     Returns:
         By pair of elements such as ``"C-H"``: (num_frames, num_bonds).

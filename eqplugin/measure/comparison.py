@@ -21,7 +21,7 @@ from eqplugin.measure.force_errors import (
 from eqplugin.measure.forces import FrameResult, evaluate
 from eqplugin.measure.labels import LabelledFrame
 from eqplugin.measure.plots import plot_comparison
-from eqplugin.measure.tables import Table
+from eqplugin.measure.tables import Table, cell
 
 __all__ = ["GROUPINGS", "Comparison", "compare_forces", "shared_frames", "write_comparison"]
 
@@ -45,9 +45,9 @@ _Metrics = dict[tuple[str, ...], ErrorMetrics]
 class Comparison:
     """Predictions of every model on every file, under short labels."""
 
-    models: Mapping[str, str]  # label -> as the user named it
-    files: Mapping[str, str]  # label -> as the user named it
-    results: Mapping[tuple[str, str], list[FrameResult]]  # (model label, file label) -> frames
+    models: Mapping[str, str]  #: label -> as the user named it
+    files: Mapping[str, str]  #: label -> as the user named it
+    results: Mapping[tuple[str, str], list[FrameResult]]  #: (model label, file label) -> frames
 
     def metrics(self) -> _Metrics:
         """Metrics of every model on every file; file by file, so that models compare."""
@@ -69,7 +69,7 @@ class Comparison:
         metrics = self.metrics_by(grouping) if grouping else self.metrics()
         used = [n for n in _COLUMNS if any(getattr(m, n) is not None for m in metrics.values())]
         rows = [
-            [*key, *(_cell(getattr(row, name), _COLUMNS[name][1]) for name in used)]
+            [*key, *(cell(getattr(row, name), _COLUMNS[name][1]) for name in used)]
             for key, row in metrics.items()
         ]
         keys = (*_KEYS, grouping) if grouping else _KEYS
@@ -83,10 +83,6 @@ class Comparison:
         return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
 
 
-def _cell(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
 def compare_forces(
     models: Mapping[str, Calculator],
     files: Mapping[str, Sequence[LabelledFrame]],
@@ -98,9 +94,6 @@ def compare_forces(
         models: label -> calculator.
         files: label -> frames.
         tick: called after each frame, for a progress bar.
-
-    Raises:
-        EqPluginError: a model fails; the sentence names the model, the file and the frame.
     """
     results = {}
     for model, calculator in models.items():
@@ -113,11 +106,7 @@ def compare_forces(
 
 
 def shared_frames(train: Sequence[str], tests: Sequence[str]) -> list[str]:
-    """Sentences about test files that share frames with the training files, or with each other.
-
-    Raises:
-        EqPluginError: a training file cannot be read, so that nothing can be said.
-    """
+    """Sentences about test files that share frames with the training files, or with each other."""
     report = check_files([*train, *tests], required=())
     unread = [e for e in report.errors if e.code in _UNREAD and str(e.file) in map(str, train)]
     if unread:
@@ -126,10 +115,9 @@ def shared_frames(train: Sequence[str], tests: Sequence[str]) -> list[str]:
 
 
 def write_comparison(comparison: Comparison, out: Path) -> list[Path]:
-    """Write errors.json, errors.csv, errors.md and the plots; each file whole or not at all.
+    """Write errors.json, errors.csv, errors.md and the plots, and return what was written.
 
-    Returns:
-        What was written: plots only of labels that some frame has and some model predicts.
+    There are plots only of labels that some frame has and some model predicts.
     """
     content = {
         "schema": "eqplugin.measure.forces/1",

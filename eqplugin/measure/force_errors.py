@@ -56,12 +56,8 @@ def metrics_by_element(results: Sequence[FrameResult]) -> dict[str, ErrorMetrics
     numbers = np.unique(np.concatenate([result.numbers for result in results]))
     table = {}
     for number in numbers:
-        vectors = [
-            result.forces[result.numbers == number]
-            for result in results
-            if result.forces is not None
-        ]
-        frames = sum(bool(np.any(result.numbers == number)) for result in results)
+        vectors = [r.forces[r.numbers == number] for r in results if r.forces is not None]
+        frames = sum(number in result.numbers for result in results)
         metrics = _force_errors(_stacked(vectors, (3, 2)))
         table[chemical_symbols[number]] = ErrorMetrics(frames, **metrics)
     return table
@@ -84,12 +80,8 @@ def _energy_errors(results: Sequence[FrameResult]) -> dict[str, float | None]:
         if same.sum() > 1:
             relative[same] = error[same] - error[same].mean()
     comparable = relative[np.isfinite(relative)]
-    return {
-        "energy_mae": 1e3 * float(np.abs(error).mean()),
-        "energy_rmse": 1e3 * _rms(error),
-        "energy_max": 1e3 * float(np.abs(error).max()),
-        "relative_energy_mae": 1e3 * float(np.abs(comparable).mean()) if len(comparable) else None,
-    }
+    mean = 1e3 * float(np.abs(comparable).mean()) if len(comparable) else None
+    return {**_summary("energy", error), "relative_energy_mae": mean}
 
 
 def _force_errors(vectors: np.ndarray) -> dict[str, float | None]:
@@ -97,11 +89,8 @@ def _force_errors(vectors: np.ndarray) -> dict[str, float | None]:
     if not len(vectors):
         return {}
     reference, predicted = vectors[..., 0], vectors[..., 1]
-    error = predicted - reference
     return {
-        "force_mae": 1e3 * float(np.abs(error).mean()),
-        "force_rmse": 1e3 * _rms(error),
-        "force_max": 1e3 * float(np.abs(error).max()),
+        **_summary("force", predicted - reference),
         "force_cosine": _mean_cosine(reference, predicted),
         "force_rms": 1e3 * _rms(reference),
     }
@@ -121,10 +110,15 @@ def _stress_errors(results: Sequence[FrameResult]) -> dict[str, float]:
         return {}
     voigt = np.diff(pairs.reshape(-1, 6, 2))[..., 0]
     error = np.concatenate([voigt, voigt[:, 3:]], axis=1)  # yz, xz, xy stand twice in the tensor
+    return _summary("stress", error)
+
+
+def _summary(label: str, error: np.ndarray) -> dict[str, float]:
+    """Mean, root mean square and maximum of errors, in thousandths of their unit."""
     return {
-        "stress_mae": 1e3 * float(np.abs(error).mean()),
-        "stress_rmse": 1e3 * _rms(error),
-        "stress_max": 1e3 * float(np.abs(error).max()),
+        f"{label}_mae": 1e3 * float(np.abs(error).mean()),
+        f"{label}_rmse": 1e3 * _rms(error),
+        f"{label}_max": 1e3 * float(np.abs(error).max()),
     }
 
 

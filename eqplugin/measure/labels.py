@@ -68,12 +68,7 @@ def read_labelled(
 
 
 def frames_with_labels(path: str | Path) -> list[LabelledFrame]:
-    """Read frames that may have labels or not; the structures are not judged.
-
-    Raises:
-        EqPluginError: a file that cannot be read, a label with impossible values, two keys that
-            disagree about a label.
-    """
+    """Read frames that may have labels or not; the structures are not judged."""
     return _labelled_frames(path, MACE_KEYS, set())
 
 

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -19,7 +18,7 @@ from eqplugin.measure.machine import gpu_name, processor_name
 from eqplugin.measure.models import open_model
 from eqplugin.measure.plots import plot_scaling
 from eqplugin.measure.speed import time_force_calls
-from eqplugin.measure.tables import Table
+from eqplugin.measure.tables import Table, cell
 
 __all__ = [
     "SizeTiming",
@@ -59,7 +58,7 @@ class SizeTiming:
         """Median per atom, microseconds."""
         return 1e3 * self.median_ms / self.atoms
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Everything, with the median."""
         return {**asdict(self), "median_ms": self.median_ms}
 
@@ -69,9 +68,6 @@ def enlarged(atoms: Atoms, factor: int, seed: int = 0) -> Atoms:
 
     A crystal is repeated along its periodic directions; a molecule is copied onto a grid with
     3 A between the copies, as in a liquid, so that its atoms have neighbours.
-
-    Raises:
-        EqPluginError: factor < 1.
     """
     if factor < 1:
         raise EqPluginError(f"--repeat {factor} is not possible: use 1 or more.")
@@ -94,16 +90,13 @@ def time_by_size(
     repeats: int,
     tick: Callable[[int], None] = lambda _: None,
 ) -> dict[str, list[SizeTiming]]:
-    """Time all models on all structures, the models alternated call by call.
+    """Time all models on all structures, alternated call by call: label -> a timing for each.
 
     Args:
         calculators: label -> calculator.
         structures: from small to large.
         repeats: timed calls of each model on each structure, after two that are not.
         tick: told the number of atoms that comes next.
-
-    Returns:
-        label -> a timing for every structure.
     """
     timings: dict[str, list[SizeTiming]] = {name: [] for name in calculators}
     for atoms in structures:
@@ -177,20 +170,14 @@ def _row(label: str, timing: SizeTiming, reference: SizeTiming) -> list[str]:
         f"{low:.1f}-{high:.1f}",
         f"{timing.us_per_atom:.1f}",
         f"{ratio:.2f}",
-        "-" if timing.peak_mib is None else f"{timing.peak_mib:.0f}",
+        cell(timing.peak_mib, ".0f"),
     ]
 
 
 def write_scaling(
     timings: Mapping[str, Sequence[SizeTiming]], models: Mapping[str, str], out: Path
 ) -> None:
-    """Write speed.json and speed.png.
-
-    Args:
-        timings: label -> sizes.
-        models: label -> as the user named it.
-        out: the folder.
-    """
+    """Write speed.json, with the models as the user named them, and speed.png."""
     peaks = {
         label: [timing.peak_mib for timing in sizes]
         for label, sizes in timings.items()
@@ -209,10 +196,8 @@ def write_scaling(
 
 def _hardware() -> dict[str, str]:
     """Names of the machine's processor and GPU, for the record."""
-    found = {"machine": platform.machine(), "processor": processor_name()}
     import torch
 
-    found["threads"] = str(torch.get_num_threads())
-    if gpu := gpu_name():
-        found["gpu"] = gpu
-    return found
+    threads, gpu = str(torch.get_num_threads()), gpu_name()
+    names = {"machine": platform.machine(), "processor": processor_name(), "threads": threads}
+    return names | ({"gpu": gpu} if gpu else {})

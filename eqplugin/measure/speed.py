@@ -25,14 +25,14 @@ def time_force_calls(
     where absolute times do not. Every call sees new positions (moved by 1e-3 A), as in MD.
 
     Args:
-        calculators: name to calculator.
+        calculators: by name.
         atoms: the structure.
         repeats: timed calls of each.
         warmup: calls of each before the clock starts.
         seed: of the displacements.
 
     Returns:
-        Name to times in ms, shape (repeats,).
+        Name -> times in ms, (repeats,).
     """
     rng = np.random.default_rng(seed)
     times: dict[str, list[float]] = {name: [] for name in calculators}

@@ -45,3 +45,8 @@ def _padded(column: Sequence[str], is_number: bool) -> list[str]:
     width = max(map(len, column))
     head, *cells = (c.rjust(width) if is_number else c.ljust(width) for c in column)
     return [head, "-" * (width - 1) + ":" if is_number else "-" * width, *cells]
+
+
+def cell(value: object, form: str) -> str:
+    """A value as text; '-' for None."""
+    return "-" if value is None else format(value, form)

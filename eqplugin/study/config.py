@@ -33,10 +33,10 @@ _AMOUNTS = ("train.lr", "train.r_max", "tolerance.parameters", "tolerance.time")
 class Study:
     """A study's config, every value resolved."""
 
-    config: StudyConfig  # as the schema has it
-    arms: dict[str, Axes]  # by name
-    hydra: tuple[str, ...]  # overrides that concern Hydra itself, such as the launcher
-    path: Path  # the config file
+    config: StudyConfig  #: as the schema has it
+    arms: dict[str, Axes]  #: by name
+    hydra: tuple[str, ...]  #: overrides that concern Hydra itself, such as the launcher
+    path: Path  #: the config file
 
     @property
     def out(self) -> Path:

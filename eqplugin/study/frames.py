@@ -40,11 +40,7 @@ class Frames:
 
 
 def check_frames(config: StudyConfig) -> Frames:
-    """Read and check every file of the study; nothing is written.
-
-    Raises:
-        EqPluginError: missing labels, wrong keys, unknown species, too few frames.
-    """
+    """Read and check every file of the study; nothing is written."""
     data, batch = config.data, config.train.batch_size
     warnings = _check_files(data)
     train = read_labelled(data.train, data.key_mapping)

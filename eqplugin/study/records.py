@@ -278,11 +278,7 @@ def parse_record(line: str, where: str) -> Record | None:
 
 
 def read_speed(file: Path) -> SpeedRecord | None:
-    """The common timing that ``speed.json`` holds; None where there is no such file.
-
-    Raises:
-        EqPluginError: a damaged file.
-    """
+    """The common timing that ``speed.json`` holds; None where there is no such file."""
     return _validated(SpeedRecord, file.read_text(), str(file)) if file.is_file() else None
 
 

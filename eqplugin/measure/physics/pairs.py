@@ -37,12 +37,7 @@ class PairCurve:
 
 
 def pair_curves(calculator: Calculator, symbols: Sequence[str]) -> list[PairCurve]:
-    """Curves from 0.6 times the sum of the covalent radii to 12 A.
-
-    Args:
-        calculator: any ASE calculator.
-        symbols: elements; every pair of them is taken.
-    """
+    """Curves of all pairs of the elements, from 0.6 times the sum of the covalent radii to 12 A."""
     lone = {symbol: energy_and_forces(Atoms(symbol), calculator)[0] for symbol in symbols}
     curves = []
     for pair in combinations_with_replacement(symbols, 2):
@@ -122,10 +117,9 @@ def _rough_points(values: np.ndarray) -> list[int]:
 def _jump_near(
     calculator: Calculator, curve: PairCurve, index: int, middle: int
 ) -> tuple[float, float]:
-    """Go on to the roughest third around a point until the window is narrow; measure what is left.
+    """Size and distance of the jump near a point.
 
-    Returns:
-        (size of the jump, distance)
+    Goes on to the roughest third until the window is narrow, and measures what is left.
     """
     low, high = curve.distance[middle - 2], curve.distance[middle + 2]
     while True:

@@ -11,12 +11,7 @@ from eqplugin.style import colour, panels, plt
 
 
 def plot_pairs(curves: Mapping[str, Sequence[PairCurve]], path: Path) -> None:
-    """A panel per pair of elements, a line per model.
-
-    Args:
-        curves: model -> curves.
-        path: PNG to write.
-    """
+    """A panel per pair of elements, a line per model."""
     names = list(dict.fromkeys(curve.name for of_model in curves.values() for curve in of_model))
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
@@ -43,12 +38,7 @@ def plot_pairs(curves: Mapping[str, Sequence[PairCurve]], path: Path) -> None:
 
 
 def plot_scans(curves: Mapping[str, Sequence[ScanCurve]], path: Path) -> None:
-    """A panel per scan, a line per model, the reference as points.
-
-    Args:
-        curves: model -> curves.
-        path: PNG to write.
-    """
+    """A panel per scan, a line per model, the reference as points."""
     names = list(dict.fromkeys(c.scan.name for of_model in curves.values() for c in of_model))
     size = (0.8 + 3.4 * len(names), 3.4)
     with panels(path, 1, len(names), figsize=size) as (figure, axes):

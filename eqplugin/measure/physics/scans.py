@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -48,7 +47,7 @@ class ScanCurve:
         """Energies less that of :attr:`origin`, eV."""
         return energy - energy[self.origin]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The curve and what it was followed along."""
         reference = self.scan.reference
         return {
@@ -60,11 +59,7 @@ class ScanCurve:
 
 
 def read_scan(path: Path) -> Scan:
-    """Read a scan: frames in order, with reference energies or without.
-
-    Raises:
-        EqPluginError: a file that cannot be read, fewer than three frames, atoms that change.
-    """
+    """Read a scan: three frames or more of the same atoms, with reference energies or without."""
     labelled = frames_with_labels(path)
     if len(labelled) < _FEWEST:
         raise EqPluginError(f"{path} holds {len(labelled)} frames: a scan has {_FEWEST} or more.")

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -21,7 +20,7 @@ from eqplugin.measure.physics.pairs import PairCurve, pair_checks, pair_curves
 from eqplugin.measure.physics.plots import plot_pairs, plot_scans
 from eqplugin.measure.physics.scans import Scan, ScanCurve, scan_checks, scan_curve
 from eqplugin.measure.physics.symmetry import Precision, symmetry_checks
-from eqplugin.measure.tables import Table
+from eqplugin.measure.tables import Table, cell
 
 __all__ = ["PhysicsResult", "check_physics", "check_table", "dynamics_checks", "write_physics"]
 
@@ -109,8 +108,8 @@ def check_table(results: Mapping[str, PhysicsResult]) -> Table:
     for name in dict.fromkeys(name for checks in by_model for name in checks):
         found = [checks.get(name) for checks in by_model]
         first = next(check for check in found if check is not None)
-        limit = "-" if first.threshold is None else f"{first.threshold:.0e}"
-        rows.append([name, first.unit, limit, *("-" if c is None else c.text for c in found)])
+        texts = ("-" if check is None else check.text for check in found)
+        rows.append([name, first.unit, cell(first.threshold, ".0e"), *texts])
     return Table(("check", "unit", "limit"), list(results), rows)
 
 
@@ -130,7 +129,7 @@ def write_physics(results: Mapping[str, PhysicsResult], out: Path) -> None:
         plot_scans(scans, out / "scans.png")
 
 
-def _as_json(check: Check) -> dict[str, Any]:
+def _as_json(check: Check) -> dict[str, object]:
     # JSON has no NaN: a check that could not be measured has no value
     value = None if np.isnan(check.value) else check.value
     return {**asdict(check), "value": value, "passed": check.passed}

@@ -41,9 +41,6 @@ def symmetry_checks(
         atoms: a structure without special symmetry, or the checks say little.
         precision: what to put down to rounding.
         seed: of the rotation, the permutation and the directions.
-
-    Raises:
-        EqPluginError: a structure that the calculator cannot evaluate.
     """
     rng = np.random.default_rng(seed)
     atoms = atoms.copy()

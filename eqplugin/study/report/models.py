@@ -15,11 +15,6 @@ MATCHES = ("dimension", "parameters", "time")
 _STACKS = {"nequip": "NequIP", "mace": "MACE"}
 
 
-def series_label(family: str, hops: int | None, contraction: str | None) -> str:
-    """Stack and hops in words: what models of every L share."""
-    return _STACKS[family] + _hops_label(hops, contraction)
-
-
 def architecture_label(model: JobRecord | ModelResults) -> str:
     """Stack, L and hops in words, without D."""
     return f"{_STACKS[model.family]} L={model.l_max}{_hops_label(model.hops, model.contraction)}"
@@ -53,9 +48,9 @@ class ModelResults:
         return next(iter(self.records.values())).parameters
 
     @property
-    def series(self) -> tuple[str, int | None, str | None]:
-        """Family, hops and contraction: what is held fixed in a comparison along L."""
-        return self.family, self.hops, self.contraction
+    def series(self) -> str:
+        """Stack and hops in words: what is held fixed in a comparison along L."""
+        return _STACKS[self.family] + _hops_label(self.hops, self.contraction)
 
     @property
     def matches(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from eqplugin.design import STACKS
 from eqplugin.study.records import Quantiles
-from eqplugin.study.report.models import MATCHES, ModelResults, StudyResults, series_label
+from eqplugin.study.report.models import MATCHES, ModelResults, StudyResults
 from eqplugin.study.report.statistics import Spread
 from eqplugin.style import colour, marker, panels, plt
 
@@ -102,7 +102,7 @@ def plot_degrees(results: StudyResults, path: Path) -> None:
         figure.legend(*_legend_entries(axes[0]), loc="outside right upper", fontsize=8)
 
 
-def _all_series(results: StudyResults) -> list[tuple]:
+def _all_series(results: StudyResults) -> list[str]:
     return list(dict.fromkeys(model.series for model in results.models))
 
 
@@ -111,8 +111,7 @@ def _draw_series(axis: plt.Axes, models: Sequence[ModelResults], test: str, numb
         return
     look = {"color": colour(number), "marker": marker(number), "ms": 5, "lw": 1.3}
     means = [model.spread(test, "force_mae").mean for model in models]
-    label = series_label(*models[0].series)
-    axis.plot([model.l_max for model in models], means, label=label, **look)
+    axis.plot([model.l_max for model in models], means, label=models[0].series, **look)
     for model in models:
         values = list(model.values(test, "force_mae").values())
         degrees = [model.l_max] * len(values)
@@ -127,7 +126,7 @@ def plot_curves(results: StudyResults, path: Path) -> None:
         for axis, one in zip(axes[0], series, strict=True):
             for model in (m for m in results.models if m.series == one):
                 _draw_curves(axis, model)
-            axis.set_title(series_label(*one), fontsize=9)
+            axis.set_title(one, fontsize=9)
             axis.set(xlabel="epoch", yscale="log")
             axis.xaxis.get_major_locator().set_params(integer=True)
             _set_readable_ticks(axis.yaxis)

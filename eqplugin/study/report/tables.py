@@ -8,9 +8,9 @@ from itertools import combinations
 
 import numpy as np
 
-from eqplugin.measure.tables import Table
+from eqplugin.measure.tables import Table, cell
 from eqplugin.study.report.models import ModelResults, StudyResults, architecture_label
-from eqplugin.study.report.statistics import PairedDifference, Spread, holm_adjusted
+from eqplugin.study.report.statistics import PairedDifference, holm_adjusted
 
 # metric -> (head, format)
 _METRICS = {
@@ -24,12 +24,9 @@ _METRICS = {
 def accuracy_table(
     models: Sequence[ModelResults], tests: Sequence[str], ratios: Mapping[str, float] | None = None
 ) -> Table:
-    """Mean and spread over seeds of every metric on every test.
+    """Mean and spread over seeds of every metric on every test, a row for each model.
 
-    Args:
-        models: a row each.
-        tests: a column for each metric.
-        ratios: label of a model -> its matched quantity over the reference's, for a column.
+    ``ratios`` (label of a model -> its matched quantity over the reference's) make a column.
     """
     columns = [
         (test, metric)
@@ -40,8 +37,8 @@ def accuracy_table(
     rows = [
         [
             *_model_cells(model),
-            *([] if ratios is None else [_cell(ratios.get(model.label), ".2f")]),
-            *(_cell(model.spread(test, metric), _METRICS[metric][1]) for test, metric in columns),
+            *([] if ratios is None else [cell(ratios.get(model.label), ".2f")]),
+            *(cell(model.spread(test, metric), _METRICS[metric][1]) for test, metric in columns),
             str(len(model.records)),
         ]
         for model in models
@@ -53,10 +50,6 @@ def accuracy_table(
 
 def _model_cells(model: ModelResults) -> list[str]:
     return [architecture_label(model), str(model.feature_dim), f"{model.parameters:,}"]
-
-
-def _cell(value: float | Spread | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
 
 
 def cost_table(models: Sequence[ModelResults]) -> Table:
@@ -71,8 +64,8 @@ def cost_table(models: Sequence[ModelResults]) -> Table:
             str(model.step_ms),
             str(model.force_ms),
             f"{np.mean([getattr(record.cost, clock) for record in model.records.values()]):.0f}",
-            _cell(model.peak_megabytes("train_peak_bytes"), ".0f"),
-            _cell(model.peak_megabytes("force_peak_bytes"), ".0f"),
+            cell(model.peak_megabytes("train_peak_bytes"), ".0f"),
+            cell(model.peak_megabytes("force_peak_bytes"), ".0f"),
         ]
         for model in models
     ]
@@ -120,7 +113,7 @@ def _groups_along(models: Sequence[ModelResults], axis: str) -> list[list[ModelR
     """Models that differ along the axis, those of a group in nothing else (D aside)."""
     groups: dict[tuple, list[ModelResults]] = {}
     for model in models:
-        key = model.series if axis == "l_max" else (model.family, model.l_max)
+        key = (model.family, model.series if axis == "l_max" else model.l_max)
         groups.setdefault(key, []).append(model)
     return [group for group in groups.values() if len({getattr(m, axis) for m in group}) > 1]
 
@@ -134,7 +127,7 @@ def pairs_table(pairs: Sequence[ModelPair]) -> Table:
             architecture_label(pair.second),
             f"{pair.difference.mean:+.1f}",
             pair.difference.interval,
-            _cell(pair.difference.effect, "+.1f"),
+            cell(pair.difference.effect, "+.1f"),
             _p_value_cell(pair.difference.p),
             str(pair.difference.n),
         ]
@@ -145,4 +138,4 @@ def pairs_table(pairs: Sequence[ModelPair]) -> Table:
 
 
 def _p_value_cell(p: float | None) -> str:
-    return "< 0.001" if p is not None and p < 0.0005 else _cell(p, ".3f")
+    return "< 0.001" if p is not None and p < 0.0005 else cell(p, ".3f")
