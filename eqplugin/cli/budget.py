@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["budget"]
 
+_PARTS = ("radial", "linear", "self_connection", "contraction", "other", "total")
+
 
 @user_errors()
 def budget(
@@ -107,14 +109,7 @@ def _print_json(rows: list[tuple[Design, ModelCost]]) -> None:
             "irreps": str(chosen.irreps),
             "paths": cost.paths,
             "radial_outputs_per_edge": cost.radial_outputs,
-            "parameters": {
-                "radial": cost.radial,
-                "linear": cost.linear,
-                "self_connection": cost.self_connection,
-                "contraction": cost.contraction,
-                "other": cost.other,
-                "total": cost.total,
-            },
+            "parameters": {part: getattr(cost, part) for part in _PARTS},
             "training_bytes_per_edge": cost.training_bytes_per_edge(),
         }
         for chosen, cost in rows
