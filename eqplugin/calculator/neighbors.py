@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 
 # (positions, cell, pbc, cutoff, device) -> (i, j, S), pairs from both ends; atoms lie inside the
 # cell, whose vectors are independent
@@ -134,7 +134,7 @@ def find_pairs(
     except (RuntimeError, MemoryError, ValueError) as error:
         # matscipy runs out of memory where atoms are thousands of Angstroms apart
         raise EqPluginError(
-            f"the neighbour search failed ({type(error).__name__}: {str(error)[:100]}): check the "
+            f"the neighbour search failed ({reason_of(error, named=True)[:120]}): check the "
             f"structure's extent, or use neighbors='vesin'."
         ) from error
     if turns.any():

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from eqplugin.design import Design
 
 
+_PARTS = ("radial", "linear", "self_connection", "contraction", "other", "total")
+
+
 @user_errors()
 def budget(
     feature_dim: int = typer.Option(
@@ -105,14 +108,7 @@ def _print_json(rows: list[tuple[Design, ModelCost]]) -> None:
             "irreps": str(chosen.irreps),
             "paths": cost.paths,
             "radial_outputs_per_edge": cost.radial_outputs,
-            "parameters": {
-                "radial": cost.radial,
-                "linear": cost.linear,
-                "self_connection": cost.self_connection,
-                "contraction": cost.contraction,
-                "other": cost.other,
-                "total": cost.total,
-            },
+            "parameters": {part: getattr(cost, part) for part in _PARTS},
             "training_bytes_per_edge": cost.training_bytes_per_edge(),
         }
         for chosen, cost in rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -27,7 +28,7 @@ def doctor(
     findings = list(diagnose())
     faults = sum(finding.verdict is Verdict.fault for finding in findings)
     if as_json:
-        typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
         raise typer.Exit(int(faults > 0))
     table = Table(box=SIMPLE_HEAD, padding=(0, 1))
     table.add_column("check", no_wrap=True)

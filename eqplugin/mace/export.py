@@ -7,7 +7,6 @@ through cuEquivariance; here neither is needed. Everything works for stock model
 from __future__ import annotations
 
 import copy
-import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -83,17 +82,12 @@ def rebuild(model: torch.nn.Module, dtype: torch.dtype | None = None) -> torch.n
     return copied.to(weight.device)
 
 
-def config_wrapper(stock: Callable) -> Callable:
-    """Let MACE's ``extract_config_mace_model`` understand our models."""
-
-    @functools.wraps(stock)
-    def extract(model: torch.nn.Module) -> dict[str, Any]:
-        if family_name(model) is None:
-            return stock(model)
-        as_family(model)  # callers go on with model.__class__(**config)
-        return extract_config(model)
-
-    return extract
+def family_config(stock: Callable, model: torch.nn.Module) -> dict[str, Any]:
+    """MACE's ``extract_config_mace_model``, the stock one or, for a model of ours, ours."""
+    if family_name(model) is None:
+        return stock(model)
+    as_family(model)  # callers go on with model.__class__(**config)
+    return extract_config(model)
 
 
 def descriptors(

@@ -30,7 +30,7 @@ from eqplugin.mace.build import (
     design_of_arguments,
     in_stock_words,
 )
-from eqplugin.mace.export import config_wrapper
+from eqplugin.mace.export import family_config
 from eqplugin.mace.models import FAMILIES, check_degrees
 from eqplugin.mace.plan import design_from, plan_layers
 from eqplugin.resources import shipped_file
@@ -232,7 +232,7 @@ def _in_trainer(args: argparse.Namespace) -> AbstractContextManager[None]:
         (
             run_train,
             "extract_config_mace_model",
-            config_wrapper(run_train.extract_config_mace_model),
+            functools.partial(family_config, run_train.extract_config_mace_model),
         ),
         (run_train, "init_distributed", _with_gloo(run_train.init_distributed)),
         (run_train, "DDP", _ddp),

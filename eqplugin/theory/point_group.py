@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["TOLERANCE", "PointGroup", "find_point_group", "matching_operations"]
+__all__ = ["TOLERANCE", "PointGroup", "find_point_group", "line_through", "matching_operations"]
 
 Array = NDArray[np.float64]
 
@@ -94,15 +94,22 @@ def find_point_group(
     found, kinds = every[away], kinds[away]
     if not len(found):
         return PointGroup("K_h", np.eye(3)[None])
-    axis = np.linalg.svd(found, full_matrices=False)[2][0]
-    if np.linalg.norm(found - np.outer(found @ axis, axis), axis=1).max() <= tolerance:
-        inverted = _image(-np.eye(3), found, kinds, _trees(found, kinds), tolerance)
+    axis = line_through(vectors, tolerance)
+    if axis is not None:
+        inverted = _image(-np.eye(3), vectors, kinds, _trees(vectors, kinds), tolerance)
         return PointGroup("C_inf_v" if inverted is None else "D_inf_h", np.eye(3)[None], axis)
     for factor in (1.0, 1.4, 2.0, *(0.5**n for n in range(1, 20))):
         group = _finite_group(found, kinds, factor * tolerance)
         if group.is_closed():
             return group
     return PointGroup("C1", np.eye(3)[None])  # pragma: no cover - the identity alone is closed
+
+
+def line_through(vectors: Array, tolerance: float) -> Array | None:
+    """Unit vector along the line that holds all vectors, within the tolerance in A, if any does."""
+    axis = np.linalg.svd(vectors, full_matrices=False)[2][0]
+    off = np.linalg.norm(vectors - np.outer(vectors @ axis, axis), axis=1)
+    return axis if off.max() <= tolerance else None
 
 
 # ---- operations

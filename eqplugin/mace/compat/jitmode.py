@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import e3nn
 import mace.tools.compile
@@ -57,14 +55,5 @@ def repair() -> None:
         rebind(original, disable_e3nn_codegen)
     for cls in model_classes():
         if not hasattr(cls.__init__, "_eqplugin_eager"):
-            cls.__init__ = _eagerly(cls.__init__)
-
-
-def _eagerly(init: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(init)
-    def __init__(self: object, *args: Any, **kwargs: Any) -> None:
-        with building_eagerly():
-            init(self, *args, **kwargs)
-
-    __init__._eqplugin_eager = True
-    return __init__
+            cls.__init__ = building_eagerly()(cls.__init__)
+            cls.__init__._eqplugin_eager = True

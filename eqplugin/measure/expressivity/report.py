@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def write_json(path: Path, models: Mapping[str, tuple[Subject, Sequence[Result]]
             "r_max": subject.r_max,
             "species": list(subject.symbols),
             "trained": subject.trained,
-            "results": [_finite(result.as_record()) for result in results],
+            "results": [_finite(asdict(result)) for result in results],
         }
         for name, (subject, results) in models.items()
     ]

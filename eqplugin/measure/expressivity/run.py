@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
@@ -49,10 +49,6 @@ class Result:
     agrees: bool | None
     thresholds: tuple[float, float]
     why: str
-
-    def as_record(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
 
 
 def measure_case(subject: Subject, case: Case) -> float:
