@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +19,11 @@ _NODE_FEATURES = "node_features"  # NequIP's key
 
 @dataclass(frozen=True)
 class LayerFeatures:
-    """What leaves one layer.
+    """What leaves one layer."""
 
-    Args:
-        name: of the module, e.g. ``layer1_convnet`` (NequIP) or ``products.1`` (MACE).
-        irreps: of the features, e3nn's mul_ir layout.
-        values: (num_nodes, D), detached.
-    """
-
-    name: str
-    irreps: Irreps
-    values: torch.Tensor
+    name: str  # of the module, e.g. layer1_convnet (NequIP) or products.1 (MACE)
+    irreps: Irreps  # of the features, e3nn's mul_ir layout
+    values: torch.Tensor  # (num_nodes, D), detached
 
 
 @contextmanager
@@ -56,11 +50,13 @@ def capture_features(model: torch.nn.Module) -> Iterator[list[LayerFeatures]]:
         # by name: the classes of a packaged model are its own copies
         inner = type(getattr(module, "operation", None)).__name__
         if kind == "ConvNetLayer" or inner == "InvariantContraction":
-            irreps = Irreps(str(module.irreps_out[_NODE_FEATURES]))
-            handles.append(module.register_forward_hook(_catch_nequip(name, irreps, found)))
+            irreps = module.irreps_out[_NODE_FEATURES]
         elif kind == "EquivariantProductBasisBlock":
-            irreps = Irreps(str(module.linear.irreps_out))
-            handles.append(module.register_forward_hook(_catch_mace(name, irreps, found)))
+            irreps = module.linear.irreps_out
+        else:
+            continue
+        catch = _catcher(name, Irreps(str(irreps)), found)
+        handles.append(module.register_forward_hook(catch))
     if not handles:
         raise EqPluginError(
             f"{type(model).__name__} has neither NequIP convolutions nor MACE products: give an "
@@ -73,15 +69,9 @@ def capture_features(model: torch.nn.Module) -> Iterator[list[LayerFeatures]]:
             handle.remove()
 
 
-def _catch_nequip(name: str, irreps: Irreps, found: list[LayerFeatures]) -> Any:
-    def hook(_module: torch.nn.Module, _inputs: Any, output: dict[str, torch.Tensor]) -> None:
-        found.append(LayerFeatures(name, irreps, output[_NODE_FEATURES].detach()))
-
-    return hook
-
-
-def _catch_mace(name: str, irreps: Irreps, found: list[LayerFeatures]) -> Any:
-    def hook(_module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-        found.append(LayerFeatures(name, irreps, output.detach()))
+def _catcher(name: str, irreps: Irreps, found: list[LayerFeatures]) -> Callable[..., None]:
+    def hook(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
+        values = output[_NODE_FEATURES] if isinstance(output, dict) else output
+        found.append(LayerFeatures(name, irreps, values.detach()))
 
     return hook

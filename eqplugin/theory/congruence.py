@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from eqplugin.theory.point_group import matching_operations
+from eqplugin.theory.point_group import labelled_tree, line_axis, match, matching_operations
 
 __all__ = ["Congruence", "congruence"]
 
@@ -38,9 +38,14 @@ def congruence(first: Atoms, second: Atoms, tolerance: float = 1e-6) -> Congruen
         return "none"
     if not len(a):
         return "proper"
-    lines = [_along_a_line(vectors, tolerance) for vectors in (a, b)]
-    if any(line is not None for line in lines):
-        return _compare_lines(lines, kinds_a, kinds_b, tolerance)
+    axes = [line_axis(vectors, tolerance) for vectors in (a, b)]
+    if all(axis is not None for axis in axes):
+        # only the direction of the line is left to choose
+        tree = labelled_tree(b @ axes[1], kinds_b)
+        ways = (match(sign * a @ axes[0], kinds_a, tree, tolerance) for sign in (1, -1))
+        return "proper" if any(way is not None for way in ways) else "none"
+    if any(axis is not None for axis in axes):
+        return "none"
     found = matching_operations(a, kinds_a, b, kinds_b, tolerance)
     if not found:
         return "none"
@@ -52,24 +57,3 @@ def _centred(atoms: Atoms, tolerance: float) -> tuple[Array, NDArray[np.int64]]:
     vectors = atoms.positions - atoms.positions.mean(axis=0)
     away = np.linalg.norm(vectors, axis=1) > tolerance
     return vectors[away], atoms.numbers[away]
-
-
-def _along_a_line(vectors: Array, tolerance: float) -> Array | None:
-    """Coordinates along the line that holds all vectors; None if there is none."""
-    axis = np.linalg.svd(vectors, full_matrices=False)[2][0]
-    coordinate = vectors @ axis
-    off = np.linalg.norm(vectors - np.outer(coordinate, axis), axis=1)
-    return coordinate if off.max() <= tolerance else None
-
-
-def _compare_lines(
-    lines: list[Array | None], kinds_a: NDArray, kinds_b: NDArray, tolerance: float
-) -> Congruence:
-    if lines[0] is None or lines[1] is None:
-        return "none"
-    for sign in (1.0, -1.0):
-        orders = [np.lexsort((line, kinds)) for line, kinds in
-                  ((lines[0], kinds_a), (sign * lines[1], kinds_b))]  # fmt: skip
-        if abs(lines[0][orders[0]] - sign * lines[1][orders[1]]).max() <= tolerance:
-            return "proper"
-    return "none"
