@@ -33,19 +33,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
+    """One line of the report."""
 
-    Attributes:
-        check: what was looked at.
-        verdict: ok, note (something optional is absent) or fault (something will not work).
-        found: what is there.
-        advice: what to do about it; empty where nothing is to be done.
-    """
-
-    check: str
-    verdict: Verdict
+    check: str  # what was looked at
+    verdict: Verdict  # ok, note (something optional is absent) or fault (something will not work)
     found: str
-    advice: str = ""
+    advice: str = ""  # what to do about it
 
     def as_dict(self) -> dict[str, str]:
         """For JSON."""
@@ -70,6 +63,13 @@ def diagnose() -> Iterator[Finding]:
             )
 
 
+def _finding(
+    check: str, good: bool, found: str, advice: str, otherwise: Verdict = Verdict.fault
+) -> Finding:
+    """What was found, with advice where it is not good."""
+    return Finding(check, Verdict.ok, found) if good else Finding(check, otherwise, found, advice)
+
+
 def _version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
@@ -90,12 +90,7 @@ def _required(distribution: str) -> dict[str, Requirement]:
 def _python() -> Iterator[Finding]:
     version = platform.python_version()
     good = tuple(int(part) for part in version.split(".")[:2]) >= (3, 11)
-    yield Finding(
-        "python",
-        Verdict.ok if good else Verdict.fault,
-        version,
-        "" if good else "Use Python 3.11 or newer.",
-    )
+    yield _finding("python", good, version, "Use Python 3.11 or newer.")
 
 
 def _requirements() -> Iterator[Finding]:
@@ -104,7 +99,7 @@ def _requirements() -> Iterator[Finding]:
         version = _version(name)
         if version is not None and requirement.specifier.contains(version, prereleases=True):
             if name in ("torch", "e3nn", "nequip", "ase"):
-                yield _importable(name, version)
+                yield _imported(name, version)
             continue
         advice = f'pip install "{name}{requirement.specifier}"'
         if name in ("nequip", "e3nn") and version is not None and _version("mace-torch"):
@@ -116,7 +111,7 @@ def _requirements() -> Iterator[Finding]:
         yield Finding(name, Verdict.fault, found, advice)
 
 
-def _importable(name: str, version: str) -> Finding:
+def _imported(name: str, version: str) -> Finding:
     try:
         importlib.import_module(name)
     except Exception as error:
@@ -132,12 +127,9 @@ def _importable(name: str, version: str) -> Finding:
 def _extension() -> Iterator[Finding]:
     names = {point.value for point in metadata.entry_points(group="nequip.extension")}
     good = "eqplugin" in names
-    yield Finding(
-        "nequip sees eqplugin",
-        Verdict.ok if good else Verdict.fault,
-        "yes" if good else "no entry point nequip.extension",
-        "" if good else "Install eqplugin with pip rather than by PYTHONPATH.",
-    )
+    found = "yes" if good else "no entry point nequip.extension"
+    advice = "Install eqplugin with pip rather than by PYTHONPATH."
+    yield _finding("nequip sees eqplugin", good, found, advice)
 
 
 def _mace() -> Iterator[Finding]:
@@ -145,17 +137,13 @@ def _mace() -> Iterator[Finding]:
     if version is None:
         yield Finding("mace", Verdict.note, "not installed", f"For MACE: {INSTALL_MACE}")
         return
-    tested = version == MACE_TESTED
-    yield Finding(
-        "mace",
-        Verdict.ok if tested else Verdict.note,
-        version,
-        "" if tested else f"Tested with {MACE_TESTED}: watch the line on parity.",
-    )
-    missing = []
-    for name, requirement in _required("mace-torch").items():
-        if name != "e3nn" and _version(name) is None:
-            missing.append(f"{name}{requirement.specifier}")
+    advice = f"Tested with {MACE_TESTED}: watch the line on parity."
+    yield _finding("mace", version == MACE_TESTED, version, advice, Verdict.note)
+    missing = [
+        f"{name}{requirement.specifier}"
+        for name, requirement in _required("mace-torch").items()
+        if name != "e3nn" and _version(name) is None
+    ]
     if missing:
         yield Finding(
             "what mace needs",
@@ -189,14 +177,11 @@ def _parity() -> Iterator[Finding]:
         )
         return
     how = "repaired" if is_active() else f"not repaired ({reason_for_no_repair()})"
-    good = worst <= PARITY_TOLERANCE
-    yield Finding(
+    yield _finding(
         check,
-        Verdict.ok if good else Verdict.fault,
+        worst <= PARITY_TOLERANCE,
         f"{how}, largest difference {worst:.1e} (eV, eV/Å, eV/Å³)",
-        ""
-        if good
-        else f"MACE's numbers are not its published ones: use e3nn 0.6.0 and {INSTALL_MACE}",
+        f"MACE's numbers are not its published ones: use e3nn 0.6.0 and {INSTALL_MACE}",
     )
 
 
@@ -225,18 +210,14 @@ def _kernels() -> Iterator[Finding]:
         ("cuequivariance-torch", "faster MACE on NVIDIA GPUs"),
     ):
         version = _version(name)
-        yield Finding(
-            name,
-            Verdict.note if version is None else Verdict.ok,
-            "not installed (optional)" if version is None else version,
-            f"For {purpose}: pip install {name}" if version is None else "",
-        )
+        found = version or "not installed (optional)"
+        advice = f"For {purpose}: pip install {name}"
+        yield _finding(name, version is not None, found, advice, Verdict.note)
 
 
 def _compiler() -> Iterator[Finding]:
     """nequip-compile and torch.compile call a C++ compiler."""
-    candidates = [os.environ.get("CXX"), "g++", "clang++"]
-    for compiler in filter(None, candidates):
+    for compiler in filter(None, (os.environ.get("CXX"), "g++", "clang++")):
         path = shutil.which(compiler)
         if path and _succeeds([path, "--version"]):
             yield Finding("C++ compiler", Verdict.ok, path)
@@ -253,9 +234,8 @@ def _compiled_product() -> Iterator[Finding]:
     """The C++ operator of enable_CompiledTP, which is compiled on first use."""
     from eqplugin.nn.product.compiled import status
 
-    found = status()
-    verdict = Verdict.ok if found.available else Verdict.note
-    yield Finding("compiled product", verdict, found.found, found.advice)
+    here = status()
+    yield _finding("compiled product", here.available, here.found, here.advice, Verdict.note)
 
 
 def _succeeds(command: list[str]) -> bool:

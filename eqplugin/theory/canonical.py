@@ -33,18 +33,12 @@ Group = Literal["SO(3)", "O(3)"]
 
 
 class DegenerateFrameError(EqPluginError):
-    """No frame exists, or none that could be told from noise: the environment is symmetric.
-
-    Attributes:
-        node: index of the first such node; -1 for a frame of the whole structure.
-        singular_values: (3,) of its reference vectors, A.
-        symmetry: Schoenflies symbol of its point group.
-    """
+    """No frame exists, or none that could be told from noise: the environment is symmetric."""
 
     def __init__(self, node: int, singular_values: torch.Tensor, symmetry: str, group: str) -> None:
-        self.node = node
-        self.singular_values = singular_values
-        self.symmetry = symmetry
+        self.node = node  # the first without a frame; -1: the whole structure
+        self.singular_values = singular_values  # (3,) of its reference vectors, A
+        self.symmetry = symmetry  # Schoenflies symbol of its point group
         values = ", ".join(f"{value:.1e}" for value in singular_values.tolist())
         place = f"Node {node}" if node >= 0 else "The structure as a whole"
         why = (
@@ -61,18 +55,13 @@ class DegenerateFrameError(EqPluginError):
 
 @dataclass(frozen=True)
 class Frames:
-    """One frame per node.
+    """One frame per node."""
 
-    Args:
-        matrices: (num_nodes, 3, 3) orthogonal, float64; the canonical position is R x.
-        singular_values: (num_nodes, 3) of the reference vectors, A: the smaller the second (SO(3))
-            or third (O(3)), the closer the frame is to a jump.
-        group: ``"SO(3)"`` (determinant 1) or ``"O(3)"`` (either sign).
-    """
-
-    matrices: torch.Tensor
+    matrices: torch.Tensor  # (num_nodes, 3, 3) orthogonal, float64; the canonical position is R x
+    # (num_nodes, 3) of the reference vectors, A: the smaller the second (SO(3)) or third (O(3)),
+    # the closer the frame is to a jump
     singular_values: torch.Tensor
-    group: str
+    group: str  # "SO(3)" (determinant 1) or "O(3)" (either sign)
 
 
 def find_frames(
@@ -127,17 +116,12 @@ def find_frames(
 
 
 def _orthonormal(vectors: torch.Tensor, group: str) -> torch.Tensor:
-    """Gram-Schmidt on reference vectors (n, 3, 3), one per row."""
-    first = torch.nn.functional.normalize(vectors[:, 0], dim=-1)
-    second = vectors[:, 1]
-    for _ in range(2):  # once leaves a remainder where the two are nearly parallel
-        second = second - (second * first).sum(-1, keepdim=True) * first
-        second = torch.nn.functional.normalize(second, dim=-1)
-    third = torch.linalg.cross(first, second)
-    if group == "O(3)":
-        side = (vectors[:, 2] * third).sum(-1, keepdim=True)
-        third = third * torch.where(side < 0, -1.0, 1.0).to(third.dtype)
-    return torch.stack([first, second, third], dim=1)
+    """Orthonormalise reference vectors (n, 3, 3), one per row, from the first to the last."""
+    q, r = torch.linalg.qr(vectors.mT)
+    rows = torch.where(r.diagonal(dim1=1, dim2=2)[..., None] < 0, -q.mT, q.mT)
+    if group == "SO(3)":
+        rows[:, 2] = torch.linalg.cross(rows[:, 0], rows[:, 1])
+    return rows
 
 
 def to_invariants(
@@ -180,7 +164,7 @@ def from_invariants(
         invariants: (num_nodes, D), any invariants.
         irreps: what the features are to be.
         positions: as in :func:`to_invariants`.
-        **options: as in :func:`to_invariants`.
+        **options: likewise.
 
     Returns:
         (num_nodes, D), equivariant in ``positions``.
@@ -205,9 +189,7 @@ def _frames(
             f"features of shape {tuple(features.shape)} are not (num_nodes, {dimension}), which "
             f"irreps {irreps} ask for: give the layer's own irreps."
         )
-    frames = positions
-    if not isinstance(frames, Frames):
-        frames = find_frames(positions, **options)
+    frames = positions if isinstance(positions, Frames) else find_frames(positions, **options)
     if len(frames.matrices) != len(features):
         raise EqPluginError(
             f"{len(features)} nodes have features and {len(frames.matrices)} have frames: give "

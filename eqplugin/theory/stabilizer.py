@@ -16,10 +16,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from e3nn.o3 import Irrep, Irreps
+from e3nn.o3 import Irrep, Irreps, spherical_harmonics
 from numpy.polynomial.chebyshev import chebval
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from eqplugin.errors import EqPluginError
 from eqplugin.theory.point_group import PointGroup
@@ -138,7 +137,7 @@ def projector(group: PointGroup, ir: Irrep | str) -> torch.Tensor:
     if group.axis is None:
         return torch.eye(1, dtype=torch.float64)
     # what survives along an axis is the harmonic of the axis itself
-    z = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)  # e3nn's polar axis is y
-    turn = Rotation.align_vectors([group.axis], [z.numpy()])[0].as_matrix()
-    along = represent(Irrep(ir.l, 1), torch.as_tensor(turn)[None])[0][:, ir.l]
+    along = spherical_harmonics(
+        ir.l, torch.as_tensor(group.axis), normalize=True, normalization="norm"
+    )
     return torch.outer(along, along)

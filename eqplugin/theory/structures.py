@@ -71,9 +71,9 @@ def k_chain(
     """
     _require_at_least("k", k, 2)
     named = {"cis": 0.0, "trans": 180.0}
-    if isinstance(torsion, str) and torsion not in named:
+    dihedral = named.get(torsion, torsion)
+    if isinstance(dihedral, str):
         raise EqPluginError(f"torsion={torsion!r} is not known: use 'cis', 'trans' or an angle.")
-    dihedral = named[torsion] if isinstance(torsion, str) else float(torsion)
     chain = _axis(k, bond)
     first = chain[0] + _spoke(bond, angle, 0.0)
     last = chain[-1] + _spoke(bond, 180.0 - angle, dihedral)
