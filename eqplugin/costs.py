@@ -6,8 +6,10 @@ InteractionBlock end up with; the tests compare them with built models parameter
 
 from __future__ import annotations
 
+import operator
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 
@@ -17,8 +19,7 @@ from eqplugin.design import Design, DesignError, minimum_feature_dim
 
 __all__ = ["ModelCost", "NequIPOptions", "count_costs", "match_parameters"]
 
-# Muls per irrep; insertion order is irrelevant for counting.
-_Muls = Counter
+_Muls = Counter  # channels per irrep, in any order
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,14 @@ class NequIPOptions:
 class ModelCost:
     """Counts of one model; parameters are numbers of scalars, memory is in bytes per edge."""
 
-    paths: int  # tensor-product paths of the widest layer
-    radial_outputs: int  # radial weights per edge of the widest layer
-    radial: int  # parameters of the radial networks
-    linear: int  # parameters of the linear layers before and after the products
-    self_connection: int  # parameters of the type-dependent self-connections
-    contraction: int  # parameters of the invariant contractions
-    other: int  # type embedding and readout
-    edge_values: int  # values held per edge by one forward pass, all layers
+    paths: int = 0  # tensor-product paths of the widest layer
+    radial_outputs: int = 0  # radial weights per edge of the widest layer
+    radial: int = 0  # parameters of the radial networks
+    linear: int = 0  # parameters of the linear layers before and after the products
+    self_connection: int = 0  # parameters of the type-dependent self-connections
+    contraction: int = 0  # parameters of the invariant contractions
+    other: int = 0  # type embedding and readout
+    edge_values: int = 0  # values held per edge by one forward pass, all layers
 
     @property
     def total(self) -> int:
@@ -65,18 +66,13 @@ class ModelCost:
         return int(3.3 * self.edge_values * itemsize)
 
     def __add__(self, other: ModelCost) -> ModelCost:
-        widest = {"paths", "radial_outputs"}
-        return ModelCost(
-            **{
-                f.name: (max if f.name in widest else lambda a, b: a + b)(
-                    getattr(self, f.name), getattr(other, f.name)
-                )
-                for f in fields(self)
-            }
-        )
+        joined = {}
+        for field in fields(self):
+            join = max if field.name in ("paths", "radial_outputs") else operator.add
+            joined[field.name] = join(getattr(self, field.name), getattr(other, field.name))
+        return ModelCost(**joined)
 
 
-_NOTHING = ModelCost(0, 0, 0, 0, 0, 0, 0, 0)
 DEFAULTS = NequIPOptions()
 
 
@@ -92,25 +88,22 @@ def count_costs(design: Design, options: NequIPOptions = DEFAULTS) -> ModelCost:
     """
     harmonics = Irreps.spherical_harmonics(design.l_max)
     features = _Muls({Irrep("0e"): options.type_embed_num_features})
-    cost = _NOTHING
+    cost = ModelCost()
     for layer, outgoing in enumerate(design.layers()):
         contracted = design.contracts_after(layer)
         hidden = _muls(design.irreps if contracted else outgoing)
         layer_cost, features = _convolution(features, harmonics, hidden, layer, options)
         cost += layer_cost
         if contracted:
-            cost += _part(contraction=_contraction(features, outgoing.dim, design, options))
+            parameters = _contraction(features, outgoing.dim, design, options)
+            cost += ModelCost(contraction=parameters)
             features = _muls(outgoing)
     readout = features[Irrep("0e")]
-    return cost + _part(other=options.num_types * options.type_embed_num_features + readout)
+    return cost + ModelCost(other=options.num_types * options.type_embed_num_features + readout)
 
 
 def _muls(irreps: Irreps) -> _Muls:
     return _Muls({ir: mul for mul, ir in irreps})
-
-
-def _part(**counts: int) -> ModelCost:
-    return ModelCost(**{f.name: counts.get(f.name, 0) for f in fields(ModelCost)})
 
 
 def _convolution(
@@ -133,9 +126,8 @@ def _convolution(
     for mul, out in paths:
         mid[out] += mul
     radial_outputs = sum(mul for mul, _ in paths)
-    radial = _mlp(
-        options.num_bessels, options.radial_mlp_width, options.radial_mlp_depth, radial_outputs
-    )
+    hidden_layers = [options.radial_mlp_width] * options.radial_mlp_depth
+    mlp = [options.num_bessels, *hidden_layers, radial_outputs]
     linear = sum(mul * mul for mul in features.values())
     linear += sum(mul * mid[ir] for ir, mul in convolved.items())
     self_connection = 0
@@ -143,22 +135,15 @@ def _convolution(
         self_connection = options.type_embed_num_features * sum(
             mul * features[ir] for ir, mul in convolved.items()
         )
-    hidden_values = options.radial_mlp_width * options.radial_mlp_depth
-    edge_values = _dim(features) + radial_outputs + hidden_values + _dim(mid)
-    cost = _part(
+    cost = ModelCost(
         paths=len(paths),
         radial_outputs=radial_outputs,
-        radial=radial,
+        radial=sum(a * b for a, b in pairwise(mlp)),
         linear=linear,
         self_connection=self_connection,
-        edge_values=edge_values,
+        edge_values=_dim(features) + radial_outputs + sum(hidden_layers) + _dim(mid),
     )
     return cost, kept
-
-
-def _mlp(n_in: int, width: int, depth: int, n_out: int) -> int:
-    sizes = [n_in, *[width] * depth, n_out]
-    return sum(a * b for a, b in pairwise(sizes))
 
 
 def _dim(muls: _Muls) -> int:
@@ -239,11 +224,7 @@ def match_parameters(
 
 
 def _close_dims(
-    reference: Design,
-    l_max: int,
-    target: int,
-    options: NequIPOptions,
-    tolerance: float,
+    reference: Design, l_max: int, target: int, options: NequIPOptions, tolerance: float
 ) -> dict[int, int]:
     """Totals near the target and their feature dimensions, fewest left-over scalars first."""
 
@@ -253,7 +234,8 @@ def _close_dims(
     # Dimensions that divide evenly have strictly rising counts, so bisect those; between two of
     # them the left-over scalars make the count jump up and down, so scan there.
     unit = minimum_feature_dim(l_max, reference.parity)
-    below = unit * _bisect(lambda copies: total(copies * unit), target)
+    copies = range(1, 1 + target)  # each adds parameters
+    below = unit * max(1, bisect_right(copies, target, key=lambda number: total(number * unit)))
     nearby = range(max(unit, below - 2 * unit), below + 3 * unit)
     found = {total(dim): dim for dim in sorted(nearby, key=lambda dim: dim % unit, reverse=True)}
     close = {t: dim for t, dim in found.items() if abs(t - target) <= tolerance * target}
@@ -264,14 +246,3 @@ def _close_dims(
             f"{tolerance:.0%}: the closest, {found[nearest]}, gives {nearest}."
         )
     return dict(sorted(close.items(), key=lambda item: (item[1] % unit, abs(item[0] - target))))
-
-
-def _bisect(count: Callable[[int], int], target: int) -> int:
-    """Largest integer >= 1 whose count does not exceed the target, for a rising count."""
-    low, high = 1, 2
-    while count(high) <= target:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if count(middle) <= target else (low, middle)
-    return low

@@ -70,7 +70,7 @@ def info(
     """
     from eqplugin.design import Design
     from eqplugin.structures import read_structure
-    from eqplugin.theory.report import site_report
+    from eqplugin.theory.sites import site_report
 
     designs = [
         Design(feature_dim, degree, parity=parity, profile=profile)

@@ -33,18 +33,12 @@ Group = Literal["SO(3)", "O(3)"]
 
 
 class DegenerateFrameError(EqPluginError):
-    """No frame exists, or none that could be told from noise: the environment is symmetric.
-
-    Attributes:
-        node: index of the first such node; -1 for a frame of the whole structure.
-        singular_values: (3,) of its reference vectors, A.
-        symmetry: Schoenflies symbol of its point group.
-    """
+    """No frame exists, or none that could be told from noise: the environment is symmetric."""
 
     def __init__(self, node: int, singular_values: torch.Tensor, symmetry: str, group: str) -> None:
-        self.node = node
-        self.singular_values = singular_values
-        self.symmetry = symmetry
+        self.node = node  # the first without a frame; -1: the whole structure
+        self.singular_values = singular_values  # (3,) of its reference vectors, A
+        self.symmetry = symmetry  # Schoenflies symbol of its point group
         values = ", ".join(f"{value:.1e}" for value in singular_values.tolist())
         place = f"Node {node}" if node >= 0 else "The structure as a whole"
         why = (
@@ -61,18 +55,13 @@ class DegenerateFrameError(EqPluginError):
 
 @dataclass(frozen=True)
 class Frames:
-    """One frame per node.
+    """One frame per node."""
 
-    Args:
-        matrices: (num_nodes, 3, 3) orthogonal, float64; the canonical position is R x.
-        singular_values: (num_nodes, 3) of the reference vectors, A: the smaller the second (SO(3))
-            or third (O(3)), the closer the frame is to a jump.
-        group: ``"SO(3)"`` (determinant 1) or ``"O(3)"`` (either sign).
-    """
-
-    matrices: torch.Tensor
+    matrices: torch.Tensor  # (num_nodes, 3, 3) orthogonal, float64; the canonical position is R x
+    # (num_nodes, 3) of the reference vectors, A: the smaller the second (SO(3)) or third (O(3)),
+    # the closer the frame is to a jump
     singular_values: torch.Tensor
-    group: str
+    group: str  # "SO(3)" (determinant 1) or "O(3)" (either sign)
 
 
 def find_frames(
@@ -92,15 +81,16 @@ def find_frames(
         group: ``"SO(3)"`` for features of rotations alone; ``"O(3)"`` when parity counts: an SO(3)
             frame does not turn an inverted input back, and lambda would change.
         numbers: (num_nodes,) atomic numbers or types, if neighbours differ by them.
-        about: one frame per node, from its neighbours, or one of the whole for every node.
+        about: ``"nodes"``: one frame per node, from its neighbours; ``"centroid"``: one frame for
+            the whole structure, returned for every node.
         r_max: neighbours farther away are left out, A; default: all.
         threshold: the 2nd (SO(3)) or 3rd (O(3)) singular value of the reference vectors must
             exceed this times the reach of the environment. 0 takes any frame: only to show what
             then goes wrong.
 
     Raises:
-        EqPluginError: for options that are not possible; DegenerateFrameError for the first node
-            without a frame.
+        DegenerateFrameError: for the first node without a frame.
+        EqPluginError: for positions or options that are not possible.
     """
     if group not in ("SO(3)", "O(3)"):
         raise EqPluginError(f"group={group!r} is not known: use 'SO(3)' or 'O(3)'.")
@@ -126,17 +116,12 @@ def find_frames(
 
 
 def _orthonormal(vectors: torch.Tensor, group: str) -> torch.Tensor:
-    """Gram-Schmidt on reference vectors (n, 3, 3), one per row."""
-    first = torch.nn.functional.normalize(vectors[:, 0], dim=-1)
-    second = vectors[:, 1]
-    for _ in range(2):  # once leaves a remainder where the two are nearly parallel
-        second = second - (second * first).sum(-1, keepdim=True) * first
-        second = torch.nn.functional.normalize(second, dim=-1)
-    third = torch.linalg.cross(first, second)
-    if group == "O(3)":
-        side = (vectors[:, 2] * third).sum(-1, keepdim=True)
-        third = third * torch.where(side < 0, -1.0, 1.0).to(third.dtype)
-    return torch.stack([first, second, third], dim=1)
+    """Orthonormalise reference vectors (n, 3, 3), one per row, from the first to the last."""
+    q, r = torch.linalg.qr(vectors.mT)
+    rows = torch.where(r.diagonal(dim1=1, dim2=2)[..., None] < 0, -q.mT, q.mT)
+    if group == "SO(3)":
+        rows[:, 2] = torch.linalg.cross(rows[:, 0], rows[:, 1])
+    return rows
 
 
 def to_invariants(
@@ -150,7 +135,7 @@ def to_invariants(
     Args:
         features: (num_nodes, D), e3nn's mul_ir layout.
         irreps: of the features, any.
-        positions: frames, or what :func:`find_frames` makes them of.
+        positions: what :func:`find_frames` takes, or frames it returned.
         **options: of :func:`find_frames`.
 
     Returns:
@@ -158,7 +143,8 @@ def to_invariants(
         inversions) of the structure.
 
     Raises:
-        EqPluginError: for a symmetric environment, or features that do not fit.
+        DegenerateFrameError: for a symmetric environment.
+        EqPluginError: for features that do not fit the irreps or the nodes.
     """
     frames = _frames(features, irreps, positions, options)
     return rotate(features, irreps, frames.matrices)
@@ -170,11 +156,22 @@ def from_invariants(
     positions: torch.Tensor | Atoms | Frames,
     **options: object,
 ) -> torch.Tensor:
-    """Turn any invariants (num_nodes, D) into steerable features of the given types, equivariant in
-    the positions: f = D(R)^-1 lambda, the exact inverse of :func:`to_invariants`.
+    """Turn invariants into steerable features of the given types, f = D(R)^-1 lambda.
+
+    The exact inverse of :func:`to_invariants`; the types are free, only the dimension must agree.
+
+    Args:
+        invariants: (num_nodes, D), any invariants.
+        irreps: what the features are to be.
+        positions: as in :func:`to_invariants`.
+        **options: likewise.
+
+    Returns:
+        (num_nodes, D), equivariant in ``positions``.
 
     Raises:
-        EqPluginError: for a symmetric environment, or invariants that do not fit.
+        DegenerateFrameError: for a symmetric environment.
+        EqPluginError: for invariants that do not fit the irreps or the nodes.
     """
     frames = _frames(invariants, irreps, positions, options)
     return rotate(invariants, irreps, frames.matrices.mT)
@@ -192,9 +189,7 @@ def _frames(
             f"features of shape {tuple(features.shape)} are not (num_nodes, {dimension}), which "
             f"irreps {irreps} ask for: give the layer's own irreps."
         )
-    frames = positions
-    if not isinstance(frames, Frames):
-        frames = find_frames(positions, **options)
+    frames = positions if isinstance(positions, Frames) else find_frames(positions, **options)
     if len(frames.matrices) != len(features):
         raise EqPluginError(
             f"{len(features)} nodes have features and {len(frames.matrices)} have frames: give "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,17 +19,11 @@ _NODE_FEATURES = "node_features"  # NequIP's key
 
 @dataclass(frozen=True)
 class LayerFeatures:
-    """What leaves one layer.
+    """What leaves one layer."""
 
-    Args:
-        name: of the module, e.g. ``layer1_convnet`` (NequIP) or ``products.1`` (MACE).
-        irreps: of the features, e3nn's mul_ir layout.
-        values: (num_nodes, D), detached.
-    """
-
-    name: str
-    irreps: Irreps
-    values: torch.Tensor
+    name: str  # of the module, e.g. layer1_convnet (NequIP) or products.1 (MACE)
+    irreps: Irreps  # of the features, e3nn's mul_ir layout
+    values: torch.Tensor  # (num_nodes, D), detached
 
 
 @contextmanager
@@ -61,8 +55,8 @@ def capture_features(model: torch.nn.Module) -> Iterator[list[LayerFeatures]]:
             irreps = module.linear.irreps_out
         else:
             continue
-        hook = _catch(name, Irreps(str(irreps)), found)
-        handles.append(module.register_forward_hook(hook))
+        catch = _catcher(name, Irreps(str(irreps)), found)
+        handles.append(module.register_forward_hook(catch))
     if not handles:
         raise EqPluginError(
             f"{type(model).__name__} has neither NequIP convolutions nor MACE products: give an "
@@ -75,7 +69,7 @@ def capture_features(model: torch.nn.Module) -> Iterator[list[LayerFeatures]]:
             handle.remove()
 
 
-def _catch(name: str, irreps: Irreps, found: list[LayerFeatures]) -> Any:
+def _catcher(name: str, irreps: Irreps, found: list[LayerFeatures]) -> Callable[..., None]:
     def hook(_module: torch.nn.Module, _inputs: Any, output: Any) -> None:
         values = output[_NODE_FEATURES] if isinstance(output, dict) else output
         found.append(LayerFeatures(name, irreps, values.detach()))

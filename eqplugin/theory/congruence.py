@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from eqplugin.theory.point_group import line_through, matching_operations
+from eqplugin.theory.point_group import labelled_tree, line_axis, match, matching_operations
 
 __all__ = ["Congruence", "congruence"]
 
@@ -20,9 +20,14 @@ Array = NDArray[np.float64]
 def congruence(first: Atoms, second: Atoms, tolerance: float = 1e-6) -> Congruence:
     """Compare two molecules up to shifts, rotations, reflections and the order of equal atoms.
 
+    Args:
+        first: molecule.
+        second: molecule.
+        tolerance: A within which atoms must fall on atoms.
+
     Returns:
-        ``"proper"`` when a rotation maps one onto the other, within the tolerance in A,
-        ``"mirror"`` when only a reflection does (enantiomers), ``"none"`` when they differ.
+        ``"proper"`` when a rotation maps one onto the other, ``"mirror"`` when only a reflection
+        does (enantiomers), ``"none"`` when they differ.
     """
     if sorted(first.numbers) != sorted(second.numbers):
         return "none"
@@ -33,10 +38,13 @@ def congruence(first: Atoms, second: Atoms, tolerance: float = 1e-6) -> Congruen
         return "none"
     if not len(a):
         return "proper"
-    axes = [line_through(vectors, tolerance) for vectors in (a, b)]
-    if axes[0] is not None and axes[1] is not None:
-        return _compare_lines([a @ axes[0], b @ axes[1]], kinds_a, kinds_b, tolerance)
-    if axes[0] is not None or axes[1] is not None:
+    axes = [line_axis(vectors, tolerance) for vectors in (a, b)]
+    if all(axis is not None for axis in axes):
+        # only the direction of the line is left to choose
+        tree = labelled_tree(b @ axes[1], kinds_b)
+        ways = (match(sign * a @ axes[0], kinds_a, tree, tolerance) for sign in (1, -1))
+        return "proper" if any(way is not None for way in ways) else "none"
+    if any(axis is not None for axis in axes):
         return "none"
     found = matching_operations(a, kinds_a, b, kinds_b, tolerance)
     if not found:
@@ -49,14 +57,3 @@ def _centred(atoms: Atoms, tolerance: float) -> tuple[Array, NDArray[np.int64]]:
     vectors = atoms.positions - atoms.positions.mean(axis=0)
     away = np.linalg.norm(vectors, axis=1) > tolerance
     return vectors[away], atoms.numbers[away]
-
-
-def _compare_lines(
-    lines: list[Array], kinds_a: NDArray, kinds_b: NDArray, tolerance: float
-) -> Congruence:
-    for sign in (1.0, -1.0):
-        orders = [np.lexsort((line, kinds)) for line, kinds in
-                  ((lines[0], kinds_a), (sign * lines[1], kinds_b))]  # fmt: skip
-        if abs(lines[0][orders[0]] - sign * lines[1][orders[1]]).max() <= tolerance:
-            return "proper"
-    return "none"

@@ -23,6 +23,7 @@ from typing import Literal
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.transform import Rotation
 
 from eqplugin.errors import EqPluginError
 
@@ -32,7 +33,6 @@ Array = NDArray[np.float64]
 
 _SCALENE = np.array([[3, 2, -4], [0, 2, 5], [-4, 2, -3]], dtype=float)
 _ISOSCELES = np.array([[3, 2, -4], [0, 2, 5], [-3, 2, -4]], dtype=float)
-_MIRROR = np.array([1.0, -1.0, 1.0])
 _TOP = np.array([[0.0, 5.0, 0.0]])
 
 
@@ -40,18 +40,16 @@ def many_body_pair(order: Literal[2, 3, 4], radius: float = 1.3) -> tuple[Atoms,
     """Return two environments with equal n-body fingerprints that are not congruent.
 
     Args:
-        order: n: 2, 3 or 4.
+        order: 2, 3 or 4.
         radius: distance of the farthest neighbour from the centre in A.
     """
-    first: ArrayLike
-    second: ArrayLike
     if order == 2:
         first, second = ([[5, 0, 0], [3, 0, 4]], [[5, 0, 0], [-5, 0, 0]])
     elif order == 3:
         common = [[5, 0, 5], [5, 5, 5], [-5, -5, 5]]
         first, second = ([*common, [0, 5, 5]], [*common, [0, -5, 5]])
     elif order == 4:
-        rings = np.concatenate([_SCALENE, _turned_mirror_image(_SCALENE, np.pi / 5)])
+        rings = np.concatenate([_SCALENE, _turned_mirror_image(_SCALENE)])
         first, second = (np.concatenate([rings, sign * _TOP]) for sign in (1, -1))
     else:
         raise EqPluginError(f"order={order!r} is not possible: there are pairs for 2, 3 and 4.")
@@ -61,11 +59,14 @@ def many_body_pair(order: Literal[2, 3, 4], radius: float = 1.3) -> tuple[Atoms,
 def congruent_pair(
     kind: Literal["chiral", "nonchiral"], radius: float = 1.3
 ) -> tuple[Atoms, Atoms]:
-    """Return a pair of public teaching code that is congruent by a proper rotation; radius as in
-    :func:`many_body_pair`.
+    """Return a pair of public teaching code that is congruent by a proper rotation.
+
+    Args:
+        kind: which of the two.
+        radius: see :func:`many_body_pair`.
     """
     if kind == "nonchiral":
-        common = np.concatenate([_ISOSCELES, _turned_mirror_image(_ISOSCELES, np.pi / 5)])
+        common = np.concatenate([_ISOSCELES, _turned_mirror_image(_ISOSCELES)])
     elif kind == "chiral":
         common = _ISOSCELES * [1.0, 0.0, 1.0]
     else:
@@ -81,11 +82,9 @@ def star_edges(atoms: Atoms) -> NDArray[np.int64]:
     return np.stack([np.concatenate([centre, others]), np.concatenate([others, centre])])
 
 
-def _turned_mirror_image(ring: Array, angle: float) -> Array:
+def _turned_mirror_image(ring: Array) -> Array:
     """Reflect in the xz plane, then turn about y."""
-    cosine, sine = np.cos(angle), np.sin(angle)
-    turn = np.array([[cosine, 0.0, sine], [0.0, 1.0, 0.0], [-sine, 0.0, cosine]])
-    return (ring * _MIRROR) @ turn
+    return Rotation.from_euler("y", -36, degrees=True).apply(ring * [1, -1, 1])
 
 
 def _environment(neighbours: ArrayLike, radius: float) -> Atoms:

@@ -22,13 +22,18 @@ Environments = Callable[[int], tuple[np.ndarray, np.ndarray]]
 
 
 def reference_vectors(
-    positions: torch.Tensor | Atoms, numbers: torch.Tensor | None, about: str, r_max: float | None
+    positions: torch.Tensor | Atoms,
+    numbers: torch.Tensor | None,
+    about: str,
+    r_max: float | None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Environments]:
-    """Reference vectors of each environment; arguments as of ``canonical.find_frames``.
+    """Reference vectors of each environment.
 
     They are v_a = sum_j w_a(r_j) r_j with three weights. Neighbours that all stand equally far
     would let the three fall together, so images of the first under the traceless second moment of
     the environment are added to the others.
+
+    The arguments are those of :func:`eqplugin.theory.canonical.find_frames`.
 
     Returns:
         vectors (num_frames, 3, 3) in A, one per row; their singular values (num_frames, 3),
@@ -76,34 +81,33 @@ def _environments(
     positions: torch.Tensor | Atoms, numbers: torch.Tensor | None, about: str, r_max: float | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, int]:
     """Index of the frame, vector and label of every neighbour; number of frames."""
-    atoms = positions if isinstance(positions, Atoms) else None
-    if atoms is not None:
-        points = torch.as_tensor(atoms.positions, dtype=torch.float64)
-        labels = torch.as_tensor(atoms.numbers)
-    else:
-        points = torch.as_tensor(positions, dtype=torch.float64).detach().cpu()
-        if points.dim() != 2 or points.shape[1] != 3:
-            raise EqPluginError(
-                f"positions of shape {tuple(points.shape)} are not (num_nodes, 3), one per node."
-            )
-        labels = torch.zeros(len(points), dtype=torch.long)
-    if numbers is not None:
-        labels = torch.as_tensor(numbers).detach().cpu().reshape(-1)
-        if len(labels) != len(points):
-            raise EqPluginError(f"{len(labels)} numbers for {len(points)} nodes: give one each.")
+    periodic = None
+    if isinstance(positions, Atoms):
+        atoms, positions = positions, positions.positions
+        numbers = atoms.numbers if numbers is None else numbers
+        periodic = atoms if atoms.pbc.any() else None
+    points = torch.as_tensor(positions, dtype=torch.float64).detach().cpu()
+    if points.dim() != 2 or points.shape[1] != 3:
+        raise EqPluginError(
+            f"positions of shape {tuple(points.shape)} are not (num_nodes, 3), one per node."
+        )
+    numbers = torch.zeros(len(points), dtype=torch.long) if numbers is None else numbers
+    labels = torch.as_tensor(numbers).detach().cpu().reshape(-1)
+    if len(labels) != len(points):
+        raise EqPluginError(f"{len(labels)} numbers for {len(points)} nodes: give one each.")
     lost = (~points.isfinite().all(dim=-1)).nonzero().flatten()
     if len(lost):
         raise EqPluginError(f"Node {int(lost[0])} has a position that is not a number: correct it.")
     if about == "centroid":
-        if atoms is not None and atoms.pbc.any():
+        if periodic is not None:
             raise EqPluginError("A periodic structure has no centroid: use about='nodes'.")
         away = points - points.mean(dim=0)
         near = slice(None) if r_max is None else away.norm(dim=-1) < r_max
         return torch.zeros(len(points), dtype=torch.long)[near], away[near], labels[near], 1
-    if atoms is not None and atoms.pbc.any():
+    if periodic is not None:
         if r_max is None:
             raise EqPluginError("A periodic structure has endless neighbours: give r_max in A.")
-        centre, other, vectors = neighbour_list("ijD", atoms, r_max)
+        centre, other, vectors = neighbour_list("ijD", periodic, r_max)
         first = torch.as_tensor(centre, dtype=torch.long)
         return first, torch.as_tensor(vectors), labels[torch.as_tensor(other)], len(points)
     first, other = (~torch.eye(len(points), dtype=torch.bool)).nonzero(as_tuple=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
@@ -16,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 def recommended_l_max(group: PointGroup, kind: str = "natural", limit: int = 8) -> int | None:
-    """Smallest L such that features up to degree L fix how a site of this point group is turned.
+    """Smallest L such that features up to degree L fix how the environment is turned.
 
     With a lower L some rotation that does *not* map the environment onto itself leaves every
     feature as it is: turning a rotor against its surroundings goes unseen, whatever the weights
@@ -25,7 +27,10 @@ def recommended_l_max(group: PointGroup, kind: str = "natural", limit: int = 8) 
     Args:
         group: point group of the site.
         kind: ``"natural"``, ``"both"`` (both parities of every degree) or ``"so3"``.
-        limit: highest degree tried; None is returned if even that is not enough.
+        limit: highest degree tried.
+
+    Returns:
+        L, or None if even ``limit`` is not enough.
     """
     if kind not in ("natural", "both", "so3"):
         raise EqPluginError(f"kind={kind!r} is not known: use natural, both or so3.")
@@ -56,10 +61,10 @@ class _Search:
         sample = Rotation.random(4000, random_state=np.random.default_rng(0)).as_matrix()
         self.sample = sample if kind == "so3" else np.concatenate([sample, -sample])
         turns = self._turns(self.sample)
-        nearest = np.where(turns[0] > 0, np.arccos(np.clip(turns[1], -1, 1)), np.inf).min(axis=-1)
-        self.candidates = np.flatnonzero(nearest > self.far)
-        self.sampled_turns = turns[0][self.candidates], turns[1][self.candidates]
-        self.change = np.zeros(len(self.candidates))
+        far = _distance(turns) > self.far
+        self.sample = self.sample[far]
+        self.sampled_turns = tuple(part[far] for part in turns)
+        self.change = np.zeros(len(self.sample))
 
     def _turns(self, operations: Array) -> tuple[Array, Array]:
         """Determinants and cosines of h g for all members h: (num_operations, order) each."""
@@ -82,7 +87,7 @@ class _Search:
 
     def fixes_orientation(self) -> bool:
         """Whether nothing outside the group leaves the features unchanged."""
-        best = self.candidates[np.argsort(self.change)[:24]]
+        best = np.argsort(self.change)[:24]
         return bool(self._refined(self.sample[best]).min() > 1e-6)
 
     def _refined(self, operations: Array) -> Array:
@@ -98,34 +103,35 @@ class _Search:
             length = np.linalg.norm(step, axis=1, keepdims=True)
             step *= np.minimum(1.0, 0.15 / np.maximum(length, 1e-12))
             operations = Rotation.from_rotvec(step).as_matrix() @ operations
-        signs, cosines = self._turns(operations)
-        nearest = np.where(signs > 0, np.arccos(cosines), np.inf).min(axis=-1)
-        return np.where(nearest > self.far / 2, self._changes(operations), np.inf)
+        outside = _distance(self._turns(operations)) > self.far / 2
+        return np.where(outside, self._changes(operations), np.inf)
 
     def _changes(self, operations: Array) -> Array:
         turns = self._turns(operations)
         return np.sum([self._lost(turns, *degree) for degree in self.degrees], axis=0)
 
     def _derivatives(self, operations: Array) -> tuple[Array, Array]:
-        """Slope and curvature with respect to a small rotation: (n, 3) and (n, 3, 3)."""
+        """Slope (n, 3) and curvature (n, 3, 3) with respect to a small rotation.
+
+        Those of the quadratic function through thirteen rotations.
+        """
         small = 1e-3
-        pairs = [(i, j) for i in range(3) for j in range(i, 3)]
-        unit = np.eye(3)
-        along = [unit[i] if i == j else unit[i] + unit[j] for i, j in pairs]
-        turns = small * np.array([sign * direction for direction in along for sign in (1, -1)])
-        moved = Rotation.from_rotvec(turns).as_matrix()[:, None] @ operations
-        values = self._changes(moved.reshape(-1, 3, 3)).reshape(len(turns), -1)
-        centre = self._changes(operations)
-        slope, second = np.empty((len(operations), 3)), {}
-        for n, (i, j) in enumerate(pairs):
-            plus, minus = values[2 * n], values[2 * n + 1]
-            second[i, j] = (plus + minus - 2 * centre) / small**2
-            if i == j:
-                slope[:, i] = (plus - minus) / (2 * small)
-        curvature = np.empty((len(operations), 3, 3))
-        for i, j in pairs:
-            mixed = second[i, j]
-            if i != j:
-                mixed = (mixed - second[i, i] - second[j, j]) / 2
-            curvature[:, i, j] = curvature[:, j, i] = mixed
-        return slope, curvature
+        pairs = list(itertools.combinations_with_replacement(range(3), 2))
+        sums = np.array([np.eye(3)[i] + np.eye(3)[j] for i, j in pairs])
+        points = np.concatenate([np.zeros((1, 3)), sums, -sums])
+        moved = Rotation.from_rotvec(small * points).as_matrix()[:, None] @ operations
+        values = self._changes(moved.reshape(-1, 3, 3)).reshape(len(points), -1)
+        products = [points[:, i] * points[:, j] for i, j in pairs]
+        terms = np.column_stack([np.ones(len(points)), points, *products])
+        fit = np.linalg.pinv(terms) @ values
+        curvature = np.zeros((len(operations), 3, 3))
+        for (i, j), factor in zip(pairs, fit[4:], strict=True):
+            curvature[:, i, j] += factor / small**2
+            curvature[:, j, i] += factor / small**2
+        return fit[1:4].T / small, curvature
+
+
+def _distance(turns: tuple[Array, Array]) -> Array:
+    """Angle of the smallest rotation that leads to a member of the group; infinite if none does."""
+    signs, cosines = turns
+    return np.where(signs > 0, np.arccos(cosines), np.inf).min(axis=-1)

@@ -8,17 +8,17 @@ symmetry is a local question.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from eqplugin.errors import EqPluginError
 
-__all__ = ["TOLERANCE", "PointGroup", "find_point_group", "line_through", "matching_operations"]
+__all__ = ["TOLERANCE", "PointGroup", "find_point_group", "matching_operations"]
 
 Array = NDArray[np.float64]
 
@@ -28,18 +28,13 @@ _INFINITE = ("C_inf_v", "D_inf_h", "K_h")
 
 @dataclass(frozen=True)
 class PointGroup:
-    """A finite point group, or one of the three that an isolated or linear environment has.
+    """A finite point group, or one of the three that an isolated or linear environment has."""
 
-    Args:
-        name: Schoenflies symbol, e.g. ``"C3v"``, ``"Td"``; ``"C_inf_v"`` and ``"D_inf_h"`` for
-            linear environments; ``"K_h"``, all of O(3), for an atom alone.
-        operations: (order, 3, 3), the identity first; only the identity for the infinite groups.
-        axis: (3,) unit vector of a linear environment, else None.
-    """
-
+    # Schoenflies symbol: "C3v", "Td"; "C_inf_v" and "D_inf_h" for linear environments; "K_h", all
+    # of O(3), for an atom alone
     name: str
-    operations: Array
-    axis: Array | None = None
+    operations: Array  # (order, 3, 3), the identity first and, in the infinite groups, alone
+    axis: Array | None = None  # (3,) unit vector of a linear environment
 
     @property
     def is_finite(self) -> bool:
@@ -51,15 +46,10 @@ class PointGroup:
         """Number of operations; infinite for the linear groups and an atom alone."""
         return float(len(self.operations)) if self.is_finite else float("inf")
 
-    @cached_property
-    def is_improper(self) -> NDArray[np.bool_]:
-        """(order,): which operations invert the handedness."""
-        return np.linalg.det(self.operations) < 0
-
     @property
     def proper(self) -> Array:
         """The rotations among the operations: the stabiliser in SO(3)."""
-        return self.operations[~self.is_improper]
+        return self.operations[np.linalg.det(self.operations) > 0]
 
     def is_closed(self, tolerance: float = 0.05) -> bool:
         """Whether products of operations are operations (entries compared)."""
@@ -69,7 +59,7 @@ class PointGroup:
 
 
 def find_point_group(
-    vectors: ArrayLike, labels: Iterable[object], tolerance: float = TOLERANCE
+    vectors: ArrayLike, labels: Sequence[object], tolerance: float = TOLERANCE
 ) -> PointGroup:
     """Find the point group of an environment.
 
@@ -84,58 +74,55 @@ def find_point_group(
     Raises:
         EqPluginError: for a tolerance that is not positive or labels that do not fit.
     """
-    every = np.asarray(vectors, dtype=float).reshape(-1, 3)
+    vectors = np.asarray(vectors, dtype=float).reshape(-1, 3)
     kinds = np.unique(np.asarray(list(labels)), return_inverse=True)[1]
-    if len(kinds) != len(every):
-        raise EqPluginError(f"{len(kinds)} labels for {len(every)} neighbours: give one each.")
+    if len(kinds) != len(vectors):
+        raise EqPluginError(f"{len(labels)} labels for {len(vectors)} neighbours: give one each.")
     if not tolerance > 0:
         raise EqPluginError(f"tolerance={tolerance} is not possible: give a length in A > 0.")
-    away = np.linalg.norm(every, axis=1) > tolerance
-    found, kinds = every[away], kinds[away]
-    if not len(found):
+    away = np.linalg.norm(vectors, axis=1) > tolerance
+    vectors, kinds = vectors[away], kinds[away]
+    if not len(vectors):
         return PointGroup("K_h", np.eye(3)[None])
-    axis = line_through(vectors, tolerance)
+    axis = line_axis(vectors, tolerance)
     if axis is not None:
-        inverted = _image(-np.eye(3), vectors, kinds, _trees(vectors, kinds), tolerance)
+        inverted = match(-vectors, kinds, labelled_tree(vectors, kinds), tolerance)
         return PointGroup("C_inf_v" if inverted is None else "D_inf_h", np.eye(3)[None], axis)
     for factor in (1.0, 1.4, 2.0, *(0.5**n for n in range(1, 20))):
-        group = _finite_group(found, kinds, factor * tolerance)
+        group = _finite_group(vectors, kinds, factor * tolerance)
         if group.is_closed():
             return group
     return PointGroup("C1", np.eye(3)[None])  # pragma: no cover - the identity alone is closed
 
 
-def line_through(vectors: Array, tolerance: float) -> Array | None:
-    """Unit vector along the line that holds all vectors, within the tolerance in A, if any does."""
+# ---- operations
+
+
+def line_axis(vectors: Array, tolerance: float) -> Array | None:
+    """Unit vector of the line through the origin that holds all vectors; None if there is none."""
     axis = np.linalg.svd(vectors, full_matrices=False)[2][0]
     off = np.linalg.norm(vectors - np.outer(vectors @ axis, axis), axis=1)
     return axis if off.max() <= tolerance else None
 
 
-# ---- operations
+def _labelled(vectors: Array, kinds: NDArray) -> Array:
+    """Vectors with a further coordinate, which keeps unequal labels far apart."""
+    return np.column_stack([vectors, 1e9 * kinds])
 
 
-def _trees(vectors: Array, kinds: NDArray) -> dict[int, tuple[NDArray, cKDTree]]:
-    return {
-        kind: (where, cKDTree(vectors[where]))
-        for kind in np.unique(kinds)
-        for where in (np.flatnonzero(kinds == kind),)
-    }
+def labelled_tree(vectors: Array, kinds: NDArray) -> cKDTree:
+    """Tree of targets for :func:`match`."""
+    return cKDTree(_labelled(vectors, kinds))
 
 
-def _image(
-    operation: Array, vectors: Array, kinds: NDArray, trees: dict, tolerance: float | Array
+def match(
+    vectors: Array, kinds: NDArray, targets: cKDTree, tolerance: float | Array
 ) -> NDArray | None:
-    """Index of the target on which each image falls; None unless it is a permutation."""
-    permutation = np.empty(len(vectors), dtype=int)
-    for kind, (targets, tree) in trees.items():
-        where = np.flatnonzero(kinds == kind)
-        distance, nearest = tree.query(vectors[where] @ operation.T)
-        allowed = tolerance[where] if isinstance(tolerance, np.ndarray) else tolerance
-        if (distance > allowed).any() or len(set(nearest)) < len(targets):
-            return None
-        permutation[where] = targets[nearest]
-    return permutation
+    """Index of the target of equal label that each vector falls on; None if not one to one."""
+    distance, nearest = targets.query(_labelled(vectors, kinds))
+    if (distance > tolerance).any() or len(np.unique(nearest)) < targets.n:
+        return None
+    return nearest
 
 
 def _shells(vectors: Array, kinds: NDArray, tolerance: float) -> list[NDArray]:
@@ -170,12 +157,6 @@ def _frame(first: Array, second: Array) -> Array:
     return np.stack([a, b, np.cross(a, b)], axis=1)
 
 
-def _best_fit(vectors: Array, images: Array, determinant: float) -> Array:
-    """Kabsch: the operation of this determinant that best maps vectors onto images."""
-    u, _, vt = np.linalg.svd(images.T @ vectors)
-    return u @ np.diag([1.0, 1.0, determinant * np.linalg.det(u @ vt)]) @ vt
-
-
 def matching_operations(
     vectors: Array, kinds: NDArray, targets: Array, target_kinds: NDArray, tolerance: float
 ) -> list[Array]:
@@ -188,7 +169,7 @@ def matching_operations(
         target_kinds: (n,), the same labels equally often.
         tolerance: A.
     """
-    trees = _trees(targets, target_kinds)
+    tree = labelled_tree(targets, target_kinds)
     a, b = _reference_pair(vectors, _shells(vectors, kinds, tolerance))
     frame = _frame(vectors[a], vectors[b])
     # an error of a reference vector is magnified at long arms, until the fit to all removes it
@@ -211,10 +192,11 @@ def matching_operations(
             other = _frame(targets[i], targets[j])
             for sign in (1.0, -1.0):
                 rough = other @ np.diag([1.0, 1.0, sign]) @ frame.T
-                image = _image(rough, vectors, kinds, trees, loose)
+                image = match(vectors @ rough.T, kinds, tree, loose)
                 if image is None:
                     continue
-                operation = _best_fit(vectors, targets[image], sign)
+                fit, _ = Rotation.align_vectors(targets[image], sign * vectors)
+                operation = sign * fit.as_matrix()
                 misfit = np.linalg.norm(vectors @ operation.T - targets[image], axis=1)
                 if misfit.max() <= tolerance and all(
                     abs(operation - known).max() > 0.05 for known in found

@@ -33,10 +33,14 @@ def _harmonics(degree: int, points: torch.Tensor) -> torch.Tensor:
 
 
 def represent(ir: o3.Irrep | str, operations: torch.Tensor) -> torch.Tensor:
-    """Matrices of rotations and rotoinversions (n, 3, 3) in an irrep such as ``"2e"``.
+    """Matrices of rotations and rotoinversions in an irrep, in e3nn's basis.
+
+    Args:
+        ir: such as ``"2e"``.
+        operations: (n, 3, 3) orthogonal matrices, float64.
 
     Returns:
-        (n, 2l + 1, 2l + 1), orthogonal, float64, in e3nn's basis.
+        (n, 2l + 1, 2l + 1), orthogonal, float64.
     """
     ir = o3.Irrep(ir)
     operations = torch.as_tensor(operations, dtype=torch.float64)
@@ -52,10 +56,9 @@ def represent(ir: o3.Irrep | str, operations: torch.Tensor) -> torch.Tensor:
 
 def blocks(irreps: o3.Irreps | str) -> Iterator[tuple[slice, int, o3.Irrep]]:
     """Columns, multiplicity and irrep of each part of a feature vector."""
-    start = 0
-    for mul, ir in o3.Irreps(irreps):
-        yield slice(start, start + mul * ir.dim), mul, ir
-        start += mul * ir.dim
+    irreps = o3.Irreps(irreps)
+    for columns, (mul, ir) in zip(irreps.slices(), irreps, strict=True):
+        yield columns, mul, ir
 
 
 def rotate(
@@ -71,9 +74,7 @@ def rotate(
     Returns:
         (num_nodes, D), in the dtype and on the device of the features.
     """
-    operations = torch.as_tensor(operations, dtype=torch.float64).cpu()
-    if operations.dim() == 2:
-        operations = operations[None]
+    operations = torch.as_tensor(operations, dtype=torch.float64).cpu().view(-1, 3, 3)
     parts = [features.new_zeros(len(features), 0)]
     for columns, mul, ir in blocks(irreps):
         if mul == 0:

@@ -1,21 +1,25 @@
-"""The distinct sites of a structure: which atoms have which neighbourhood, and its point group."""
+"""The distinct sites of a structure: their neighbours, their point groups, what survives there."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 
+from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
 from eqplugin.structures import check_structure, close_pairs, pair_description
+from eqplugin.theory.orientation import recommended_l_max
 from eqplugin.theory.point_group import TOLERANCE, PointGroup, find_point_group
+from eqplugin.theory.stabilizer import KINDS, stabilizer_dimensions, surviving_dimensions
 
-__all__ = ["PERIODIC_CUTOFF", "Site", "environments", "find_sites"]
+__all__ = ["PERIODIC_CUTOFF", "Site", "environments", "find_sites", "site_report"]
 
 Array = NDArray[np.float64]
 
@@ -24,19 +28,12 @@ PERIODIC_CUTOFF = 6.0  # A, for crystals when none is given
 
 @dataclass(frozen=True)
 class Site:
-    """Atoms with the same species, point group and neighbour distances.
-
-    Args:
-        symbol: chemical symbol.
-        indices: atoms of this kind.
-        group: point group of the environment, in the frame of the first of them.
-        num_neighbors: atoms in the environment.
-    """
+    """Atoms with the same species, point group and neighbour distances."""
 
     symbol: str
-    indices: tuple[int, ...]
-    group: PointGroup
-    num_neighbors: int
+    indices: tuple[int, ...]  # atoms of this kind
+    group: PointGroup  # of the environment, in the frame of the first of them
+    num_neighbors: int  # atoms in the environment
 
 
 def environments(
@@ -55,32 +52,30 @@ def environments(
     """
     if not 0 < tolerance < np.inf:
         raise EqPluginError(f"tolerance={tolerance} is not possible: give a length in A > 0.")
-    periodic = bool(atoms.pbc.any())
-    radius = PERIODIC_CUTOFF if periodic and cutoff is None else cutoff
+    radius = cutoff
+    if cutoff is None and atoms.pbc.any():
+        radius = PERIODIC_CUTOFF
     if radius is not None and not tolerance < radius < np.inf:
         raise EqPluginError(
             f"cutoff={radius} is not possible: give a radius in A above the tolerance, {tolerance}."
         )
     check_structure(atoms)
-    if radius is None or not periodic:
-        return [_in_a_molecule(atoms, index, radius, tolerance) for index in range(len(atoms))]
-    # matscipy's lists are sorted by the first atom
-    centre, other, vectors = neighbour_list("ijD", atoms, radius - tolerance)
-    bounds = np.searchsorted(centre, np.arange(len(atoms) + 1))
-    return [
-        (vectors[start:end], atoms.numbers[other[start:end]])
-        for start, end in itertools.pairwise(bounds)
-    ]
-
-
-def _in_a_molecule(
-    atoms: Atoms, index: int, radius: float | None, tolerance: float
-) -> tuple[Array, NDArray[np.int64]]:
-    vectors = atoms.positions - atoms.positions[index]
-    near = np.arange(len(atoms)) != index
-    if radius is not None:
-        near &= np.linalg.norm(vectors, axis=1) < radius - tolerance
-    return vectors[near], atoms.numbers[near]
+    if atoms.pbc.any():
+        # matscipy's lists are sorted by the first atom
+        centre, other, vectors = neighbour_list("ijD", atoms, radius - tolerance)
+        bounds = np.searchsorted(centre, np.arange(len(atoms) + 1))
+        return [
+            (vectors[start:end], atoms.numbers[other[start:end]])
+            for start, end in itertools.pairwise(bounds)
+        ]
+    found = []
+    for index, position in enumerate(atoms.positions):
+        vectors = atoms.positions - position
+        near = np.arange(len(atoms)) != index
+        if radius is not None:
+            near &= np.linalg.norm(vectors, axis=1) < radius - tolerance
+        found.append((vectors[near], atoms.numbers[near]))
+    return found
 
 
 def find_sites(
@@ -101,7 +96,7 @@ def find_sites(
     Raises:
         EqPluginError: for two atoms in one place, and what :func:`environments` refuses.
     """
-    found: list[tuple[Array, NDArray[np.int64], Site]] = []
+    found: list[tuple[Array, Array, Site]] = []
     surroundings = environments(atoms, cutoff, tolerance)
     for pair in close_pairs(atoms, tolerance)[:1]:
         raise EqPluginError(
@@ -122,7 +117,7 @@ def find_sites(
                 and np.array_equal(known_numbers, numbers)
                 and np.allclose(known_radii, radii, rtol=0, atol=2 * tolerance)
             ):
-                merged = Site(symbol, (*site.indices, index), site.group, site.num_neighbors)
+                merged = replace(site, indices=(*site.indices, index))
                 found[n] = (known_radii, known_numbers, merged)
                 break
         else:
@@ -130,3 +125,51 @@ def find_sites(
         if progress is not None:
             progress()
     return [site for _, _, site in found]
+
+
+def site_report(
+    atoms: Atoms,
+    designs: Sequence[Design],
+    cutoff: float | None = None,
+    tolerance: float = TOLERANCE,
+    l_max: int = 6,
+    progress: Callable[[], None] | None = None,
+) -> list[dict[str, Any]]:
+    """One record per distinct site.
+
+    Args:
+        atoms: molecule or crystal.
+        designs: features to count; all of one parity.
+        cutoff: see :func:`find_sites`.
+        tolerance: A.
+        l_max: highest degree of the dimension lists, raised to the highest of the designs.
+        progress: called after each atom.
+
+    Returns:
+        records with ``symbol``, ``indices``, ``group``, ``num_neighbors``, the dimensions of
+        V_l^Stab under ``so3``, ``natural`` and ``opposite``, ``surviving_dimensions`` by L and
+        ``l_max_needed`` (None: more than 8).
+    """
+    highest = max([l_max, *(design.l_max for design in designs)])
+    parity = designs[0].parity if designs else "natural"
+    needed: dict[str, int | None] = {}
+    records = []
+    for site in find_sites(atoms, cutoff, tolerance, progress):
+        group = site.group
+        if group.name not in needed:  # a property of the group, whatever its axes
+            needed[group.name] = recommended_l_max(group, parity)
+        records.append(
+            {
+                "symbol": site.symbol,
+                "indices": list(site.indices),
+                "group": group.name,
+                "num_neighbors": site.num_neighbors,
+                **{kind: list(stabilizer_dimensions(group, highest, kind)) for kind in KINDS},
+                "surviving_dimensions": {
+                    str(design.l_max): surviving_dimensions(group, design.irreps)
+                    for design in designs
+                },
+                "l_max_needed": needed[group.name],
+            }
+        )
+    return records

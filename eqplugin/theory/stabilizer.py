@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from e3nn.o3 import Irrep, Irreps
+from e3nn.o3 import Irrep, Irreps, spherical_harmonics
+from numpy.polynomial.chebyshev import chebval
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from eqplugin.errors import EqPluginError
 from eqplugin.theory.point_group import PointGroup
@@ -45,7 +45,7 @@ Array = NDArray[np.float64]
 
 
 def stabilizer_dimensions(group: PointGroup, l_max: int, kind: Kind) -> tuple[int, ...]:
-    """Dimensions of V_l^Stab for l = 0..l_max; kind: see :data:`KINDS`.
+    """Dimensions of V_l^Stab for l = 0..l_max; the kinds are :data:`KINDS`.
 
     >>> from eqplugin.theory.point_group import find_point_group
     >>> octahedron = find_point_group([*np.eye(3), *-np.eye(3)], "HHHHHH")
@@ -54,10 +54,11 @@ def stabilizer_dimensions(group: PointGroup, l_max: int, kind: Kind) -> tuple[in
     """
     if kind not in KINDS:
         raise EqPluginError(f"kind={kind!r} is not known: use one of {', '.join(KINDS)}.")
-    if kind == "so3":
-        return tuple(_dimension(group, l, None) for l in range(l_max + 1))  # noqa: E741
-    sign = 1 if kind == "natural" else -1
-    return tuple(_dimension(group, l, sign * (-1) ** l) for l in range(l_max + 1))  # noqa: E741
+    sign = {"so3": None, "natural": 1, "opposite": -1}[kind]
+    return tuple(
+        _dimension(group, degree, None if sign is None else sign * (-1) ** degree)
+        for degree in range(l_max + 1)
+    )
 
 
 def irrep_dimension(group: PointGroup, ir: Irrep | str) -> int:
@@ -108,22 +109,15 @@ def cosines_of(operations: Array, order: int) -> tuple[Array, Array]:
 
 
 def characters(turns: tuple[Array, Array], degree: int, parity: int | None) -> Array:
-    """Mean character of degree l over a group.
+    """Mean character of degree l over the last axis, (...).
 
     Args:
         turns: determinants and cosines of rotation angles, (..., order) each.
         degree: l.
         parity: 1, -1, or None for rotations only.
-
-    Returns:
-        (...).
     """
     signs, cosines = turns
-    # 1 + 2 sum_m cos(m angle), with the recurrence of the cosines
-    values, previous, current = np.ones_like(cosines), np.ones_like(cosines), cosines
-    for _ in range(degree):
-        values = values + 2 * current
-        previous, current = current, 2 * cosines * current - previous
+    values = chebval(cosines, [1, *[2] * degree])  # 1 + 2 sum_m cos(m angle)
     if parity == -1:
         values = values * signs
     return values.mean(axis=-1)
@@ -143,7 +137,7 @@ def projector(group: PointGroup, ir: Irrep | str) -> torch.Tensor:
     if group.axis is None:
         return torch.eye(1, dtype=torch.float64)
     # what survives along an axis is the harmonic of the axis itself
-    z = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)  # e3nn's polar axis is y
-    turn = Rotation.align_vectors([group.axis], [z.numpy()])[0].as_matrix()
-    along = represent(Irrep(ir.l, 1), torch.as_tensor(turn)[None])[0][:, ir.l]
+    along = spherical_harmonics(
+        ir.l, torch.as_tensor(group.axis), normalize=True, normalization="norm"
+    )
     return torch.outer(along, along)

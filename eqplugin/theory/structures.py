@@ -47,7 +47,7 @@ def _spoke(bond: float, polar: float, azimuth: float | Array) -> Array:
 
 def _regular(n: int, start: float) -> Array:
     """Azimuths of n equally spaced spokes."""
-    return start + 360.0 / n * np.arange(n, dtype=float)
+    return start + 360.0 / n * np.arange(n)
 
 
 def k_chain(
@@ -56,24 +56,24 @@ def k_chain(
     bond: float = BOND,
     angle: float = 120.0,
 ) -> Atoms:
-    """Return k >= 2 collinear carbon atoms with a bent hydrogen at each end.
+    """Return k collinear carbon atoms with a bent hydrogen at each end.
 
     The two members ``"cis"`` and ``"trans"`` differ only in the direction of one end against the
     other, which are k + 1 bonds apart: messages must travel that far to tell them apart.
 
     Args:
-        k: collinear atoms; the structure has two more.
-        torsion: ``"cis"`` (0), ``"trans"`` (180) or the dihedral angle.
-        bond: length of every bond.
-        angle: bond angle at the two outer atoms of the chain; 180 is straight.
+        k: number of collinear atoms, at least 2. The structure has k + 2 atoms.
+        torsion: ``"cis"`` (0), ``"trans"`` (180) or the dihedral angle in degrees.
+        bond: length of every bond in A.
+        angle: bond angle at the two outer atoms of the chain in degrees; 180 is straight.
 
     Source: k-chains of Joshi et al., ICML 2023.
     """
     _require_at_least("k", k, 2)
     named = {"cis": 0.0, "trans": 180.0}
-    if isinstance(torsion, str) and torsion not in named:
+    dihedral = named.get(torsion, torsion)
+    if isinstance(dihedral, str):
         raise EqPluginError(f"torsion={torsion!r} is not known: use 'cis', 'trans' or an angle.")
-    dihedral = named[torsion] if isinstance(torsion, str) else float(torsion)
     chain = _axis(k, bond)
     first = chain[0] + _spoke(bond, angle, 0.0)
     last = chain[-1] + _spoke(bond, 180.0 - angle, dihedral)
@@ -81,13 +81,17 @@ def k_chain(
 
 
 def star(n: int, angle: float = 0.0, bond: float = BOND) -> Atoms:
-    """Return a centre (atom 0) with n >= 2 equal spokes in the xy plane, turned about z.
+    """Return a centre (atom 0) with n equal spokes in the xy plane, turned about z.
 
     A feature of the centre of degree l < n cannot change when the spokes turn, whatever the
-    angle: the average of the harmonics over the spokes has no component that turns with them;
-    180 / n maps them halfway. With n >= 5 the spokes stand closer to each other than the cutoff
-    (at n = 6 their distance is the bond), so that only features of the centre after *one*
-    convolution should be compared.
+    angle: the average of the harmonics over the spokes has no component that turns with them.
+    With n >= 5 the spokes stand closer to each other than the cutoff (at n = 6 their distance is
+    the bond), so that only features of the centre after *one* convolution should be compared.
+
+    Args:
+        n: number of spokes, at least 2.
+        angle: rotation of the spokes about z in degrees; 180 / n maps them halfway.
+        bond: length of the spokes in A.
 
     Source: L-fold symmetric structures of Joshi et al., ICML 2023.
     """
@@ -99,7 +103,7 @@ def star(n: int, angle: float = 0.0, bond: float = BOND) -> Atoms:
 def rotor(
     n: int, twist: float = 0.0, k: int = 2, bond: float = BOND, angle: float = 105.0
 ) -> Atoms:
-    """Return a linear axis of k >= 2 carbon atoms with n equal hydrogens at each end.
+    """Return a linear axis of k carbon atoms with n equal hydrogens at each end.
 
     With k = 2, n = 2 is a twisted ethene and n = 3 ethane; with k = 3, n = 2 is allene, with
     k = 4, n = 3 2-butyne. Twists of 0 (eclipsed) and 180 / n (staggered) differ the most. One end
@@ -107,11 +111,11 @@ def rotor(
 
     Args:
         n: spokes per end, 1 to 4 (five would come into reach of each other).
-        twist: rotation of the far end about the axis.
-        k: atoms of the axis; the ends are k - 1 bonds apart.
-        bond: length of every bond.
-        angle: between a spoke and the axis bond; 105 keeps the two ends out of reach of each other
-            at k = 2, and four spokes apart.
+        twist: rotation of the far end about the axis in degrees.
+        k: atoms of the axis, at least 2; the ends are k - 1 bonds apart.
+        bond: length of every bond in A.
+        angle: angle between a spoke and the axis bond in degrees; 105 keeps the two ends out of
+            reach of each other at k = 2, and four spokes apart.
 
     Source: real molecules of the kind (ethane, cumulenes, 2-butyne); Wang et al., ICLR 2024.
     """
@@ -126,16 +130,17 @@ def rotor(
 
 
 def articulated(k: int, angle: float = 0.0, bond: float = BOND) -> Atoms:
-    """Return two rigid, chiral fragments of three atoms, joined by a linear linker of k >= 1 atoms.
+    """Return two rigid, chiral fragments of three atoms, joined by a linear linker of k atoms.
 
     Turning one fragment about the linker changes nothing within h hops of any atom if k >= 2 h:
     an h-hop invariant model then gives the same energy for every atom. At k = 2 h - 1 the middle
     atom of the linker sees one atom of each fragment, and with it the angle.
 
     Args:
-        k: atoms of the linker; the near fragment (0, 1, 2) stands before, the far one behind.
-        angle: rotation of the far fragment about the linker.
-        bond: length of every bond.
+        k: atoms of the linker, at least 1. The structure has k + 6 atoms: the near fragment
+            (0, 1, 2), the linker, the far fragment (the last three).
+        angle: rotation of the far fragment about the linker in degrees.
+        bond: length of every bond in A.
 
     Source: articulated local structures, Wang et al., ICLR 2024 (k-hop invariant GNNs).
     """
