@@ -33,8 +33,8 @@ TINY_NEQUIP = (
     "train_files=data/train.xyz", "val_files=data/val.xyz",
 )  # fmt: skip
 TINY_MACE = {
-    "feature_dim": 16, "batch_size": 4, "train_file": "data/train.xyz", "valid_file": "data/val.xyz",
-    "E0s": "data/isolated_atoms.xyz",
+    "feature_dim": 16, "batch_size": 4, "train_file": "data/train.xyz",
+    "valid_file": "data/val.xyz", "E0s": "data/isolated_atoms.xyz",
 }  # fmt: skip
 STUDY = """\
 defaults: [study_schema, _self_]

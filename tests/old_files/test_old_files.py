@@ -117,7 +117,7 @@ def test_a_converted_mace_model_becomes_plain_again(models, tmp_path):
 
 
 def test_packages_of_old_checkpoints_can_be_built(old):
-    run(["nequip-package", "build", "models/khop.ckpt", "khop.nequip.zip"], old, configs="")
+    run(["nequip-package", "build", "models/khop.ckpt", "khop.nequip.zip"], old)
     expected = REFERENCE["models"]["models/khop.nequip.zip"]["float64"]
     check_numbers(old / "khop.nequip.zip", expected, TOLERANCE["float64"], dtype="float64")
 
