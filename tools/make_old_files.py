@@ -1,7 +1,7 @@
 """Write the files in tests/old_files/ with the eqplugin of a certain commit.
 
-    git worktree add /tmp/old 80472b0
-    PYTHONPATH=/tmp/old OMP_NUM_THREADS=1 .venv/bin/python tools/make_old_files.py /tmp/old_files
+    git worktree add /tmp/old 80472b0 && make -C /tmp/old setup
+    OMP_NUM_THREADS=1 /tmp/old/.venv/bin/python tools/make_old_files.py /tmp/old_files
 
 Trains tiny models of each kind with the commands and configs of that commit, stops trainings and a
 run of dynamics half-way, runs a study, and writes what that package says of them to reference.json.
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
@@ -71,6 +72,8 @@ def main() -> None:
     import eqplugin
 
     package = Path(eqplugin.__file__).parents[1]
+    if version("eqplugin") != eqplugin.__version__:
+        raise SystemExit(f"{package} is not the eqplugin that is installed here")
     print(f"eqplugin of {package}, {commit_of(package)}")
     write_data(package / "examples" / "data" / "ethanol_xtb")
     commands = commands_of()
@@ -266,8 +269,6 @@ def dynamics(folder: str | Path) -> dict[str, object]:
 
 def surroundings(package: Path) -> dict[str, object]:
     """Return what decides the last bits."""
-    from importlib.metadata import version
-
     packages = ("eqplugin", "torch", "e3nn", "nequip", "mace-torch", "ase", "numpy")
     versions = {name: version(name) for name in packages}
     return {

@@ -207,8 +207,10 @@ def test_a_finished_study_is_run_again(old):
         for key in ("status", "family", "l_max", "hops", "contraction", "feature_dim", "seed",
                     "arms", "steps", "epochs", "frames", "parameters", "error"):  # fmt: skip
             assert row.get(key) == before[name].get(key), (name, key)
-        if row["fingerprint"] == before[name]["fingerprint"]:
-            assert row == before[name] or row["status"] != "done"
+        if row["fingerprint"] and row["fingerprint"] == before[name]["fingerprint"]:
+            assert row["time"] == before[name]["time"]
         for test, errors in row.get("errors", {}).items():
             # trained in float32: equal, but for the last digits of another processor
-            assert errors == pytest.approx(before[name]["errors"][test], rel=1e-2)
+            for measure, value in before[name]["errors"][test].items():
+                wanted = value if value is None else pytest.approx(value, rel=1e-2)
+                assert errors[measure] == wanted, (name, test, measure)
