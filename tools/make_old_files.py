@@ -76,6 +76,7 @@ def main() -> None:
         raise SystemExit(f"{package} is not the eqplugin that is installed here")
     print(f"eqplugin of {package}, {commit_of(package)}")
     write_data(package / "examples" / "data" / "ethanol_xtb")
+    copy_configs(package / "configs")
     commands = commands_of()
     for name, command in commands.items():
         if name in ("nequip", "mace"):
@@ -112,6 +113,15 @@ def write_data(source: Path) -> None:
     boxed.pbc = True
     write(data / "structures.xyz", [molecule, boxed], format="extxyz")
     Path("study.yaml").write_text(STUDY)
+
+
+def copy_configs(source: Path) -> None:
+    """Keep the configs that are used: users have copies of such files."""
+    for file in ("mace/steerable_minimal", "nequip/steerable_minimal", "nequip/khop_minimal",
+                 "nequip/dataset/ethanol_xtb"):  # fmt: skip
+        target = Path("configs", f"{file}.yaml")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / f"{file}.yaml", target)
 
 
 def commands_of() -> dict[str, list[str]]:

@@ -47,7 +47,7 @@ def old(tmp_path):
     return Path(shutil.copytree(HERE, tmp_path / "old"))
 
 
-def run(command, cwd, configs=ROOT / "configs", **places):
+def run(command, cwd, configs=HERE / "configs", **places):
     """Run one of the recorded command lines, or another, in a copy of the files."""
     program, *arguments = (str(part).format(configs=configs, **places) for part in command)
     done = subprocess.run(
