@@ -1,7 +1,7 @@
 """Write the files in tests/old_files/ with the eqplugin of a certain commit.
 
-    git worktree add /tmp/old 80472b0
-    PYTHONPATH=/tmp/old OMP_NUM_THREADS=1 .venv/bin/python tools/make_old_files.py /tmp/old_files
+    git worktree add /tmp/old 80472b0 && make -C /tmp/old setup
+    OMP_NUM_THREADS=1 /tmp/old/.venv/bin/python tools/make_old_files.py /tmp/old_files
 
 Trains tiny models of each kind with the commands and configs of that commit, stops trainings and a
 run of dynamics half-way, runs a study, and writes what that package says of them to reference.json.
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
@@ -33,8 +34,8 @@ TINY_NEQUIP = (
     "train_files=data/train.xyz", "val_files=data/val.xyz",
 )  # fmt: skip
 TINY_MACE = {
-    "feature_dim": 16, "batch_size": 4,
-    "train_file": "data/train.xyz", "valid_file": "data/val.xyz", "E0s": "data/isolated_atoms.xyz",
+    "feature_dim": 16, "batch_size": 4, "train_file": "data/train.xyz",
+    "valid_file": "data/val.xyz", "E0s": "data/isolated_atoms.xyz",
 }  # fmt: skip
 STUDY = """\
 defaults: [study_schema, _self_]
@@ -71,8 +72,11 @@ def main() -> None:
     import eqplugin
 
     package = Path(eqplugin.__file__).parents[1]
+    if version("eqplugin") != eqplugin.__version__:
+        raise SystemExit(f"{package} is not the eqplugin that is installed here")
     print(f"eqplugin of {package}, {commit_of(package)}")
     write_data(package / "examples" / "data" / "ethanol_xtb")
+    copy_configs(package / "configs")
     commands = commands_of()
     for name, command in commands.items():
         if name in ("nequip", "mace"):
@@ -109,6 +113,15 @@ def write_data(source: Path) -> None:
     boxed.pbc = True
     write(data / "structures.xyz", [molecule, boxed], format="extxyz")
     Path("study.yaml").write_text(STUDY)
+
+
+def copy_configs(source: Path) -> None:
+    """Keep the configs that are used: users have copies of such files."""
+    for file in ("mace/steerable_minimal", "nequip/steerable_minimal", "nequip/khop_minimal",
+                 "nequip/dataset/ethanol_xtb"):  # fmt: skip
+        target = Path("configs", f"{file}.yaml")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / f"{file}.yaml", target)
 
 
 def commands_of() -> dict[str, list[str]]:
@@ -266,8 +279,6 @@ def dynamics(folder: str | Path) -> dict[str, object]:
 
 def surroundings(package: Path) -> dict[str, object]:
     """Return what decides the last bits."""
-    from importlib.metadata import version
-
     packages = ("eqplugin", "torch", "e3nn", "nequip", "mace-torch", "ase", "numpy")
     versions = {name: version(name) for name in packages}
     return {

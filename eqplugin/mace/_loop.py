@@ -272,7 +272,10 @@ class TrainingLoop:
                     f"with the options of the interrupted run, or start anew under another --name."
                 ) from error
         self.progress = Progress(**state["progress"])
-        self.checkpoint_handler.io.old_path = self.progress.old_checkpoint
+        io = self.checkpoint_handler.io
+        if self.progress.old_checkpoint:  # MACE removes it, wherever the folder lies by now
+            best = Path(io.directory) / Path(self.progress.old_checkpoint).name
+            io.old_path = str(best) if best.is_file() else None
         torch.set_rng_state(state["torch_rng"].cpu())
         self.train_loader.generator.set_state(state["data_order"].cpu())
         logging.info(f"Resuming from {path} at epoch {self.progress.epoch}")

@@ -47,7 +47,7 @@ def old(tmp_path):
     return Path(shutil.copytree(HERE, tmp_path / "old"))
 
 
-def run(command, cwd, configs=ROOT / "configs", **places):
+def run(command, cwd, configs=HERE / "configs", **places):
     """Run one of the recorded command lines, or another, in a copy of the files."""
     program, *arguments = (str(part).format(configs=configs, **places) for part in command)
     done = subprocess.run(
@@ -117,7 +117,7 @@ def test_a_converted_mace_model_becomes_plain_again(models, tmp_path):
 
 
 def test_packages_of_old_checkpoints_can_be_built(old):
-    run(["nequip-package", "build", "models/khop.ckpt", "khop.nequip.zip"], old, configs="")
+    run(["nequip-package", "build", "models/khop.ckpt", "khop.nequip.zip"], old)
     expected = REFERENCE["models"]["models/khop.nequip.zip"]["float64"]
     check_numbers(old / "khop.nequip.zip", expected, TOLERANCE["float64"], dtype="float64")
 
@@ -207,8 +207,10 @@ def test_a_finished_study_is_run_again(old):
         for key in ("status", "family", "l_max", "hops", "contraction", "feature_dim", "seed",
                     "arms", "steps", "epochs", "frames", "parameters", "error"):  # fmt: skip
             assert row.get(key) == before[name].get(key), (name, key)
-        if row["fingerprint"] == before[name]["fingerprint"]:
-            assert row == before[name] or row["status"] != "done"
+        if row["fingerprint"] and row["fingerprint"] == before[name]["fingerprint"]:
+            assert row["time"] == before[name]["time"]
         for test, errors in row.get("errors", {}).items():
             # trained in float32: equal, but for the last digits of another processor
-            assert errors == pytest.approx(before[name]["errors"][test], rel=1e-2)
+            for measure, value in before[name]["errors"][test].items():
+                wanted = value if value is None else pytest.approx(value, rel=1e-2)
+                assert errors[measure] == wanted, (name, test, measure)
