@@ -28,7 +28,7 @@ PACKAGES: dict[str, list[str]] = {
     "eqplugin.data": [],
     "eqplugin.theory": ["sites", "stabilizer", "canonical", "capture", "congruence", "structures"],
     "eqplugin.md": ["run", "settings"],
-    "eqplugin.measure": ["forces", "compare", "models", "speed"],
+    "eqplugin.measure": ["forces", "comparison", "models", "speed"],
     "eqplugin.study": ["config", "run"],
 }
 
