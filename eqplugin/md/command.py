@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from ase import Atoms
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from eqplugin.calculator import EqCalculator
 from eqplugin.errors import EqPluginError
-from eqplugin.md.progress import progress_line
+from eqplugin.md.observables import Sample, drift, read_log, second_half
 from eqplugin.md.run import MdFiles, MdRun, run_md
-from eqplugin.md.settings import Engine, MdRequest
+from eqplugin.md.settings import Engine, MdRequest, MdSettings
 from eqplugin.md.start import read_structures
 from eqplugin.quiet import quiet
 from eqplugin.stacks import file_kind
 
 _PLOTS = 20  # of a batch; plots of hundreds of structures take longer than they are looked at
+_LINES = 10  # printed over a run where there is no terminal to draw bars on
 
 
 def run_request(request: MdRequest, console: Console | None = None) -> None:
@@ -69,7 +73,7 @@ def _run_one(
         request.model, request.device, request.dtype, request.skin, compile=request.compile
     )
     console.print(f"{atoms.get_chemical_formula()}, {len(atoms)} atoms: {settings}")
-    with progress_line(console, settings, len(atoms)) as watch:
+    with _progress_line(console, settings, len(atoms)) as watch:
         return [run_md(atoms, calculator, settings, files, origin, watch)]
 
 
@@ -90,7 +94,7 @@ def _run_batch(
     atoms = sum(len(frame) for frame in structures)
     console.print(f"{len(structures)} structures, {atoms} atoms: {settings}")
     mean = atoms / len(structures)
-    with progress_line(console, settings, mean, len(structures)) as watch:
+    with _progress_line(console, settings, mean, len(structures)) as watch:
         return run_batch(structures, model, settings, request.out, origin, watch)
 
 
@@ -119,8 +123,6 @@ def _print_summary(console: Console, runs: Sequence[MdRun]) -> None:
 
 
 def _averages(run: MdRun) -> list[str]:
-    from eqplugin.md.observables import drift, read_log, second_half
-
     log = read_log(run.files.log)
     half = second_half(log).mean()
     slope = drift(log["time_ps"], log["conserved_eV"], len(run.atoms))
@@ -132,3 +134,71 @@ def _averages(run: MdRun) -> list[str]:
         f"{half['density_g_cm3']:.3f}",
     )
     return [*("" if "nan" in cell else cell for cell in cells), str(run.files.traj.parent)]
+
+
+class _ProgressLine:
+    """Line on the terminal; call it with each step, and with the sample at frames.
+
+    Args:
+        progress: rich's bar.
+        settings: of the run.
+        num_atoms: of a structure; the mean where several run.
+        structures: how many run at once; speeds are of all together.
+    """
+
+    def __init__(
+        self, progress: Progress, settings: MdSettings, num_atoms: float, structures: int = 1
+    ) -> None:
+        self._progress, self._settings = progress, settings
+        self._num_atoms, self._structures = num_atoms, structures
+        self._task = progress.add_task(settings.ensemble, total=settings.steps, note="")
+        self._began: tuple[float, int] | None = None
+        self._samples: list[Sample] = []
+        self._state = ""
+        self._tenth = 0
+
+    def __call__(self, step: int, sample: Sample | None) -> None:
+        """Show a step."""
+        tenth = _LINES * step // self._settings.steps
+        if self._began is None:
+            self._began, self._tenth = (time.perf_counter(), step), tenth
+        if sample is not None:
+            self._samples.append(sample)
+            self._state = f"{sample.temperature_K:.0f} K{self._drift()}"
+        note = f"{self._speed(step)}  {self._state}"
+        self._progress.update(self._task, completed=step, note=note)
+        if sample is not None and tenth > self._tenth and not self._progress.console.is_terminal:
+            self._tenth = tenth
+            self._progress.console.print(f"step {step}/{self._settings.steps}: {note}")
+
+    def _speed(self, step: int) -> str:
+        """Steps per second and nanoseconds per day since this call took over."""
+        if self._began is None or step == self._began[1]:
+            return ""
+        rate = (step - self._began[1]) / max(time.perf_counter() - self._began[0], 1e-9)
+        per_day = rate * self._settings.timestep * 86400e-6 * self._structures
+        return f"{rate:.3g} steps/s  {per_day:.3g} ns/day"
+
+    def _drift(self) -> str:
+        if len(self._samples) < 3:
+            return ""
+        time_ps, energy = zip(*((s.time_ps, s.conserved_eV) for s in self._samples), strict=True)
+        slope = drift(time_ps, energy, self._num_atoms)
+        return "" if slope != slope else f"  {slope:+.2g} meV/atom/ps"
+
+
+@contextmanager
+def _progress_line(
+    console: Console, settings: MdSettings, num_atoms: float, structures: int = 1
+) -> Iterator[_ProgressLine]:
+    """Show a bar while the block runs."""
+    columns = (
+        BarColumn(bar_width=12),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[note]}"),
+    )
+    # without a terminal there is no bar, a line is printed now and then
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, refresh_per_second=4, disable=hidden) as progress:
+        yield _ProgressLine(progress, settings, num_atoms, structures)

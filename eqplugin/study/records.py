@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
@@ -145,7 +145,7 @@ class _Line(Environment):
         return {"schema": SCHEMA, "kind": self.kind, **content, **ordered}
 
 
-def _as_list(rules: Any) -> Any:
+def _as_list(rules: object) -> object:
     return [rules] if isinstance(rules, str) else rules  # one rule an arm in old lines
 
 
@@ -198,6 +198,7 @@ class SpeedRecord(_Line):
 
 
 Record = JobRecord | SpeedRecord
+_Kind = TypeVar("_Kind", bound=_Line)
 
 
 def current_environment() -> Environment:
@@ -282,7 +283,7 @@ def read_speed(file: Path) -> SpeedRecord | None:
     return _validated(SpeedRecord, file.read_text(), str(file)) if file.is_file() else None
 
 
-def _validated(kind: type[_Line], text: str, where: str) -> Any:
+def _validated(kind: type[_Kind], text: str, where: str) -> _Kind:
     try:
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:

@@ -10,10 +10,9 @@ from matplotlib.image import imread
 
 from eqplugin.errors import EqPluginError
 from eqplugin.md.observables import drift, header, read_log
-from eqplugin.md.plots import plot_run
+from eqplugin.md.plots import bond_lengths, last_frames, plot_run, radial_distribution
 from eqplugin.md.run import MdFiles, run_md
 from eqplugin.md.settings import MdSettings
-from eqplugin.md.structure import bond_lengths, last_frames, radial_distribution
 
 
 def test_radial_distribution_counts_the_shells_of_fcc():
