@@ -109,7 +109,11 @@ def _from_mace_file(path: Path) -> Subject:
     from eqplugin.measure.expressivity.mace_subject import MACESubject
 
     model = read_model(path)
-    with quiet(logging.CRITICAL, stdout=True):
-        subject = MACESubject(path.name, rebuild(model, torch.float64))
+    try:
+        with quiet(logging.CRITICAL, stdout=True):
+            model = rebuild(model, torch.float64)
+    except EqPluginError as error:
+        raise EqPluginError(f"{path}: {error}") from error
+    subject = MACESubject(path.name, model)
     subject.trained = True
     return subject

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
+from e3nn.o3 import Irreps
 from numpy.typing import NDArray
 
-import eqplugin.mace  # noqa: F401 - repairs MACE for the e3nn it shares with NequIP
 from eqplugin.errors import EqPluginError
 from eqplugin.exchange import default_dtype
 from eqplugin.mace.batch import batch_of
@@ -23,22 +23,18 @@ from eqplugin.measure.expressivity.rules import Architecture, Block
 from eqplugin.measure.expressivity.subject import Subject
 from eqplugin.quiet import quiet
 
-from e3nn.o3 import Irreps  # isort: skip
-
-
 _DEFAULT_ELEMENTS = (1, 6, 8)
 
 
 def in_float64(build: Callable[[], Any]) -> Any:
-    """Call a builder under float64, MACE's measure of precision, always with the same weights."""
+    """Call a builder of a MACE model, which takes the default dtype, under float64 and one seed."""
     with building_eagerly(), default_dtype(torch.float64):
         torch.manual_seed(0)
         return build()
 
 
 def model_from_options(path: Path, overrides: list[str]) -> torch.nn.Module:
-    """Build the model of a MACE config, changed by ``key=value`` overrides, with random weights in
-    float64, without training data.
+    """Build the model of a MACE config in float64, with random weights and without its data.
 
     Raises:
         EqPluginError: for an override without "=", and all that the trainer refuses.
