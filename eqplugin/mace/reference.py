@@ -19,41 +19,35 @@ import torch
 STORED = Path(__file__).with_name("reference.json")
 ATOMIC_NUMBERS = (1, 6, 8)
 
-_RESIDUAL = "RealAgnosticResidualInteractionBlock"
-_PLAIN = "RealAgnosticInteractionBlock"
-_DENSITY = "RealAgnosticDensityInteractionBlock"
-_DENSITY_RESIDUAL = "RealAgnosticDensityResidualInteractionBlock"
-_NONLINEAR = "RealAgnosticResidualNonLinearInteractionBlock"
-_ATTENTION = "RealAgnosticAttResidualInteractionBlock"
-
 
 def _case(hidden: str, correlation: int, **options: Any) -> dict[str, Any]:
+    """Options; ``first`` and ``later`` name interactions: "X" for RealAgnosticXInteractionBlock."""
     return {"hidden_irreps": hidden, "correlation": correlation, **options}
 
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "0e-corr1": _case("4x0e", 1),
     "0e-corr3": _case("4x0e", 3),
-    "0e-corr3-plain": _case("4x0e", 3, first=_PLAIN, later=_PLAIN),
+    "0e-corr3-plain": _case("4x0e", 3, first="", later=""),
     "1o-corr1": _case("4x0e+4x1o", 1),
     "1o-corr2": _case("4x0e+4x1o", 2),
     "1o-corr3": _case("4x0e+4x1o", 3, max_ell=3),
-    "1o-corr3-plain": _case("4x0e+4x1o", 3, first=_PLAIN, later=_PLAIN),
-    "1o-corr3-density": _case("4x0e+4x1o", 3, max_ell=3, first=_DENSITY, later=_DENSITY_RESIDUAL),
+    "1o-corr3-plain": _case("4x0e+4x1o", 3, first="", later=""),
+    "1o-corr3-density": _case("4x0e+4x1o", 3, max_ell=3, first="Density", later="DensityResidual"),
     "1o-corr3-nonlinear": _case(
         "4x0e+4x1o",
         3,
-        first=_NONLINEAR,
-        later=_NONLINEAR,
+        first="ResidualNonLinear",
+        later="ResidualNonLinear",
         edge_irreps="4x0e+4x1o",
         atomic_inter_scale=0.01,
     ),
-    "1o-corr2-attention": _case("4x0e+4x1o", 2, later=_ATTENTION),
+    "1o-corr2-attention": _case("4x0e+4x1o", 2, later="AttResidual"),
     "2e-corr1": _case("4x0e+4x1o+4x2e", 1),
     "2e-corr2": _case("4x0e+4x1o+4x2e", 2, max_ell=3),
     "2e-corr3": _case("4x0e+4x1o+4x2e", 3, max_ell=3),
     "2e-corr3-ell3-density": _case(
-        "2x0e+2x1o+2x2e", 3, max_ell=3, first=_DENSITY_RESIDUAL, later=_DENSITY_RESIDUAL
+        "2x0e+2x1o+2x2e", 3, max_ell=3, first="DensityResidual", later="DensityResidual"
     ),
     "so3-1e-corr2": _case("4x0e+4x1e", 2, use_so3=True),
     "so3-2e-corr3": _case("4x0e+4x1e+4x2e", 3, use_so3=True),
@@ -74,23 +68,16 @@ SENSITIVE = ("1o-corr3", "so3-1e-corr2")
 
 
 def build(name: str, dtype: torch.dtype = torch.float64) -> torch.nn.Module:
-    """Build one of the configurations with fixed weights, as a stock ScaleShiftMACE.
-
-    Args:
-        name: a key of CONFIGURATIONS.
-        dtype: of weights and buffers.
-    """
+    """Build one of the CONFIGURATIONS with fixed weights, as a stock ScaleShiftMACE."""
     from e3nn import o3
     from mace import modules
 
-    options = {
-        "max_ell": 2,
-        "num_interactions": 2,
-        "first": _RESIDUAL,
-        "later": _RESIDUAL,
-        "atomic_inter_scale": 1.0,
-        **CONFIGURATIONS[name],
-    }
+    defaults = {"max_ell": 2, "num_interactions": 2, "atomic_inter_scale": 1.0}
+    options = defaults | CONFIGURATIONS[name]
+    interactions = [
+        modules.interaction_classes[f"RealAgnostic{options.pop(key, 'Residual')}InteractionBlock"]
+        for key in ("first", "later")
+    ]
     for key in ("hidden_irreps", "edge_irreps"):
         if key in options:
             options[key] = o3.Irreps(options[key])
@@ -101,8 +88,8 @@ def build(name: str, dtype: torch.dtype = torch.float64) -> torch.nn.Module:
             r_max=3.5,
             num_bessel=4,
             num_polynomial_cutoff=5,
-            interaction_cls_first=modules.interaction_classes[options.pop("first")],
-            interaction_cls=modules.interaction_classes[options.pop("later")],
+            interaction_cls_first=interactions[0],
+            interaction_cls=interactions[1],
             num_elements=len(ATOMIC_NUMBERS),
             atomic_numbers=list(ATOMIC_NUMBERS),
             atomic_energies=np.array([-1.5, 0.7, -2.3]),

@@ -83,11 +83,7 @@ class InvariantContraction(torch.nn.Module):
         self._muls = [mul for mul, _ in self.irreps_in]
         self._dims = [ir.dim for _, ir in self.irreps_in]
         self._is_scalar = [ir == (0, 1) for _, ir in self.irreps_in]
-        self._steerable_dim = sum(
-            mul * dim
-            for mul, dim, scalar in zip(self._muls, self._dims, self._is_scalar, strict=True)
-            if not scalar
-        )
+        self._steerable_dim = sum(mul * ir.dim for mul, ir in self.irreps_in if ir != (0, 1))
         self._triples = _triples(self.irreps_in) if contraction == "bispectrum" else []
 
         self.pivots = torch.nn.ParameterDict()
@@ -96,15 +92,16 @@ class InvariantContraction(torch.nn.Module):
                 self.pivots[str(i)] = self._mixing(mul, min(mul, ir.dim))
         self.left = torch.nn.ParameterDict()
         self.right = torch.nn.ParameterDict()
-        for name, factor in (("left", 0), ("right", 1)):
-            mixing = getattr(self, name)
+        for factor, mixing in enumerate((self.left, self.right)):
             for i in sorted({triple[factor] for triple in self._triples}):
                 mixing[str(i)] = self._mixing(self._muls[i], bilinear_channels)
         for n, (i, j, k) in enumerate(self._triples):
             degrees = (self.irreps_in[m].ir.l for m in (i, j, k))
             self.register_buffer(f"_cg_{n}", wigner_3j(*degrees), persistent=False)
 
-        self.num_invariants = self._count_invariants(bilinear_channels)
+        self.num_invariants = sum(
+            mul if ir == (0, 1) else mul * min(mul, ir.dim) for mul, ir in self.irreps_in
+        ) + sum(bilinear_channels * self._muls[k] for *_, k in self._triples)
         self.weight = self._mixing(self.num_invariants, out_features)
         self.act = normalize2mom(torch.nn.functional.silu)
 
@@ -112,21 +109,11 @@ class InvariantContraction(torch.nn.Module):
     def _mixing(fan_in: int, fan_out: int) -> torch.nn.Parameter:
         return torch.nn.Parameter(torch.randn(fan_in, fan_out))
 
-    def _count_invariants(self, bilinear_channels: int) -> int:
-        per_block = (
-            mul if scalar else mul * min(mul, dim)
-            for mul, dim, scalar in zip(self._muls, self._dims, self._is_scalar, strict=True)
-        )
-        return sum(per_block) + sum(bilinear_channels * self._muls[k] for *_, k in self._triples)
-
     def _blocks(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Split (num_nodes, D) into one (num_nodes, mul, 2l + 1) tensor per irrep."""
-        sizes = [mul * dim for mul, dim in zip(self._muls, self._dims, strict=True)]
-        parts = torch.split(x, sizes, dim=-1)
-        return [
-            part.reshape(-1, mul, dim)
-            for part, mul, dim in zip(parts, self._muls, self._dims, strict=True)
-        ]
+        shapes = list(zip(self._muls, self._dims, strict=True))
+        parts = x.split([mul * dim for mul, dim in shapes], dim=-1)
+        return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
 
     @staticmethod
     def _mix(block: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -143,14 +130,7 @@ class InvariantContraction(torch.nn.Module):
         return torch.rsqrt(0.5 + sum(squares) / (2 * self._steerable_dim))
 
     def invariants(self, x: torch.Tensor) -> torch.Tensor:
-        """Invariants before the linear layer.
-
-        Args:
-            x: node features, (num_nodes, D).
-
-        Returns:
-            (num_nodes, num_invariants).
-        """
+        """Invariants (num_nodes, num_invariants) of node features (num_nodes, D)."""
         blocks = self._blocks(x)
         damping = self._damping(blocks) if self._steerable_dim else x.new_ones(1)
         out = []
@@ -171,8 +151,7 @@ class InvariantContraction(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Contract node features (num_nodes, D) to scalars (num_nodes, out_features)."""
-        mixed = self.invariants(x) @ self.weight / self.num_invariants**0.5
-        return self.act(mixed)
+        return self.act(self.invariants(x) @ self.weight / self.num_invariants**0.5)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.contraction}: {self.irreps_in} -> {self.irreps_out})"

@@ -87,11 +87,10 @@ class FoldedSelfConnection(torch.nn.Module):
         """
         if self.permanent:
             return
-        folded = self._fold()
+        for i, matrix in enumerate(self._fold()):
+            self.register_buffer(f"folded_{i}", matrix.clone())
         self.weight = None
         self._embedding = ()
-        for i, matrix in enumerate(folded):
-            self.register_buffer(f"folded_{i}", matrix.clone())
 
     def _fold(self) -> list[torch.Tensor]:
         """One (features * types, outputs) matrix per path."""

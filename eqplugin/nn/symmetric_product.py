@@ -91,12 +91,11 @@ class SymmetricProduct(torch.nn.Module):
         out = x.new_zeros(self.dim_out, nodes, channels)
         monomials = rows
         for degree in range(1, self.degrees + 1):
-            factor = rows.index_select(0, getattr(self, f"last_{degree}"))
+            last = rows.index_select(0, getattr(self, f"last_{degree}"))
             if degree == 1:
-                monomials = factor
+                monomials = last
             else:
-                shorter = monomials.index_select(0, getattr(self, f"shorter_{degree}"))
-                monomials = shorter * factor
+                monomials = monomials.index_select(0, getattr(self, f"shorter_{degree}")) * last
             matrix = getattr(self, f"matrix_{degree}").to(x.dtype)
             paths = len(matrix) // self.dim_out
             basis = (matrix @ monomials).view(self.dim_out, paths, nodes, channels)

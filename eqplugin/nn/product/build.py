@@ -88,10 +88,6 @@ def processor_features() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
 
 
-def _sources() -> list[Path]:
-    return sorted(path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".h"))
-
-
 def library_path() -> Path:
     """Where the library of this torch, compiler, processor and source is or would be.
 
@@ -107,7 +103,7 @@ def library_path() -> Path:
     versions = torch.__version__, torch.version.git_version
     for part in (*versions, *found, processor_features(), repr(TUNINGS)):
         key.update(f"{part}\n".encode())
-    for path in _sources():
+    for path in sorted(file for file in SOURCES.iterdir() if file.suffix in (".cpp", ".h")):
         key.update(path.name.encode() + path.read_bytes())
     return cache_dir() / key.hexdigest()[:20] / LIBRARY
 
@@ -147,11 +143,8 @@ def _whole(library: Path) -> bool:
 
 def _compile(target: Path) -> None:
     path, version = compiler()
-    print(
-        f"eqplugin: compiling its C++ operators with {version} (once, about half a minute)",
-        file=sys.stderr,
-        flush=True,
-    )
+    note = f"eqplugin: compiling its C++ operators with {version} (once, about half a minute)"
+    print(note, file=sys.stderr, flush=True)
     log = []
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         part = Path(folder) / LIBRARY

@@ -19,21 +19,13 @@ NARROW = 64  # fewer scalar outputs than this are no gain
 
 @dataclass
 class Run:
-    """Paths of one block whose outputs lie side by side and have the same degree.
+    """Paths of one block whose outputs lie side by side and have the same degree."""
 
-    Attributes:
-        position: index of the first output irrep.
-        dim: 2 l3 + 1.
-        paths: the paths, as indices among those of the block.
-        edge_irrep: for a run without kernel, the edge irrep it multiplies by, otherwise None.
-        scale: for a run without kernel, its constant factor.
-    """
-
-    position: int
-    dim: int
-    paths: list[int]
-    edge_irrep: int | None = None
-    scale: float = 1.0
+    position: int  # index of the first output irrep
+    dim: int  # 2 l3 + 1
+    paths: list[int]  # indices among those of the block
+    edge_irrep: int | None = None  # that a run without kernel multiplies by
+    scale: float = 1.0  # constant factor of a run without kernel
 
     @property
     def num_paths(self) -> int:
@@ -43,25 +35,16 @@ class Run:
 
 @dataclass
 class Block:
-    """All paths of one irrep of the features.
+    """All paths of one irrep of the features."""
 
-    Attributes:
-        mul: channels.
-        dim: 2 l1 + 1.
-        num_paths: paths, each with ``mul`` radial weights; 0 for features nobody reads.
-        direct: runs of single paths that need no kernel, because l1 or l2 is 0.
-        coupled: runs that need one.
-        order: the paths in the order of the runs, direct ones first.
-        reordered: whether that differs from the order of the radial weights.
-    """
-
-    mul: int
-    dim: int
-    num_paths: int = 0
+    mul: int  # channels
+    dim: int  # 2 l1 + 1
+    num_paths: int = 0  # each with mul radial weights; 0 for features nobody reads
+    # runs of single paths that need no kernel, because l1 or l2 is 0, and runs that need one
     direct: list[Run] = field(default_factory=list)
     coupled: list[Run] = field(default_factory=list)
-    order: list[int] = field(default_factory=list)
-    reordered: bool = False
+    order: list[int] = field(default_factory=list)  # the paths as the runs have them, direct first
+    reordered: bool = False  # whether that differs from the order of the radial weights
 
 
 def unsupported(tp: torch.nn.Module) -> str | None:

@@ -9,6 +9,7 @@ parities) share one set of coefficients.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 import torch
@@ -23,17 +24,11 @@ _ZERO: Final = 1e-14  # entries of wigner_3j that vanish come out below this
 
 @dataclass(frozen=True)
 class ProductPlan:
-    """What :class:`~eqplugin.nn.product.compiled.CompiledProduct` keeps as buffers.
+    """What :class:`~eqplugin.nn.product.compiled.CompiledProduct` keeps."""
 
-    Attributes:
-        plan: (size,) int32.
-        coefficients: (num_entries,) float64.
-        dim_out: width of the product.
-    """
-
-    plan: torch.Tensor
-    coefficients: torch.Tensor
-    dim_out: int
+    plan: torch.Tensor  # (size,) int32
+    coefficients: torch.Tensor  # (num_entries,) float64
+    dim_out: int  # width of the product
 
 
 def why_not(tp: torch.nn.Module) -> str | None:
@@ -79,10 +74,6 @@ def _as_kept(w3j: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return w3j if 1 in w3j.shape else w3j.to(dtype).double()
 
 
-def _offsets(sizes: list[int]) -> list[int]:
-    return [sum(sizes[:n]) for n in range(len(sizes))]
-
-
 def make_plan(tp: torch.nn.Module) -> ProductPlan:
     """Plan of a supported product; see :func:`why_not`.
 
@@ -97,7 +88,7 @@ def make_plan(tp: torch.nn.Module) -> ProductPlan:
         raise ValueError(f"this tensor product cannot be compiled: {reason}.")
     in1, in2, out = irreps_of(tp)
     x_offsets, y_offsets, out_offsets = ([s.start for s in i.slices()] for i in (in1, in2, out))
-    w_offsets = _offsets([i.path_shape[0] for i in tp.instructions])
+    w_offsets = list(accumulate((i.path_shape[0] for i in tp.instructions), initial=0))
     signs, rounded = path_signs(tp), constants_of(tp).dtype
 
     groups, paths, entries = [], [], {j: [] for j in range(in2.dim)}
@@ -123,7 +114,7 @@ def make_plan(tp: torch.nn.Module) -> ProductPlan:
             paths.append((out[i.i_out].ir.dim, out_offsets[i.i_out], w_offsets[n], kernels[key]))
 
     ordered = [entry for j in entries for entry in sorted(entries[j])]
-    first = [*_offsets([len(entries[j]) for j in entries]), len(ordered)]
+    first = accumulate(map(len, entries.values()), initial=0)
     header = (len(groups), len(paths), in1.dim, in2.dim, out.dim, tp.weight_numel, kernel_size,
               len(ordered))  # fmt: skip
     flat = [*header, *sum(groups, ()), *sum(paths, ()), *first, *(place for place, _ in ordered)]
