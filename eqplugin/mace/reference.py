@@ -9,6 +9,7 @@ Weights come from NumPy's generator, not torch's, and so do not depend on the ma
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -154,14 +155,8 @@ def evaluate(model: torch.nn.Module) -> dict[str, np.ndarray]:
 
 def triples(l_max: int = 6) -> list[tuple[int, int, int]]:
     """All degrees that couple, in every order, up to ``l_max``."""
-    degrees = range(l_max + 1)
-    return [
-        (l1, l2, l3)
-        for l1 in degrees
-        for l2 in degrees
-        for l3 in degrees
-        if abs(l1 - l2) <= l3 <= l1 + l2
-    ]
+    degrees = itertools.product(range(l_max + 1), repeat=3)
+    return [(l1, l2, l3) for l1, l2, l3 in degrees if abs(l1 - l2) <= l3 <= l1 + l2]
 
 
 def project(tensor: torch.Tensor) -> float:

@@ -24,6 +24,8 @@ have no bias, and are zero for zero features.
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
+
 import torch
 from e3nn.math._normalize_activation import normalize2mom
 from e3nn.o3._irreps import Irreps
@@ -36,13 +38,11 @@ def _triples(irreps: Irreps) -> list[tuple[int, int, int]]:
     """Index triples (i <= j <= k) of steerable blocks that couple to 0e, lowest degree first."""
     steerable = [i for i, (_, ir) in enumerate(irreps) if ir != (0, 1)]
     steerable.sort(key=lambda i: irreps[i].ir.l)
-    triples = []
-    for a, i in enumerate(steerable):
-        for b, j in enumerate(steerable[a:], a):
-            for k in steerable[b:]:
-                if irreps[k].ir in irreps[i].ir * irreps[j].ir:
-                    triples.append((i, j, k))
-    return triples
+    return [
+        (i, j, k)
+        for i, j, k in combinations_with_replacement(steerable, 3)
+        if irreps[k].ir in irreps[i].ir * irreps[j].ir
+    ]
 
 
 class InvariantContraction(torch.nn.Module):

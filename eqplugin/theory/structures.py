@@ -39,10 +39,9 @@ def _axis(k: int, bond: float) -> Array:
 
 def _spoke(bond: float, polar: float, azimuth: float | Array) -> Array:
     """Vectors of length ``bond`` at a polar angle from +z and one or more azimuths."""
-    polar, azimuth = np.deg2rad(polar), np.atleast_1d(np.deg2rad(azimuth))
-    height = np.full_like(azimuth, np.cos(polar))
-    radius = np.sin(polar)
-    return bond * np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth), height], axis=-1)
+    azimuth = np.atleast_1d(np.deg2rad(azimuth))
+    around = np.stack([np.cos(azimuth), np.sin(azimuth), np.zeros_like(azimuth)], axis=-1)
+    return bond * (np.sin(np.deg2rad(polar)) * around + [0.0, 0.0, np.cos(np.deg2rad(polar))])
 
 
 def _regular(n: int, start: float) -> Array:

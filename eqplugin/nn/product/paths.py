@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from e3nn.o3._wigner import wigner_3j
 
-from eqplugin.nn.product.signs import irreps_of, path_signs
+from eqplugin.nn.product.signs import irreps_of, path_factors
 
 NARROW = 64  # fewer scalar outputs than this are no gain
 
@@ -87,11 +87,8 @@ def plan_blocks(tp: torch.nn.Module) -> tuple[list[Block], list[torch.Tensor | N
         ValueError: its coefficients are not e3nn's, by more than signs.
     """
     in1, in2, out = irreps_of(tp)
-    factors = [
-        sign * ins.path_weight for sign, ins in zip(path_signs(tp), tp.instructions, strict=True)
-    ]
-    blocks = []
-    kernels = []
+    factors = path_factors(tp)
+    blocks, kernels = [], []
     for i1, (mul, ir1) in enumerate(in1):
         block = Block(mul, ir1.dim)
         members = [n for n, ins in enumerate(tp.instructions) if ins.i_in1 == i1]

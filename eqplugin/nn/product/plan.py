@@ -15,7 +15,7 @@ from typing import Final
 import torch
 from e3nn.o3._wigner import wigner_3j
 
-from eqplugin.nn.product.signs import constants_of, irreps_of, path_signs
+from eqplugin.nn.product.signs import constants_of, irreps_of, path_factors
 
 MAX_DEGREE: Final = 6
 NARROW_SCALARS: Final = 64  # products of scalars with fewer channels are no gain
@@ -89,7 +89,7 @@ def make_plan(tp: torch.nn.Module) -> ProductPlan:
     in1, in2, out = irreps_of(tp)
     x_offsets, y_offsets, out_offsets = ([s.start for s in i.slices()] for i in (in1, in2, out))
     w_offsets = list(accumulate((i.path_shape[0] for i in tp.instructions), initial=0))
-    signs, rounded = path_signs(tp), constants_of(tp).dtype
+    factors, rounded = path_factors(tp), constants_of(tp).dtype
 
     groups, paths, entries = [], [], {j: [] for j in range(in2.dim)}
     kernels: dict[tuple, int] = {}
@@ -102,11 +102,10 @@ def make_plan(tp: torch.nn.Module) -> ProductPlan:
         for n in members:
             i = tp.instructions[n]
             degrees = (ir.l, in2[i.i_in2].ir.l, out[i.i_out].ir.l)
-            factor = signs[n] * float(i.path_weight)
-            key = (*degrees, i.i_in2, factor)
+            key = (*degrees, i.i_in2, factors[n])
             if key not in kernels:
                 kernels[key] = kernel_size
-                cg = factor * _as_kept(wigner_3j(*degrees, dtype=torch.float64), rounded)
+                cg = factors[n] * _as_kept(wigner_3j(*degrees, dtype=torch.float64), rounded)
                 for a, b, c in (cg.abs() > _ZERO).nonzero().tolist():
                     place = kernel_size + c * ir.dim + a
                     entries[y_offsets[i.i_in2] + b].append((place, cg[a, b, c].item()))

@@ -1,4 +1,4 @@
-"""The sign of each path of an e3nn uvu product, found by evaluating it.
+"""The factor of each path of an e3nn uvu product, its sign found by evaluating it.
 
 Clebsch-Gordan coefficients are defined up to a sign per path, and e3nn changed some of them: a
 model from a package or a MACE file may have other ones than the installed e3nn.
@@ -21,8 +21,8 @@ def constants_of(tp: torch.nn.Module) -> torch.Tensor:
     return next((b for b in tp.buffers() if b.is_floating_point()), torch.empty(0))
 
 
-def path_signs(tp: torch.nn.Module) -> list[int]:
-    """Sign of each path of `tp` against e3nn's present wigner_3j, from one evaluation per path.
+def path_factors(tp: torch.nn.Module) -> list[float]:
+    """Factor of each path of `tp` against e3nn's present wigner_3j: its weight with a sign.
 
     Raises:
         ValueError: the coefficients differ by more than a sign.
@@ -37,16 +37,16 @@ def path_signs(tp: torch.nn.Module) -> list[int]:
     # row n has the weights of path n only, all one
     w = torch.block_diag(*(torch.ones(1, width, dtype=torch.float64) for width in widths))
     rows = len(widths)
-    cast = {"dtype": like.dtype, "device": like.device}
     with torch.no_grad():
-        found = tp(x.expand(rows, -1).to(**cast), y.expand(rows, -1).to(**cast), w.to(**cast))
+        found = tp(x.expand(rows, -1).to(like), y.expand(rows, -1).to(like), w.to(like))
     found = found.to("cpu", torch.float64)
     tolerance = 1e-3 if like.dtype != torch.float64 else 1e-10
-    signs = []
+    factors = []
     for n, i in enumerate(tp.instructions):
         mul, ir = in1[i.i_in1]
         degrees = (ir.l, in2[i.i_in2].ir.l, out[i.i_out].ir.l)
-        cg = float(i.path_weight) * wigner_3j(*degrees, dtype=torch.float64)
+        weight = float(i.path_weight)
+        cg = weight * wigner_3j(*degrees, dtype=torch.float64)
         x_block = x[0, in1.slices()[i.i_in1]].reshape(mul, ir.dim)
         y_block = y[0, in2.slices()[i.i_in2]]
         expected = torch.einsum("ui,j,ijk->uk", x_block, y_block, cg).flatten()
@@ -54,5 +54,5 @@ def path_signs(tp: torch.nn.Module) -> list[int]:
         sign = 1 if torch.dot(expected, value) >= 0 else -1
         if (value - sign * expected).abs().max() > tolerance * (1 + expected.abs().max()):
             raise ValueError("its coefficients are not e3nn's, by more than the sign of a path.")
-        signs.append(sign)
-    return signs
+        factors.append(sign * weight)
+    return factors
