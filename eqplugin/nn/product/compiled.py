@@ -77,10 +77,10 @@ class CompiledProduct(torch.nn.Module):
         self.missing = load_operators()
         if self.missing is not None:
             raise RuntimeError(self.missing)
-        found = make_plan(tp)
-        self.dim_out = found.dim_out
-        self.register_buffer("plan", found.plan, persistent=False)
-        self.register_buffer("coefficients", found.coefficients, persistent=False)
+        plan, coefficients = make_plan(tp)
+        self.dim_out = tp.irreps_out.dim
+        self.register_buffer("plan", plan, persistent=False)
+        self.register_buffer("coefficients", coefficients, persistent=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

@@ -8,7 +8,6 @@ parities) share one set of coefficients.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
@@ -20,15 +19,6 @@ from eqplugin.nn.product.signs import constants_of, irreps_of, path_factors
 MAX_DEGREE: Final = 6
 NARROW_SCALARS: Final = 64  # products of scalars with fewer channels are no gain
 _ZERO: Final = 1e-14  # entries of wigner_3j that vanish come out below this
-
-
-@dataclass(frozen=True)
-class ProductPlan:
-    """What :class:`~eqplugin.nn.product.compiled.CompiledProduct` keeps."""
-
-    plan: torch.Tensor  # (size,) int32
-    coefficients: torch.Tensor  # (num_entries,) float64
-    dim_out: int  # width of the product
 
 
 def why_not(tp: torch.nn.Module) -> str | None:
@@ -74,14 +64,14 @@ def _as_kept(w3j: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return w3j if 1 in w3j.shape else w3j.to(dtype).double()
 
 
-def make_plan(tp: torch.nn.Module) -> ProductPlan:
-    """Plan of a supported product; see :func:`why_not`.
+def make_plan(tp: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    """Plan (size,) int32 and coefficients (num_entries,) float64 of a supported product.
 
     The signs are those of `tp` itself, which may come from another version of e3nn than the one
     that is installed.
 
     Raises:
-        ValueError: the product is not supported, or not e3nn's by more than signs.
+        ValueError: for one that is not (see :func:`why_not`), or not e3nn's by more than signs.
     """
     reason = why_not(tp)
     if reason is not None:
@@ -117,8 +107,5 @@ def make_plan(tp: torch.nn.Module) -> ProductPlan:
     header = (len(groups), len(paths), in1.dim, in2.dim, out.dim, tp.weight_numel, kernel_size,
               len(ordered))  # fmt: skip
     flat = [*header, *sum(groups, ()), *sum(paths, ()), *first, *(place for place, _ in ordered)]
-    return ProductPlan(
-        torch.tensor(flat, dtype=torch.int32),
-        torch.tensor([value for _, value in ordered], dtype=torch.float64),
-        out.dim,
-    )
+    values = [value for _, value in ordered]
+    return torch.tensor(flat, dtype=torch.int32), torch.tensor(values, dtype=torch.float64)
