@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import pairwise
+from itertools import combinations_with_replacement, pairwise
 
 from e3nn.o3 import Irrep, Irreps
 
@@ -154,24 +154,19 @@ def _contraction(features: _Muls, width: int, design: Design, options: NequIPOpt
     """Parameters of an InvariantContraction of these features to ``width`` scalars."""
     scalar = Irrep("0e")
     steerable = sorted((ir for ir in features if ir != scalar), key=lambda ir: ir.l)
-    invariants = features[scalar]
-    mixings = 0
-    for ir in steerable:
-        pivots = min(features[ir], ir.dim)
-        invariants += features[ir] * pivots
-        mixings += features[ir] * pivots
+    grams = sum(features[ir] * min(features[ir], ir.dim) for ir in steerable)
+    mixings, invariants = grams, features[scalar] + grams
     if design.contraction == "bispectrum":
-        left, right = set(), set()
-        for a, first in enumerate(steerable):
-            for b, second in enumerate(steerable[a:], a):
-                for third in steerable[b:]:
-                    if third in first * second:
-                        invariants += options.bilinear_channels * features[third]
-                        left.add(first)
-                        right.add(second)
-        mixings += options.bilinear_channels * sum(
-            features[ir] for factors in (left, right) for ir in factors
-        )
+        triples = [
+            (first, second, third)
+            for first, second, third in combinations_with_replacement(steerable, 3)
+            if third in first * second
+        ]
+        channels = options.bilinear_channels
+        invariants += channels * sum(features[third] for *_, third in triples)
+        for factor in (0, 1):
+            mixed = {triple[factor] for triple in triples}
+            mixings += channels * sum(features[ir] for ir in mixed)
     return mixings + invariants * width
 
 

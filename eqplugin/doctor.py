@@ -113,12 +113,9 @@ def _importable(name: str, version: str) -> Finding:
     try:
         importlib.import_module(name)
     except Exception as error:
-        return Finding(
-            name,
-            Verdict.fault,
-            f"{version}, but importing it fails: {reason_of(error)}",
-            f"pip install --force-reinstall {name}=={version}",
-        )
+        found = f"{version}, but importing it fails: {reason_of(error)}"
+        advice = f"pip install --force-reinstall {name}=={version}"
+        return Finding(name, Verdict.fault, found, advice)
     return Finding(name, Verdict.ok, version)
 
 
@@ -219,12 +216,8 @@ def _compiler() -> Iterator[Finding]:
         if path and _succeeds([path, "--version"]):
             yield Finding("C++ compiler", Verdict.ok, path)
             return
-    yield Finding(
-        "C++ compiler",
-        Verdict.note,
-        "none found",
-        "nequip-compile needs one: apt install g++, or conda install gxx",
-    )
+    advice = "nequip-compile needs one: apt install g++, or conda install gxx"
+    yield Finding("C++ compiler", Verdict.note, "none found", advice)
 
 
 def _compiled_product() -> Iterator[Finding]:

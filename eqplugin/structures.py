@@ -25,25 +25,16 @@ MIN_VOLUME = 1e-6  # A^3
 
 
 class ReadError(EqPluginError):
-    """A file of which no frame, or no further one, can be had.
-
-    Args:
-        message: one sentence.
-        code: ``missing_file``, ``empty`` or ``unreadable``.
-        frame: index of the frame that is unreadable.
-    """
+    """A file of which no frame, or no further one, can be had."""
 
     def __init__(self, message: str, code: str, frame: int | None = None) -> None:
         super().__init__(message)
-        self.code, self.frame = code, frame
+        self.code = code  # missing_file, empty or unreadable
+        self.frame = frame  # index of the frame that is unreadable
 
 
 def read_structure(path: str | Path, index: int = 0) -> Atoms:
-    """Return one frame of a file.
-
-    Raises:
-        ReadError: the file is missing or unreadable, or has no such frame.
-    """
+    """Return one frame of a file; raises like :func:`read_frames`."""
     return next(read_frames(path, index))
 
 
@@ -101,22 +92,17 @@ def _unreadable(path: Path, error: Exception, frame: int) -> ReadError:
 
 
 class Fault(NamedTuple):
-    """What is wrong with a structure.
+    """What is wrong with a structure."""
 
-    Args:
-        code: ``no_atoms``, ``no_element``, ``positions``, ``coincident`` or ``cell``.
-        sentence: names the culprit and says what to do.
-    """
-
-    code: str
-    sentence: str
+    code: str  # no_atoms, no_element, positions, coincident or cell
+    sentence: str  # names the culprit and says what to do
 
 
 def structure_faults(atoms: Atoms, *, strict: bool = True) -> Iterator[Fault]:
     """Yield what is wrong with a structure, at most one fault of a kind.
 
     Args:
-        atoms: the structure.
+        atoms: structure.
         strict: also refuse what a calculator could evaluate but nobody means: atoms of no element,
             two atoms in one place, a periodic structure whose cell has no volume.
     """

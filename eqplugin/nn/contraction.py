@@ -1,17 +1,30 @@
-"""Invariant contractions: steerable features in, scalars (0e) out; see docs/khop.md.
+"""Invariant contractions: steerable features in, scalars (0e) out.
 
-``power`` keeps, beside the 0e features, the Gram matrix of each irrep's channels, ``bispectrum``
-also triple products that couple different irreps, which fixes their relative orientation. (``drop``
-needs no module: the last convolution before a reset is built with scalar outputs.) With C >= d =
-2l + 1 channels the Gram matrix has rank d: the products of every channel with d learned mixtures
-("pivots") hold all of it.
+A k-hop invariant model resets its features to invariants after every h convolutions (Wang et
+al., ICLR 2024, section on k-hop invariant GNNs). What the reset keeps depends on the contraction:
 
-A model resets several times, and cubes of cubes overflow float32. So all factors of a product but
-one are divided by sqrt((1 + m) / 2), m the mean square of the node's steerable components. All maps
-are smooth, have no bias, and are zero for zero features.
+* ``drop`` keeps the 0e features alone. It needs no module: the last convolution before the reset
+  is simply built with scalar outputs.
+* ``power`` adds, per irrep, the inner products of the channel vectors (their Gram matrix).
+* ``bispectrum`` adds triple products that couple different irreps, which fixes their relative
+  orientation.
+
+With C >= d = 2l + 1 channels the Gram matrix of one degree has rank d, so C x d of its entries
+determine it. Instead of all C (C + 1) / 2 entries we take the products of every channel with d
+learned mixtures of the channels ("pivots"): the same C d - d (d - 1) / 2 independent invariants
+from C d numbers.
+
+Products of features grow with their square or cube, and a model resets several times: a feature
+of 6 becomes one of 45, of 3500 and of 1e6 after three bispectra, and its gradient overflows
+float32. So all factors of a product but one are divided by sqrt((1 + m) / 2), m the mean square of
+the node's steerable components: nothing changes at unit size, and large features grow as in any
+other layer. m is itself a function of the Gram matrices, so as much is kept. All maps are smooth,
+have no bias, and are zero for zero features.
 """
 
 from __future__ import annotations
+
+from itertools import combinations_with_replacement
 
 import torch
 from e3nn.math._normalize_activation import normalize2mom
@@ -25,13 +38,11 @@ def _triples(irreps: Irreps) -> list[tuple[int, int, int]]:
     """Index triples (i <= j <= k) of steerable blocks that couple to 0e, lowest degree first."""
     steerable = [i for i, (_, ir) in enumerate(irreps) if ir != (0, 1)]
     steerable.sort(key=lambda i: irreps[i].ir.l)
-    triples = []
-    for a, i in enumerate(steerable):
-        for b, j in enumerate(steerable[a:], a):
-            for k in steerable[b:]:
-                if irreps[k].ir in irreps[i].ir * irreps[j].ir:
-                    triples.append((i, j, k))
-    return triples
+    return [
+        (i, j, k)
+        for i, j, k in combinations_with_replacement(steerable, 3)
+        if irreps[k].ir in irreps[i].ir * irreps[j].ir
+    ]
 
 
 class InvariantContraction(torch.nn.Module):
@@ -47,6 +58,11 @@ class InvariantContraction(torch.nn.Module):
 
     The coupling coefficients take the default dtype of the moment: build under float64 for float64
     work, rather than converting a float32 module.
+
+    Raises:
+        ValueError: for an unknown contraction or fewer than one output.
+
+    Source: power and bispectrum invariants of point configurations; see docs/khop.md.
     """
 
     def __init__(
@@ -67,11 +83,7 @@ class InvariantContraction(torch.nn.Module):
         self._muls = [mul for mul, _ in self.irreps_in]
         self._dims = [ir.dim for _, ir in self.irreps_in]
         self._is_scalar = [ir == (0, 1) for _, ir in self.irreps_in]
-        self._steerable_dim = sum(
-            mul * dim
-            for mul, dim, scalar in zip(self._muls, self._dims, self._is_scalar, strict=True)
-            if not scalar
-        )
+        self._steerable_dim = sum(mul * ir.dim for mul, ir in self.irreps_in if ir != (0, 1))
         self._triples = _triples(self.irreps_in) if contraction == "bispectrum" else []
 
         self.pivots = torch.nn.ParameterDict()
@@ -80,15 +92,16 @@ class InvariantContraction(torch.nn.Module):
                 self.pivots[str(i)] = self._mixing(mul, min(mul, ir.dim))
         self.left = torch.nn.ParameterDict()
         self.right = torch.nn.ParameterDict()
-        for name, factor in (("left", 0), ("right", 1)):
-            mixing = getattr(self, name)
+        for factor, mixing in enumerate((self.left, self.right)):
             for i in sorted({triple[factor] for triple in self._triples}):
                 mixing[str(i)] = self._mixing(self._muls[i], bilinear_channels)
         for n, (i, j, k) in enumerate(self._triples):
             degrees = (self.irreps_in[m].ir.l for m in (i, j, k))
             self.register_buffer(f"_cg_{n}", wigner_3j(*degrees), persistent=False)
 
-        self.num_invariants = self._count_invariants(bilinear_channels)
+        self.num_invariants = sum(
+            mul if ir == (0, 1) else mul * min(mul, ir.dim) for mul, ir in self.irreps_in
+        ) + sum(bilinear_channels * self._muls[k] for *_, k in self._triples)
         self.weight = self._mixing(self.num_invariants, out_features)
         self.act = normalize2mom(torch.nn.functional.silu)
 
@@ -96,21 +109,11 @@ class InvariantContraction(torch.nn.Module):
     def _mixing(fan_in: int, fan_out: int) -> torch.nn.Parameter:
         return torch.nn.Parameter(torch.randn(fan_in, fan_out))
 
-    def _count_invariants(self, bilinear_channels: int) -> int:
-        per_block = (
-            mul if scalar else mul * min(mul, dim)
-            for mul, dim, scalar in zip(self._muls, self._dims, self._is_scalar, strict=True)
-        )
-        return sum(per_block) + sum(bilinear_channels * self._muls[k] for *_, k in self._triples)
-
     def _blocks(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Split (num_nodes, D) into one (num_nodes, mul, 2l + 1) tensor per irrep."""
-        sizes = [mul * dim for mul, dim in zip(self._muls, self._dims, strict=True)]
-        parts = torch.split(x, sizes, dim=-1)
-        return [
-            part.reshape(-1, mul, dim)
-            for part, mul, dim in zip(parts, self._muls, self._dims, strict=True)
-        ]
+        shapes = list(zip(self._muls, self._dims, strict=True))
+        parts = x.split([mul * dim for mul, dim in shapes], dim=-1)
+        return [part.reshape(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
 
     @staticmethod
     def _mix(block: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -127,7 +130,7 @@ class InvariantContraction(torch.nn.Module):
         return torch.rsqrt(0.5 + sum(squares) / (2 * self._steerable_dim))
 
     def invariants(self, x: torch.Tensor) -> torch.Tensor:
-        """Invariants (num_nodes, num_invariants) of x (num_nodes, D), before the linear layer."""
+        """Invariants (num_nodes, num_invariants) of node features (num_nodes, D)."""
         blocks = self._blocks(x)
         damping = self._damping(blocks) if self._steerable_dim else x.new_ones(1)
         out = []
@@ -148,8 +151,7 @@ class InvariantContraction(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Contract node features (num_nodes, D) to scalars (num_nodes, out_features)."""
-        mixed = self.invariants(x) @ self.weight / self.num_invariants**0.5
-        return self.act(mixed)
+        return self.act(self.invariants(x) @ self.weight / self.num_invariants**0.5)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.contraction}: {self.irreps_in} -> {self.irreps_out})"

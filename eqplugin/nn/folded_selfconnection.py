@@ -1,11 +1,14 @@
 """NequIP's self-connection with the type embedding folded into its weights: exact and cheaper.
 
-Where a node's attributes are the embedding of its type alone, a = table[type], the sum over v in
-``sum_uv W[u, v, w] x[u] a[v]`` can be done once per type instead of once per node; see
-docs/products.md. The parameters stay W and the table, so training is unchanged; for deployment the
-folded matrices can be kept in their place. The types come as one-hot vectors: sizes then depend on
-no data, as export and compilation need, and a node pays for the number of types instead of the
-embedding width.
+The self-connection is a fully connected product of a node's features x with its attributes a,
+``sum_uv W[u, v, w] x[u] a[v]``. Where the attributes are the embedding of the node's type alone,
+a = table[type], the sum over v can be done once per type instead of once per node::
+
+    W_type[u, w] = sum_v W[u, v, w] table[type, v]        out[w] = sum_u W_type[u, w] x[u]
+
+The parameters stay W and the table, so training is unchanged; for deployment the W_type can be kept
+in their place. The types come as one-hot vectors: sizes then depend on no data, as export and
+compilation need, and a node pays for the number of types instead of the embedding width.
 """
 
 from __future__ import annotations
@@ -77,16 +80,17 @@ class FoldedSelfConnection(torch.nn.Module):
 
     @torch.no_grad()
     def make_permanent(self) -> None:
-        """Fold once, now, and drop the weight: nothing is left to train here, later changes of the
-        embedding have no effect, and the state dict is no longer that of the stock module.
+        """Fold once, now, and drop the weight: nothing is left to train here.
+
+        Later changes of the embedding have no effect, and the state dict is no longer that of the
+        stock module.
         """
         if self.permanent:
             return
-        folded = self._fold()
+        for i, matrix in enumerate(self._fold()):
+            self.register_buffer(f"folded_{i}", matrix.clone())
         self.weight = None
         self._embedding = ()
-        for i, matrix in enumerate(folded):
-            self.register_buffer(f"folded_{i}", matrix.clone())
 
     def _fold(self) -> list[torch.Tensor]:
         """One (features * types, outputs) matrix per path."""
@@ -101,11 +105,14 @@ class FoldedSelfConnection(torch.nn.Module):
         ]
 
     def forward(self, x: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
-        """Self-connection of every node, (num_nodes, dim of irreps_out).
+        """Self-connection of every node.
 
         Args:
             x: node features, (num_nodes, dim of irreps_in).
             types: one-hot types, (num_nodes, num_types); further columns are ignored.
+
+        Returns:
+            (num_nodes, dim of irreps_out).
         """
         types = types[:, : self.num_types]
         features = x.split([mul * dim for mul, dim in self._in], dim=-1)

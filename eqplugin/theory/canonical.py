@@ -158,20 +158,14 @@ def from_invariants(
 ) -> torch.Tensor:
     """Turn invariants into steerable features of the given types, f = D(R)^-1 lambda.
 
-    The exact inverse of :func:`to_invariants`; the types are free, only the dimension must agree.
+    The exact inverse of :func:`to_invariants`, with the same options and errors; the types are
+    free, only the dimension must agree.
 
     Args:
         invariants: (num_nodes, D), any invariants.
         irreps: what the features are to be.
-        positions: as in :func:`to_invariants`.
-        **options: likewise.
-
-    Returns:
-        (num_nodes, D), equivariant in ``positions``.
-
-    Raises:
-        DegenerateFrameError: for a symmetric environment.
-        EqPluginError: for invariants that do not fit the irreps or the nodes.
+        positions: as there; the features are equivariant in them.
+        **options: as there.
     """
     frames = _frames(invariants, irreps, positions, options)
     return rotate(invariants, irreps, frames.matrices.mT)

@@ -89,7 +89,10 @@ def find_point_group(
         inverted = match(-vectors, kinds, labelled_tree(vectors, kinds), tolerance)
         return PointGroup("C_inf_v" if inverted is None else "D_inf_h", np.eye(3)[None], axis)
     for factor in (1.0, 1.4, 2.0, *(0.5**n for n in range(1, 20))):
-        group = _finite_group(vectors, kinds, factor * tolerance)
+        found = matching_operations(vectors, kinds, vectors, kinds, factor * tolerance)
+        others = [operation for operation in found if abs(operation - np.eye(3)).max() > 0.05]
+        operations = np.array([np.eye(3), *others])
+        group = PointGroup(schoenflies(operations), operations)
         if group.is_closed():
             return group
     return PointGroup("C1", np.eye(3)[None])  # pragma: no cover - the identity alone is closed
@@ -203,13 +206,6 @@ def matching_operations(
                 ):
                     found.append(operation)
     return found
-
-
-def _finite_group(vectors: Array, kinds: NDArray, tolerance: float) -> PointGroup:
-    found = matching_operations(vectors, kinds, vectors, kinds, tolerance)
-    others = [operation for operation in found if abs(operation - np.eye(3)).max() > 0.05]
-    operations = np.array([np.eye(3), *others])
-    return PointGroup(schoenflies(operations), operations)
 
 
 # ---- names

@@ -77,10 +77,6 @@ def rotate(
     operations = torch.as_tensor(operations, dtype=torch.float64).cpu().view(-1, 3, 3)
     parts = [features.new_zeros(len(features), 0)]
     for columns, mul, ir in blocks(irreps):
-        if mul == 0:
-            continue
-        matrices = represent(ir, operations).to(features)
-        part = features[:, columns].reshape(-1, mul, ir.dim)
-        matrices = matrices.expand(len(part), -1, -1)
-        parts.append(torch.einsum("nij,nuj->nui", matrices, part).flatten(1))
+        part = features[:, columns].reshape(len(features), mul, ir.dim)
+        parts.append((part @ represent(ir, operations).to(features).mT).flatten(1))
     return torch.cat(parts, dim=-1)

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from eqplugin.errors import EqPluginError
 
@@ -37,12 +37,11 @@ def _axis(k: int, bond: float) -> Array:
     return np.outer(np.arange(k) * bond, [0.0, 0.0, 1.0])
 
 
-def _spoke(bond: float, polar: float, azimuth: float | Array) -> Array:
-    """Vectors of length ``bond`` at a polar angle from +z and one or more azimuths."""
-    polar, azimuth = np.deg2rad(polar), np.atleast_1d(np.deg2rad(azimuth))
-    height = np.full_like(azimuth, np.cos(polar))
-    radius = np.sin(polar)
-    return bond * np.stack([radius * np.cos(azimuth), radius * np.sin(azimuth), height], axis=-1)
+def _spoke(bond: float, polar: ArrayLike, azimuth: ArrayLike) -> Array:
+    """Vectors of length ``bond`` at one or more polar angles from +z and azimuths."""
+    polar, azimuth = np.broadcast_arrays(*np.atleast_1d(np.deg2rad(polar), np.deg2rad(azimuth)))
+    x, y = np.sin(polar) * np.cos(azimuth), np.sin(polar) * np.sin(azimuth)
+    return bond * np.stack([x, y, np.cos(polar)], axis=-1)
 
 
 def _regular(n: int, start: float) -> Array:
@@ -149,12 +148,8 @@ def articulated(k: int, angle: float = 0.0, bond: float = BOND) -> Atoms:
 
     def fragment(azimuth: float, tilt: float) -> Array:
         """Three atoms in a row, bent twice out of every plane, leaving the linker upwards."""
-        bonds = [
-            _spoke(bond, 40.0 + tilt, azimuth),
-            _spoke(bond, 55.0, azimuth + 65.0),
-            _spoke(bond, 25.0 + tilt, azimuth + 160.0),
-        ]
-        return np.concatenate(bonds).cumsum(axis=0)
+        polar = [40.0 + tilt, 55.0, 25.0 + tilt]
+        return _spoke(bond, polar, azimuth + np.array([0.0, 65.0, 160.0])).cumsum(axis=0)
 
     downwards = np.array([1.0, 1.0, -1.0])
     near = linker[0] + fragment(20.0, 3.0) * downwards

@@ -1,14 +1,19 @@
 """Builds the C++ operators on first use and keeps the result in the user's cache.
 
-Not in the wheel or with ``pip install``: the library has to match the installed torch exactly and
-is meant for the processor it runs on (docs/compiled-product.md). Torch version, compiler, processor
-and sources are in the key, so a home directory shared by different machines holds one for each.
-Not by ``torch.utils.cpp_extension.load``: it needs ninja, leaves a lock behind when interrupted and
-does not know which processor it built for.
+Why on first use and not in the wheel or with ``pip install``: the library has to match the
+installed torch exactly, which a build in pip's isolated environment does not see; it is meant to
+use the widest vectors of the processor it runs on, which a portable wheel may not; and a machine
+without a compiler must still be able to install the package. It takes about half a minute, once
+per torch version, compiler, processor and version of the sources: all of these are in the key, so
+a home directory shared by different machines holds one library for each.
 
-Environment: ``CXX`` names the compiler, ``EQPLUGIN_CACHE_DIR`` the cache (default
+Why not ``torch.utils.cpp_extension.load``: it needs ninja, leaves a lock behind when interrupted
+(the next process then waits forever) and does not know which processor it built for.
+
+Without a compiler :class:`Unavailable` is raised with one sentence; callers fall back to a product
+in torch. Environment: ``CXX`` names the compiler, ``EQPLUGIN_CACHE_DIR`` the cache (default
 ``$XDG_CACHE_HOME/eqplugin`` or ``~/.cache/eqplugin``), ``EQPLUGIN_NO_COMPILED=1`` switches the
-operators off: then, and without a compiler, callers fall back to a product in torch.
+operators off.
 """
 
 from __future__ import annotations
@@ -83,10 +88,6 @@ def processor_features() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
 
 
-def _sources() -> list[Path]:
-    return sorted(path for path in SOURCES.iterdir() if path.suffix in (".cpp", ".h"))
-
-
 def library_path() -> Path:
     """Where the library of this torch, compiler, processor and source is or would be.
 
@@ -102,7 +103,7 @@ def library_path() -> Path:
     versions = torch.__version__, torch.version.git_version
     for part in (*versions, *found, processor_features(), repr(TUNINGS)):
         key.update(f"{part}\n".encode())
-    for path in _sources():
+    for path in sorted(file for file in SOURCES.iterdir() if file.suffix in (".cpp", ".h")):
         key.update(path.name.encode() + path.read_bytes())
     return cache_dir() / key.hexdigest()[:20] / LIBRARY
 
@@ -142,11 +143,8 @@ def _whole(library: Path) -> bool:
 
 def _compile(target: Path) -> None:
     path, version = compiler()
-    print(
-        f"eqplugin: compiling its C++ operators with {version} (once, about half a minute)",
-        file=sys.stderr,
-        flush=True,
-    )
+    note = f"eqplugin: compiling its C++ operators with {version} (once, about half a minute)"
+    print(note, file=sys.stderr, flush=True)
     log = []
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         part = Path(folder) / LIBRARY

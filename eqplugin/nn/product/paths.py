@@ -12,28 +12,20 @@ from dataclasses import dataclass, field
 import torch
 from e3nn.o3._wigner import wigner_3j
 
-from eqplugin.nn.product.signs import irreps_of, path_signs, unlike_uvu
+from eqplugin.nn.product.signs import irreps_of, path_factors
 
 NARROW = 64  # fewer scalar outputs than this are no gain
 
 
 @dataclass
 class Run:
-    """Paths of one block whose outputs lie side by side and have the same degree.
+    """Paths of one block whose outputs lie side by side and have the same degree."""
 
-    Attributes:
-        position: index of the first output irrep.
-        dim: 2 l3 + 1.
-        paths: the paths, as indices among those of the block.
-        edge_irrep: for a run without kernel, the edge irrep it multiplies by, otherwise None.
-        scale: for a run without kernel, its constant factor.
-    """
-
-    position: int
-    dim: int
-    paths: list[int]
-    edge_irrep: int | None = None
-    scale: float = 1.0
+    position: int  # index of the first output irrep
+    dim: int  # 2 l3 + 1
+    paths: list[int]  # indices among those of the block
+    edge_irrep: int | None = None  # that a run without kernel multiplies by
+    scale: float = 1.0  # constant factor of a run without kernel
 
     @property
     def num_paths(self) -> int:
@@ -43,33 +35,32 @@ class Run:
 
 @dataclass
 class Block:
-    """All paths of one irrep of the features.
+    """All paths of one irrep of the features."""
 
-    Attributes:
-        mul: channels.
-        dim: 2 l1 + 1.
-        num_paths: paths, each with ``mul`` radial weights; 0 for features nobody reads.
-        direct: runs of single paths that need no kernel, because l1 or l2 is 0.
-        coupled: runs that need one.
-        order: the paths in the order of the runs, direct ones first.
-        reordered: whether that differs from the order of the radial weights.
-    """
-
-    mul: int
-    dim: int
-    num_paths: int = 0
+    mul: int  # channels
+    dim: int  # 2 l1 + 1
+    num_paths: int = 0  # each with mul radial weights; 0 for features nobody reads
+    # runs of single paths that need no kernel, because l1 or l2 is 0, and runs that need one
     direct: list[Run] = field(default_factory=list)
     coupled: list[Run] = field(default_factory=list)
-    order: list[int] = field(default_factory=list)
-    reordered: bool = False
+    order: list[int] = field(default_factory=list)  # the paths as the runs have them, direct first
+    reordered: bool = False  # whether that differs from the order of the radial weights
 
 
 def unsupported(tp: torch.nn.Module) -> str | None:
     """Why this e3nn ``TensorProduct`` cannot be factorised, as a clause; None where it can."""
+    if any(ins.connection_mode != "uvu" or not ins.has_weight for ins in tp.instructions):
+        return "it is not a weighted 'uvu' product"
+    if any(mul != 1 for mul, _ in tp.irreps_in2):
+        return "its edge attributes have several channels"
     outputs = [ins.i_out for ins in tp.instructions]
     if sorted(outputs) != list(range(len(tp.irreps_out))):
         return "its paths do not each have an output of their own"
-    return unlike_uvu(tp)
+    if tp.shared_weights or tp.internal_weights:
+        return "its weights are not those of the edges"
+    if any(mul == 0 for irreps in (tp.irreps_in1, tp.irreps_out) for mul, _ in irreps):
+        return "it has irreps without channels"
+    return None
 
 
 def gains(tp: torch.nn.Module) -> bool:
@@ -96,11 +87,8 @@ def plan_blocks(tp: torch.nn.Module) -> tuple[list[Block], list[torch.Tensor | N
         ValueError: its coefficients are not e3nn's, by more than signs.
     """
     in1, in2, out = irreps_of(tp)
-    factors = [
-        sign * ins.path_weight for sign, ins in zip(path_signs(tp), tp.instructions, strict=True)
-    ]
-    blocks = []
-    kernels = []
+    factors = path_factors(tp)
+    blocks, kernels = [], []
     for i1, (mul, ir1) in enumerate(in1):
         block = Block(mul, ir1.dim)
         members = [n for n, ins in enumerate(tp.instructions) if ins.i_in1 == i1]

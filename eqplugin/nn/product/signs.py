@@ -1,4 +1,4 @@
-"""What an e3nn uvu product is; the sign of each of its paths, found by evaluating it.
+"""The factor of each path of an e3nn uvu product, its sign found by evaluating it.
 
 Clebsch-Gordan coefficients are defined up to a sign per path, and e3nn changed some of them: a
 model from a package or a MACE file may have other ones than the installed e3nn.
@@ -11,23 +11,6 @@ from e3nn.o3._irreps import Irreps
 from e3nn.o3._wigner import wigner_3j
 
 
-def unlike_uvu(tp: torch.nn.Module) -> str | None:
-    """Why a ``TensorProduct`` is not one of a convolution, as a clause; None if it is.
-
-    Its weights are given per edge, its paths are "uvu" and all carry weights, and there is one copy
-    of each harmonic.
-    """
-    if tp.internal_weights or tp.shared_weights:
-        return "its weights are not given per edge"
-    if any(i.connection_mode != "uvu" or not i.has_weight for i in tp.instructions):
-        return 'it has paths other than "uvu" with weights'
-    if any(mul != 1 for mul, _ in tp.irreps_in2):
-        return "it has several copies of a harmonic"
-    if any(mul == 0 for irreps in (tp.irreps_in1, tp.irreps_out) for mul, _ in irreps):
-        return "it has irreps without channels"
-    return None
-
-
 def irreps_of(tp: torch.nn.Module) -> tuple[Irreps, Irreps, Irreps]:
     """Irreps of both inputs and of the output, of the class of the installed e3nn."""
     return tuple(Irreps(str(i)) for i in (tp.irreps_in1, tp.irreps_in2, tp.irreps_out))
@@ -38,8 +21,8 @@ def constants_of(tp: torch.nn.Module) -> torch.Tensor:
     return next((b for b in tp.buffers() if b.is_floating_point()), torch.empty(0))
 
 
-def path_signs(tp: torch.nn.Module) -> list[int]:
-    """Sign of each path of `tp` against e3nn's present wigner_3j, from one evaluation per path.
+def path_factors(tp: torch.nn.Module) -> list[float]:
+    """Factor of each path of `tp` against e3nn's present wigner_3j: its weight with a sign.
 
     Raises:
         ValueError: the coefficients differ by more than a sign.
@@ -54,16 +37,16 @@ def path_signs(tp: torch.nn.Module) -> list[int]:
     # row n has the weights of path n only, all one
     w = torch.block_diag(*(torch.ones(1, width, dtype=torch.float64) for width in widths))
     rows = len(widths)
-    cast = {"dtype": like.dtype, "device": like.device}
     with torch.no_grad():
-        found = tp(x.expand(rows, -1).to(**cast), y.expand(rows, -1).to(**cast), w.to(**cast))
+        found = tp(x.expand(rows, -1).to(like), y.expand(rows, -1).to(like), w.to(like))
     found = found.to("cpu", torch.float64)
     tolerance = 1e-3 if like.dtype != torch.float64 else 1e-10
-    signs = []
+    factors = []
     for n, i in enumerate(tp.instructions):
         mul, ir = in1[i.i_in1]
         degrees = (ir.l, in2[i.i_in2].ir.l, out[i.i_out].ir.l)
-        cg = float(i.path_weight) * wigner_3j(*degrees, dtype=torch.float64)
+        weight = float(i.path_weight)
+        cg = weight * wigner_3j(*degrees, dtype=torch.float64)
         x_block = x[0, in1.slices()[i.i_in1]].reshape(mul, ir.dim)
         y_block = y[0, in2.slices()[i.i_in2]]
         expected = torch.einsum("ui,j,ijk->uk", x_block, y_block, cg).flatten()
@@ -71,5 +54,5 @@ def path_signs(tp: torch.nn.Module) -> list[int]:
         sign = 1 if torch.dot(expected, value) >= 0 else -1
         if (value - sign * expected).abs().max() > tolerance * (1 + expected.abs().max()):
             raise ValueError("its coefficients are not e3nn's, by more than the sign of a path.")
-        signs.append(sign)
-    return signs
+        factors.append(sign * weight)
+    return factors
