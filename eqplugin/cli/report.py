@@ -30,8 +30,8 @@ def report(
 
         eqplugin report benchmarks/results/study/acac-reduced --published acac --out acac
     """
-    from eqplugin.study.report.published import read_published
-    from eqplugin.study.report.write import write_report
+    from eqplugin.report.published import read_published
+    from eqplugin.report.write import write_report
 
     target = out or (folder if folder.is_dir() else folder.parent) / "report"
     beside = None if published is None else read_published(published)

@@ -12,7 +12,7 @@ from eqplugin.cli._common import print_warning, user_errors
 from eqplugin.errors import EqPluginError
 
 if TYPE_CHECKING:
-    from eqplugin.study.records import Record
+    from eqplugin.report.records import Record
 
 # overrides of the config come after it, as on Hydra's own command line
 STUDY_SETTINGS = {"allow_extra_args": True}
@@ -56,8 +56,8 @@ def study(
         eqplugin study acac data_root=PATH budget=full
         hydra/launcher=submitit_slurm hydra.launcher.partition=gpu
     """
+    from eqplugin.report.records import read_records
     from eqplugin.study.estimate import print_estimate
-    from eqplugin.study.records import read_records
     from eqplugin.study.run import plan_study, prepare, run_study
 
     console = Console()

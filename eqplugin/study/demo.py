@@ -23,8 +23,8 @@ from eqplugin.files import whole_file
 from eqplugin.md.nve import NveRun, partial_log, run_nve
 from eqplugin.measure.forces import evaluate
 from eqplugin.measure.labels import read_labelled
+from eqplugin.report.records import FinishedJob, SpeedRecord, read_records
 from eqplugin.resources import CONFIGS
-from eqplugin.study.records import FinishedJob, SpeedRecord, read_records
 from eqplugin.study.run import plan_study, prepare, run_study
 from eqplugin.study.storage import Storage
 

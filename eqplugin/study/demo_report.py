@@ -9,8 +9,8 @@ from pathlib import Path
 from eqplugin.files import write_text
 from eqplugin.measure.plots import plot_energy_drift, plot_errors, plot_parity
 from eqplugin.measure.tables import Table
+from eqplugin.report.records import Environment, FinishedJob, SpeedRecord
 from eqplugin.study.demo import DemoModel
-from eqplugin.study.records import Environment, FinishedJob, SpeedRecord
 
 __all__ = ["write_report"]
 

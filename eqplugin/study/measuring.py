@@ -23,9 +23,9 @@ from eqplugin.measure.forces import evaluate
 from eqplugin.measure.labels import LabelledFrame, read_labelled
 from eqplugin.measure.speed import time_force_calls
 from eqplugin.quiet import quiet
+from eqplugin.report.records import Measurement, Quantiles
 from eqplugin.stack import Stack
 from eqplugin.stacks import stack_named
-from eqplugin.study.records import Measurement, Quantiles
 from eqplugin.study.schema import StudyConfig
 from eqplugin.study.steps import clock_for, count_parameters, time_steps, training_step
 

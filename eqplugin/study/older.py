@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eqplugin.errors import EqPluginError
+from eqplugin.report.records import RESULT, FinishedJob, read_records
 from eqplugin.study.job import Job
-from eqplugin.study.records import RESULT, FinishedJob, read_records
 
 if TYPE_CHECKING:
     from eqplugin.study.storage import Storage

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 
 from eqplugin.errors import EqPluginError
 from eqplugin.files import write_json
+from eqplugin.report.records import SCHEMA
 from eqplugin.study.job import Job
-from eqplugin.study.records import SCHEMA
 from eqplugin.study.schema import StudyConfig
 
 __all__ = ["PLAN", "Plan", "refuse_other_schema"]

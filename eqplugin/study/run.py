@@ -16,6 +16,14 @@ from rich.console import Console
 from eqplugin.errors import EqPluginError
 from eqplugin.exchange import exchanged
 from eqplugin.files import write_json
+from eqplugin.report.records import (
+    LINES,
+    JobRecord,
+    Record,
+    read_records,
+    read_speed,
+    write_records,
+)
 from eqplugin.study.config import Study, read_study
 from eqplugin.study.frames import Frames, check_frames
 from eqplugin.study.job import Job, axes_of, reference_of
@@ -31,7 +39,6 @@ from eqplugin.study.plan import (
 )
 from eqplugin.study.plan_file import refuse_other_schema
 from eqplugin.study.progress import watching
-from eqplugin.study.records import LINES, JobRecord, Record, read_records, read_speed, write_records
 from eqplugin.study.schema import StudyConfig, register
 from eqplugin.study.speed import models_to_time, time_models
 from eqplugin.study.storage import Storage, write_plan

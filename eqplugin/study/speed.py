@@ -8,10 +8,10 @@ from eqplugin.calculator import EqCalculator
 from eqplugin.files import write_json
 from eqplugin.measure.labels import read_labelled
 from eqplugin.measure.speed import time_force_calls
+from eqplugin.report.records import FinishedJob, SpeedRecord, Timing, current_environment
 from eqplugin.stacks import stack_named
 from eqplugin.study.job import Job
 from eqplugin.study.measuring import atoms_of, modifiers_of, quantiles, quietly
-from eqplugin.study.records import FinishedJob, SpeedRecord, Timing, current_environment
 from eqplugin.study.steps import time_steps, training_step
 from eqplugin.study.storage import Storage
 from eqplugin.study.task import finished_record

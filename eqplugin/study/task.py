@@ -17,9 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from eqplugin.errors import EqPluginError, reason_of
-from eqplugin.study.job import Job, axes_of
-from eqplugin.study.older import made_by_older_version
-from eqplugin.study.records import (
+from eqplugin.report.records import (
     RESULT,
     FinishedJob,
     JobCost,
@@ -29,6 +27,8 @@ from eqplugin.study.records import (
     read_records,
     write_records,
 )
+from eqplugin.study.job import Job, axes_of
+from eqplugin.study.older import made_by_older_version
 from eqplugin.study.storage import Storage
 from eqplugin.study.training import run_logged, run_training
 

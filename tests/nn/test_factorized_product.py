@@ -188,7 +188,7 @@ def test_what_cannot_be_factorised_is_refused():
         shared_weights=False, internal_weights=False,
     )  # fmt: skip
     empty = product("2x0e + 0x1o", 1)
-    refused = ((shared, "weights"), (full, "uvu"), (several, "several copies"), (added, "own"),
+    refused = ((shared, "weights"), (full, "uvu"), (several, "several channels"), (added, "own"),
                (empty, "without channels"))  # fmt: skip
     for tp, word in refused:
         assert word in unsupported(tp)

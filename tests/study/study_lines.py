@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from eqplugin.study.records import parse_record
-from eqplugin.study.report.models import study_results
+from eqplugin.report.models import study_results
+from eqplugin.report.records import parse_record
 
 
 def line(family="nequip", l_max=1, seed=1, mae=50.0, **changes):

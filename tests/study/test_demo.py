@@ -6,11 +6,11 @@ import numpy as np
 from study_lines import line
 
 from eqplugin.md.nve import NveRun
+from eqplugin.report.records import parse_record
 from eqplugin.study import demo, demo_report
 from eqplugin.study.config import read_study
 from eqplugin.study.demo import DemoModel
 from eqplugin.study.plan import expand
-from eqplugin.study.records import parse_record
 
 TESTS = {"300K": 30.0, "600K": 60.0, "1200K": 120.0}
 VERSIONS = ("python", "eqplugin", "nequip", "mace-torch", "e3nn", "torch", "ase")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eqplugin.study.report.statistics import (
+from eqplugin.report.statistics import (
     PairedDifference,
     holm_adjusted,
     late_improvement,

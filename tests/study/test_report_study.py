@@ -8,9 +8,9 @@ from study_lines import degrees, line, results_of, write_lines
 from typer.testing import CliRunner
 
 from eqplugin.cli import app
-from eqplugin.study.report.advice import caveats, findings, recommendation
-from eqplugin.study.report.tables import accuracy_table, pairs_along, pairs_table
-from eqplugin.study.report.write import write_report
+from eqplugin.report.advice import caveats, findings, recommendation
+from eqplugin.report.tables import accuracy_table, pairs_along, pairs_table
+from eqplugin.report.write import write_report
 
 NOISE = ((0.0, 0.1, -0.1), (0.2, 0.0, 0.1), (0.1, -0.2, 0.0))
 

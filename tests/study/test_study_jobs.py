@@ -15,13 +15,13 @@ from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
 from eqplugin.mace.stack import MACE
 from eqplugin.nequip.stack import NequIP
+from eqplugin.report.advice import caveats
+from eqplugin.report.models import study_results
+from eqplugin.report.records import SCHEMA, read_records
 from eqplugin.study import run, steps, task
 from eqplugin.study.config import read_study
 from eqplugin.study.job import Job
 from eqplugin.study.matching import match_by_time, search_dimension
-from eqplugin.study.records import SCHEMA, read_records
-from eqplugin.study.report.advice import caveats
-from eqplugin.study.report.models import study_results
 from eqplugin.study.run import gather, plan_study, prepare
 from eqplugin.study.storage import Storage
 from eqplugin.study.training import TrainingResult

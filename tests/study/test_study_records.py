@@ -7,7 +7,7 @@ import pytest
 from study_lines import line
 
 from eqplugin.errors import EqPluginError
-from eqplugin.study.records import FinishedJob, parse_record, read_records, write_records
+from eqplugin.report.records import FinishedJob, parse_record, read_records, write_records
 
 RECORDED = sorted((Path(__file__).parents[2] / "benchmarks/results/study").glob("*/results.jsonl"))
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from eqplugin.cli import app
-from eqplugin.study.records import read_records
+from eqplugin.report.records import read_records
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (

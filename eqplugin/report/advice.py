@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from eqplugin.study.report.models import MATCHES, ModelResults, StudyResults
-from eqplugin.study.report.statistics import late_improvement
-from eqplugin.study.report.tables import ModelPair, pairs_along
+from eqplugin.report.models import MATCHES, ModelResults, StudyResults
+from eqplugin.report.statistics import late_improvement
+from eqplugin.report.tables import ModelPair, pairs_along
 
 WORTH = 0.05  # relative: an error higher by less is not worth a slower model
 FALLING = 0.05  # relative: what the last third of a converged training does not take off

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eqplugin.errors import EqPluginError
 from eqplugin.measure.tables import Table
-from eqplugin.study.report.models import ModelResults, StudyResults
+from eqplugin.report.models import ModelResults, StudyResults
 
 _SHIPPED = Path(__file__).with_suffix(".yaml")
 _FORM = "rows of {model, source, TEST: [energy in meV a frame, force in meV/A]}, atoms and a note"

@@ -7,25 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from eqplugin.study.records import FinishedJob, JobRecord, Quantiles, Record, SpeedRecord
-from eqplugin.study.report.statistics import PairedDifference, Spread, paired_difference, spread
-
-__all__ = [
-    "MATCHES",
-    "ModelResults",
-    "StudyResults",
-    "architecture_label",
-    "series_label",
-    "study_results",
-]
+from eqplugin.design import STACKS
+from eqplugin.report.records import FinishedJob, JobRecord, Quantiles, Record, SpeedRecord, Timing
+from eqplugin.report.statistics import PairedDifference, Spread, paired_difference, spread
 
 MATCHES = ("dimension", "parameters", "time")
 _STACKS = {"nequip": "NequIP", "mace": "MACE"}
-
-
-def series_label(family: str, hops: int | None, contraction: str | None) -> str:
-    """Stack and hops in words: what models of every L share."""
-    return _STACKS[family] + _hops_label(hops, contraction)
 
 
 def architecture_label(model: JobRecord | ModelResults) -> str:
@@ -48,9 +35,7 @@ class ModelResults:
     contraction: str | None  # at a reset
     feature_dim: int  # D
     records: dict[int, FinishedJob]  # seed -> record, at least one
-    # in turn with the other models; where that was not measured those of the job in the middle
-    force_ms: Quantiles  # of a force call
-    step_ms: Quantiles  # of a training step
+    timing: Timing | None  # of all models in turn; None where that was not measured
 
     @property
     def label(self) -> str:
@@ -63,9 +48,9 @@ class ModelResults:
         return next(iter(self.records.values())).parameters
 
     @property
-    def series(self) -> tuple[str, int | None, str | None]:
-        """Family, hops and contraction: what is held fixed in a comparison along L."""
-        return self.family, self.hops, self.contraction
+    def series(self) -> str:
+        """Stack and hops in words: what is held fixed in a comparison along L."""
+        return _STACKS[self.family] + _hops_label(self.hops, self.contraction)
 
     @property
     def matches(self) -> tuple[str, ...]:
@@ -75,9 +60,12 @@ class ModelResults:
 
     def values(self, test: str, metric: str) -> dict[int, float]:
         """Seed -> error; empty where the test has no such label."""
-        errors = {seed: record.errors.get(test) for seed, record in self.records.items()}
-        values = {seed: getattr(found, metric, None) for seed, found in errors.items()}
-        return {seed: value for seed, value in values.items() if value is not None}
+        found = {
+            seed: getattr(record.errors[test], metric)
+            for seed, record in self.records.items()
+            if test in record.errors
+        }
+        return {seed: value for seed, value in found.items() if value is not None}
 
     def spread(self, test: str, metric: str) -> Spread | None:
         """Mean and spread over the seeds."""
@@ -87,6 +75,23 @@ class ModelResults:
     def difference(self, other: ModelResults, test: str) -> PairedDifference | None:
         """The other's force MAE less this model's, seed by seed; None without common seeds."""
         return paired_difference(self.values(test, "force_mae"), other.values(test, "force_mae"))
+
+    @property
+    def force_ms(self) -> Quantiles:
+        """Time of a force call."""
+        return self._time("force_ms")
+
+    @property
+    def step_ms(self) -> Quantiles:
+        """Time of a training step."""
+        return self._time("step_ms")
+
+    def _time(self, name: str) -> Quantiles:
+        """In turn with the other models, else that of the job in the middle."""
+        if self.timing is not None:
+            return getattr(self.timing, name)
+        jobs = [getattr(record.cost, name) for record in self.records.values()]
+        return sorted(jobs, key=lambda times: times.median)[len(jobs) // 2]
 
     def curves(self) -> dict[int, list[tuple[int, float]]]:
         """Seed -> (epoch, validation force MAE in meV/A); NaN where a training had none."""
@@ -161,8 +166,8 @@ def study_results(records: Sequence[Record]) -> StudyResults:
     for record in jobs:
         if isinstance(record, FinishedJob):
             groups.setdefault(_key(record), {})[record.seed] = record
-    models = [_model(key, dict(sorted(found.items())), speed) for key, found in groups.items()]
-    models.sort(key=lambda m: (m.family != "nequip", m.hops or 0, m.contraction or "", m.l_max,
+    models = [_model(key, by_seed, speed) for key, by_seed in groups.items()]
+    models.sort(key=lambda m: (STACKS.index(m.family), m.hops or 0, m.contraction or "", m.l_max,
                                m.feature_dim))  # fmt: skip
     return StudyResults(models, jobs, speed)
 
@@ -173,13 +178,6 @@ def _key(model: JobRecord | ModelResults) -> tuple:
 
 
 def _model(key: tuple, by_seed: dict[int, FinishedJob], speed: SpeedRecord | None) -> ModelResults:
-    records = list(by_seed.values())
-    timing = None if speed is None else speed.models.get(records[0].job.rpartition("-s")[0])
-
-    def time(name: str) -> Quantiles:
-        if timing is not None:
-            return getattr(timing, name)
-        jobs = sorted((getattr(r.cost, name) for r in records), key=lambda times: times.median)
-        return jobs[len(jobs) // 2]
-
-    return ModelResults(*key, by_seed, time("force_ms"), time("step_ms"))
+    name = next(iter(by_seed.values())).job.rpartition("-s")[0]
+    timing = None if speed is None else speed.models.get(name)
+    return ModelResults(*key, dict(sorted(by_seed.items())), timing)

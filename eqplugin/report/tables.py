@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 
 from eqplugin.measure.tables import Table, cell
-from eqplugin.study.report.models import ModelResults, StudyResults, architecture_label
-from eqplugin.study.report.statistics import PairedDifference, holm_adjusted
+from eqplugin.report.models import ModelResults, StudyResults, architecture_label
+from eqplugin.report.statistics import PairedDifference, holm_adjusted
 
 # metric -> (head, format)
 _METRICS = {

@@ -14,14 +14,14 @@ from markdown_it.token import Token
 from eqplugin.errors import EqPluginError
 from eqplugin.files import write_text
 from eqplugin.measure.tables import Table
-from eqplugin.study.records import read_records
-from eqplugin.study.report.advice import caveats, findings, recommendation
-from eqplugin.study.report.models import MATCHES, StudyResults, architecture_label, study_results
-from eqplugin.study.report.plots import plot_curves, plot_degrees, plot_pareto
-from eqplugin.study.report.tables import accuracy_table, cost_table, pairs_along, pairs_table
+from eqplugin.report.advice import caveats, findings, recommendation
+from eqplugin.report.models import MATCHES, StudyResults, architecture_label, study_results
+from eqplugin.report.plots import plot_curves, plot_degrees, plot_pareto
+from eqplugin.report.records import read_records
+from eqplugin.report.tables import accuracy_table, cost_table, pairs_along, pairs_table
 
 if TYPE_CHECKING:
-    from eqplugin.study.report.published import Published
+    from eqplugin.report.published import Published
 
 __all__ = ["report_markdown", "write_report"]
 

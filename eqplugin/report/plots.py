@@ -10,9 +10,9 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullLocator
 
 from eqplugin.design import STACKS
-from eqplugin.study.records import Quantiles
-from eqplugin.study.report.models import MATCHES, ModelResults, StudyResults
-from eqplugin.study.report.statistics import Spread
+from eqplugin.report.models import MATCHES, ModelResults, StudyResults
+from eqplugin.report.records import Quantiles
+from eqplugin.report.statistics import Spread
 from eqplugin.style import colour, marker, panels, plt
 
 
