@@ -35,19 +35,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report.
+    """One line of the report."""
 
-    Attributes:
-        check: what was looked at.
-        verdict: ok, note (something optional is absent) or fault (something will not work).
-        found: what is there.
-        advice: what to do about it; empty where nothing is to be done.
-    """
-
-    check: str
-    verdict: Verdict
-    found: str
-    advice: str = ""
+    check: str  # what was looked at
+    verdict: Verdict  # ok, note (something optional is absent) or fault (something will not work)
+    found: str  # what is there
+    advice: str = ""  # what to do about it; empty where nothing is to be done
 
 
 def diagnose() -> Iterator[Finding]:

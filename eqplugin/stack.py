@@ -20,46 +20,30 @@ __all__ = ["Recipe", "Stack", "TrainingFiles", "oldest_first"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a design is trained, in words that every stack knows.
+    """How a design is trained, in words that every stack knows."""
 
-    Attributes:
-        grade: the config of configs/<stack> that states the rest: minimal, realistic, everything.
-        batch_size: frames of an optimizer step.
-        lr: learning rate at the start.
-        r_max: cutoff, A.
-        device: ``cpu`` or ``cuda``.
-        stress: train on stress too.
-        modifiers: NequIP model modifiers to train with.
-        options: further ones, in the stack's own names; they win.
-    """
-
+    # the config of configs/<stack> that states the rest: minimal, realistic, everything
     grade: str = "minimal"
-    batch_size: int = 5
-    lr: float = 0.01
-    r_max: float = 5.0
-    device: str = "cpu"
-    stress: bool = False
-    modifiers: tuple[str, ...] = ()
+    batch_size: int = 5  # frames of an optimizer step
+    lr: float = 0.01  # learning rate at the start
+    r_max: float = 5.0  # cutoff, A
+    device: str = "cpu"  # `cpu` or `cuda`
+    stress: bool = False  # train on stress too
+    modifiers: tuple[str, ...] = ()  # NequIP model modifiers to train with
+    # further ones, in the stack's own names; they win
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class TrainingFiles:
-    """What a training reads.
+    """What a training reads."""
 
-    Attributes:
-        train: frames with the plain keys ``energy``, ``forces``, ``stress``.
-        val: frames that choose the best epoch.
-        species: chemical symbols, by atomic number.
-        e0s: chemical symbol -> energy of the lone atom, eV; None: the mean per atom is used.
-        e0s_file: the same as JSON.
-    """
-
-    train: Path
-    val: Path
-    species: tuple[str, ...]
+    train: Path  # frames with the plain keys `energy`, `forces`, `stress`
+    val: Path  # frames that choose the best epoch
+    species: tuple[str, ...]  # chemical symbols, by atomic number
+    # chemical symbol -> energy of the lone atom, eV; None: the mean per atom is used
     e0s: Mapping[str, float] | None = None
-    e0s_file: Path | None = None
+    e0s_file: Path | None = None  # the same as JSON
 
 
 class Stack(Protocol):

@@ -11,17 +11,11 @@ from numpy.typing import NDArray
 
 
 class Edges(NamedTuple):
-    """Edges from both ends.
+    """Edges from both ends."""
 
-    Attributes:
-        index: rows i and j, (2, num_edges), int64.
-        vectors: A, (num_edges, 3), float64.
-        shifts: image S of atom j in units of the cell vectors, (num_edges, 3), float64.
-    """
-
-    index: torch.Tensor
-    vectors: torch.Tensor
-    shifts: torch.Tensor
+    index: torch.Tensor  # rows i and j, (2, num_edges), int64
+    vectors: torch.Tensor  # A, (num_edges, 3), float64
+    shifts: torch.Tensor  # image S of atom j in units of the cell vectors, (num_edges, 3), float64
 
 
 class PairList:
@@ -114,19 +108,12 @@ class Graph:
 
 
 class Backend(Protocol):
-    """A model of one of the stacks, ready to evaluate graphs.
+    """A model of one of the stacks, ready to evaluate graphs."""
 
-    Attributes:
-        name: what messages call it, the file where there is one.
-        r_max: cutoff, A.
-        species: atomic numbers that the model knows.
-        dtype: of its weights.
-    """
-
-    name: str
-    r_max: float
-    species: tuple[int, ...]
-    dtype: torch.dtype
+    name: str  # what messages call it, the file where there is one
+    r_max: float  # cutoff, A
+    species: tuple[int, ...]  # atomic numbers that the model knows
+    dtype: torch.dtype  # of its weights
 
     def evaluate(self, graph: Graph, want_stress: bool) -> dict[str, torch.Tensor]:
         """Return energy (), energies (num_atoms,), forces (num_atoms, 3) and, if wanted, stress.

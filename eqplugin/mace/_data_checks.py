@@ -30,23 +30,14 @@ _Seen = dict[str, dict[int, str]]
 
 @dataclass(frozen=True)
 class HeadData:
-    """Files and keys of one head.
+    """Files and keys of one head."""
 
-    Args:
-        name: of the head.
-        files: role (``train``, ``valid``, ``test``) -> paths that ASE can read.
-        prepared: HDF5 files or folders of them, written by MACE's own preprocessing.
-        keys: label -> key in the file.
-        e0s: as given by the user.
-        elements: atomic numbers given by the user, or None.
-    """
-
-    name: str
-    files: dict[str, list[str]]
-    prepared: list[str]
-    keys: dict[str, str]
-    e0s: Any
-    elements: list[int] | None
+    name: str  # of the head
+    files: dict[str, list[str]]  # role (`train`, `valid`, `test`) -> paths that ASE can read
+    prepared: list[str]  # HDF5 files or folders of them, written by MACE's own preprocessing
+    keys: dict[str, str]  # label -> key in the file
+    e0s: Any  # as given by the user
+    elements: list[int] | None  # atomic numbers given by the user, or None
 
 
 def check_training_data(args: argparse.Namespace) -> None:

@@ -21,17 +21,11 @@ COLUMNS = ("time_ps", "total_energy_eV", "temperature_K")
 
 @dataclass(frozen=True)
 class NveRun:
-    """A finished NVE run; arrays have shape (num_samples,).
+    """A finished NVE run; arrays have shape (num_samples,)."""
 
-    Attributes:
-        time: ps.
-        energy: total energy per atom relative to the start, meV.
-        temperature: K.
-    """
-
-    time: np.ndarray
-    energy: np.ndarray
-    temperature: np.ndarray
+    time: np.ndarray  # ps
+    energy: np.ndarray  # total energy per atom relative to the start, meV
+    temperature: np.ndarray  # K
 
     @property
     def drift(self) -> float:

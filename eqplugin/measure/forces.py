@@ -16,21 +16,13 @@ __all__ = ["FrameResult", "evaluate"]
 
 @dataclass(frozen=True)
 class FrameResult:
-    """Reference (first) and prediction (second) of one frame; None where either is absent.
+    """Reference (first) and prediction (second) of one frame; None where either is absent."""
 
-    Attributes:
-        numbers: atomic numbers, (num_atoms,).
-        config_type: the frame's group.
-        energy: eV, (2,).
-        forces: eV/A, (num_atoms, 3, 2).
-        stress: eV/A^3, (6, 2).
-    """
-
-    numbers: np.ndarray
-    config_type: str
-    energy: np.ndarray | None
-    forces: np.ndarray | None
-    stress: np.ndarray | None
+    numbers: np.ndarray  #: atomic numbers, (num_atoms,)
+    config_type: str  #: the frame's group
+    energy: np.ndarray | None  #: eV, (2,)
+    forces: np.ndarray | None  #: eV/A, (num_atoms, 3, 2)
+    stress: np.ndarray | None  #: eV/A^3, (6, 2)
 
 
 def evaluate(

@@ -30,18 +30,12 @@ _Pairs = dict[tuple[str, str], np.ndarray]  # (model, file) -> (n, 2), reference
 
 @dataclass(frozen=True)
 class _Quantity:
-    """A label that models are compared by.
+    """A label that models are compared by."""
 
-    Attributes:
-        name: in words, and in the names of files.
-        counted: what one error belongs to, plural.
-        unit: of the axes; errors are in thousandths of it.
-        values: of a frame, (n, 2), reference and prediction; None where either is absent.
-    """
-
-    name: str
-    counted: str
-    unit: str
+    name: str  # in words, and in the names of files
+    counted: str  # what one error belongs to, plural
+    unit: str  # of the axes; errors are in thousandths of it
+    # of a frame, (n, 2), reference and prediction; None where either is absent
     values: Callable[[FrameResult], np.ndarray | None]
 
 

@@ -47,23 +47,15 @@ PLAN = f"""\
 
 @dataclass(frozen=True)
 class DemoModel:
-    """One model of the demo.
+    """One model of the demo."""
 
-    Attributes:
-        name: arm of the study, and folder in the demo's.
-        record: its job.
-        file: a copy of the trained model.
-        forces: test set -> reference and predicted force components, eV/A, (n, 2).
-        dynamics: the NVE run.
-        trained_before: in an earlier run of the demo.
-    """
-
-    name: str
-    record: FinishedJob
-    file: Path
+    name: str  # arm of the study, and folder in the demo's
+    record: FinishedJob  # its job
+    file: Path  # a copy of the trained model
+    # test set -> reference and predicted force components, eV/A, (n, 2)
     forces: dict[str, np.ndarray]
-    dynamics: NveRun
-    trained_before: bool
+    dynamics: NveRun  # the NVE run
+    trained_before: bool  # in an earlier run of the demo
 
 
 def run_demo(out: Path, epochs: int, workers: int) -> None:

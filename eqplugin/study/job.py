@@ -75,21 +75,14 @@ def recipe_for(config: StudyConfig, stack: str) -> Recipe:
 
 @dataclass(frozen=True)
 class Job:
-    """A design with a seed, and the arms it belongs to.
+    """A design with a seed, and the arms it belongs to."""
 
-    Attributes:
-        design: what is trained; without feature dimension where none meets the match.
-        seed: of weights and data order.
-        arms: arm -> the rules under which it compares the job.
-        unattainable: why there is no such model; None where there is.
-        match: the rule that no feature dimension meets.
-    """
-
-    design: Design
-    seed: int
+    design: Design  # what is trained; without feature dimension where none meets the match
+    seed: int  # of weights and data order
+    # arm -> the rules under which it compares the job
     arms: dict[str, list[str]] = field(hash=False)
-    unattainable: str | None = None
-    match: str | None = None
+    unattainable: str | None = None  # why there is no such model; None where there is
+    match: str | None = None  # the rule that no feature dimension meets
 
     @property
     def attainable(self) -> bool:

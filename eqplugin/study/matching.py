@@ -22,17 +22,11 @@ _WIDEST = 32  # feature dimensions up to so many times the reference
 
 @dataclass(frozen=True)
 class Match:
-    """What was found for one degree.
+    """What was found for one degree."""
 
-    Attributes:
-        feature_dim: D; None where none fits.
-        ratio: of the matched quantity to the reference's, at that D or the closest one.
-        reason: why none fits, a sentence.
-    """
-
-    feature_dim: int | None
-    ratio: float
-    reason: str | None = None
+    feature_dim: int | None  # D; None where none fits
+    ratio: float  # of the matched quantity to the reference's, at that D or the closest one
+    reason: str | None = None  # why none fits, a sentence
 
 
 def search_dimension(

@@ -22,32 +22,20 @@ from eqplugin.study.schema import StudyConfig
 
 
 class MatchedGroup(NamedTuple):
-    """What is matched together: designs that differ in degree alone.
+    """What is matched together: designs that differ in degree alone."""
 
-    Attributes:
-        match: what is held equal.
-        design: at degree 0, its feature dimension open.
-    """
-
-    match: str
-    design: Design
+    match: str  # what is held equal
+    design: Design  # at degree 0, its feature dimension open
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """A job as an arm asks for it.
+    """A job as an arm asks for it."""
 
-    Attributes:
-        arm: name of the arm.
-        match: what is held equal.
-        design: its feature dimension open.
-        seed: of weights and data order.
-    """
-
-    arm: str
-    match: str
-    design: Design
-    seed: int
+    arm: str  # name of the arm
+    match: str  # what is held equal
+    design: Design  # its feature dimension open
+    seed: int  # of weights and data order
 
     @property
     def group(self) -> MatchedGroup:

@@ -24,47 +24,30 @@ from eqplugin.stack import Stack
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A training run: what is called, where, and what decides its weights.
+    """A training run: what is called, where, and what decides its weights."""
 
-    Attributes:
-        label: for messages.
-        stack: whose trainer it is.
-        folder: of this run alone; emptied when it holds a run with another fingerprint.
-        command: as a user would type it; the program is looked for in this environment.
-        epochs: passes over the training set.
-        fingerprint: of everything that decides the weights, see :func:`fingerprint_of`.
-        again: what the user does to go on after an interruption.
-        threads: of the training process.
-    """
-
-    label: str
-    stack: Stack
-    folder: Path
+    label: str  # for messages
+    stack: Stack  # whose trainer it is
+    folder: Path  # of this run alone; emptied when it holds a run with another fingerprint
+    # as a user would type it; the program is looked for in this environment
     command: tuple[str, ...]
-    epochs: int
-    fingerprint: str
-    again: str
-    threads: int = 1
+    epochs: int  # passes over the training set
+    fingerprint: str  # of everything that decides the weights, see `fingerprint_of`
+    again: str  # what the user does to go on after an interruption
+    threads: int = 1  # of the training process
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A finished training run.
+    """A finished training run."""
 
-    Attributes:
-        model: the trained model.
-        seconds: spent training, all attempts together but those that were killed hard.
-        reused: finished at an earlier time.
-        epoch_seconds: of one epoch, validation included; None where it was too short to see.
-        peak_bytes: largest resident memory of the training process.
-        cpu_seconds: of processor time, all attempts together; a busy machine changes it little.
-    """
-
-    model: Path
-    seconds: float
-    reused: bool
+    model: Path  # the trained model
+    seconds: float  # spent training, all attempts together but those that were killed hard
+    reused: bool  # finished at an earlier time
+    # of one epoch, validation included; None where it was too short to see
     epoch_seconds: float | None
-    peak_bytes: int | None
+    peak_bytes: int | None  # largest resident memory of the training process
+    # of processor time, all attempts together; a busy machine changes it little
     cpu_seconds: float | None = None
 
 

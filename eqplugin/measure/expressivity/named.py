@@ -23,7 +23,7 @@ _CHANNELS = 8
 # builder, and what the family means beside it
 _NEQUIP = {
     "steerable": ("eqplugin.nequip.SteerableModel", {}),
-    "khop": ("eqplugin.nequip.SteerableModel", {"hops": 1}),
+    "khop": ("eqplugin.nequip.KHopInvariantModel", {"hops": 1}),
     "nequip": ("nequip.model.NequIPGNNModel", {"parity": False, "num_features": _CHANNELS}),
 }
 _MACE = {

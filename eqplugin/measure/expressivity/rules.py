@@ -10,53 +10,36 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Block:
-    """Convolutions between two points where only scalars go on.
+    """Convolutions between two points where only scalars go on."""
 
-    Args:
-        hops: convolutions.
-        product: how many features are multiplied at once where they meet: 1 when only scalars are
-            kept (stock NequIP's last convolution), 2 for a ``power`` contraction, 3 for a
-            ``bispectrum``; MACE's correlation.
-    """
-
-    hops: int
+    hops: int  # convolutions
+    # how many features are multiplied at once where they meet: 1 when only scalars are kept (stock
+    # NequIP's last convolution), 2 for a `power` contraction, 3 for a `bispectrum`; MACE's
+    # correlation
     product: int
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """A prediction.
+    """A prediction."""
 
-    Args:
-        separates: None where theory is silent and the model is only measured.
-        why: one short sentence.
-    """
-
-    separates: bool | None
-    why: str
+    separates: bool | None  # None where theory is silent and the model is only measured
+    why: str  # one short sentence
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What decides a model's expressivity.
+    """What decides a model's expressivity."""
 
-    Args:
-        stack: ``"NequIP"`` or ``"MACE"``.
-        blocks: in order.
-        degree: highest degree that features carry from one convolution to the next, or into a
-            contraction.
-        first_degree: highest degree, of parity (-1)^l, of the features after the first layer.
-        local_degree: highest degree of what is multiplied within one neighbourhood: that of the
-            edges in MACE. Features of a higher degree must be put together from several layers.
-        handed: whether features ignore parity, so that mirror images may differ.
-    """
-
-    stack: str
-    blocks: tuple[Block, ...]
+    stack: str  # `"NequIP"` or `"MACE"`
+    blocks: tuple[Block, ...]  # in order
+    # highest degree that features carry from one convolution to the next, or into a contraction
     degree: int
-    first_degree: int
+    first_degree: int  # highest degree, of parity (-1)^l, of the features after the first layer
+    # highest degree of what is multiplied within one neighbourhood: that of the edges in MACE.
+    # Features of a higher degree must be put together from several layers
     local_degree: int
-    handed: bool = False
+    handed: bool = False  # whether features ignore parity, so that mirror images may differ
 
     def __str__(self) -> str:
         blocks = "+".join(str(block.hops) for block in self.blocks)

@@ -26,29 +26,18 @@ Verdict = Literal["separates", "cannot separate", "undecided"]
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured, and what was expected.
+    """What was measured, and what was expected."""
 
-    Args:
-        suite: of the case.
-        case: its label.
-        difference: largest over the draws of the weights, in the units of :data:`THRESHOLDS`.
-        own: with the weights of the file; None for a model that is not trained.
-        verdict: from the larger of the two.
-        expected: whether it should separate; None: theory is silent.
-        agrees: whether the verdict is the expected one; None if there is no verdict or expectation.
-        thresholds: of the case.
-        why: the reason for the expectation.
-    """
-
-    suite: str
-    case: str
-    difference: float
-    own: float | None
-    verdict: Verdict
-    expected: bool | None
+    suite: str  # of the case
+    case: str  # its label
+    difference: float  # largest over the draws of the weights, in the units of `THRESHOLDS`
+    own: float | None  # with the weights of the file; None for a model that is not trained
+    verdict: Verdict  # from the larger of the two
+    expected: bool | None  # whether it should separate; None: theory is silent
+    # whether the verdict is the expected one; None if there is no verdict or expectation
     agrees: bool | None
-    thresholds: tuple[float, float]
-    why: str
+    thresholds: tuple[float, float]  # of the case
+    why: str  # the reason for the expectation
 
 
 def measure_case(subject: Subject, case: Case) -> float:

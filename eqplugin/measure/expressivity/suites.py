@@ -23,26 +23,17 @@ Measure = Literal["energy", "atoms", "centre"]
 
 @dataclass(frozen=True)
 class Case:
-    """Two structures that a model may or may not tell apart.
+    """Two structures that a model may or may not tell apart."""
 
-    Args:
-        suite: key of :data:`SUITES`.
-        label: for the table.
-        first: in the units of the suites (cutoff 2 A), see ``Subject.adapt``.
-        second: the other one, same species in the same order.
-        expect: the prediction for an architecture.
-        measure: ``"energy"`` of the structure, the energies of all ``"atoms"``, or the features of
-            the ``"centre"`` (atom 0) after the first layer.
-        edges: (2, num_edges) in place of the neighbour list.
-    """
-
-    suite: str
-    label: str
-    first: Atoms
-    second: Atoms
-    expect: Callable[[Architecture], Expectation]
+    suite: str  # key of `SUITES`
+    label: str  # for the table
+    first: Atoms  # in the units of the suites (cutoff 2 A), see `Subject.adapt`
+    second: Atoms  # the other one, same species in the same order
+    expect: Callable[[Architecture], Expectation]  # the prediction for an architecture
+    # `"energy"` of the structure, the energies of all `"atoms"`, or the features of the `"centre"`
+    # (atom 0) after the first layer
     measure: Measure = "energy"
-    edges: NDArray | None = None
+    edges: NDArray | None = None  # (2, num_edges) in place of the neighbour list
 
 
 def _chains() -> Iterator[Case]:
