@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -14,7 +14,7 @@ __all__ = ["Congruence", "congruence"]
 
 Congruence = Literal["proper", "mirror", "none"]
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 def congruence(first: Atoms, second: Atoms, tolerance: float = 1e-6) -> Congruence:
@@ -38,13 +38,13 @@ def congruence(first: Atoms, second: Atoms, tolerance: float = 1e-6) -> Congruen
         return "none"
     if not len(a):
         return "proper"
-    axes = [line_axis(vectors, tolerance) for vectors in (a, b)]
-    if all(axis is not None for axis in axes):
+    axis_a, axis_b = (line_axis(vectors, tolerance) for vectors in (a, b))
+    if axis_a is not None and axis_b is not None:
         # only the direction of the line is left to choose
-        tree = labelled_tree(b @ axes[1], kinds_b)
-        ways = (match(sign * a @ axes[0], kinds_a, tree, tolerance) for sign in (1, -1))
+        tree = labelled_tree(b @ axis_b, kinds_b)
+        ways = (match(sign * a @ axis_a, kinds_a, tree, tolerance) for sign in (1, -1))
         return "proper" if any(way is not None for way in ways) else "none"
-    if any(axis is not None for axis in axes):
+    if axis_a is not None or axis_b is not None:
         return "none"
     found = matching_operations(a, kinds_a, b, kinds_b, tolerance)
     if not found:

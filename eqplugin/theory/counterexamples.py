@@ -18,7 +18,7 @@ Joshi et al., ICML 2023.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -29,7 +29,7 @@ from eqplugin.errors import EqPluginError
 
 __all__ = ["congruent_pair", "many_body_pair", "star_edges"]
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 _SCALENE = np.array([[3, 2, -4], [0, 2, 5], [-4, 2, -3]], dtype=float)
 _ISOSCELES = np.array([[3, 2, -4], [0, 2, 5], [-3, 2, -4]], dtype=float)
@@ -50,7 +50,7 @@ def many_body_pair(order: Literal[2, 3, 4], radius: float = 1.3) -> tuple[Atoms,
         first, second = ([*common, [0, 5, 5]], [*common, [0, -5, 5]])
     elif order == 4:
         rings = np.concatenate([_SCALENE, _turned_mirror_image(_SCALENE)])
-        first, second = (np.concatenate([rings, sign * _TOP]) for sign in (1, -1))
+        first, second = ([*rings, *(sign * _TOP)] for sign in (1, -1))
     else:
         raise EqPluginError(f"order={order!r} is not possible: there are pairs for 2, 3 and 4.")
     return _environment(first, radius), _environment(second, radius)

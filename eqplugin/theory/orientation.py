@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from eqplugin.theory.stabilizer import characters, cosines_of
 
 __all__ = ["recommended_l_max"]
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 def recommended_l_max(group: PointGroup, kind: str = "natural", limit: int = 8) -> int | None:
@@ -63,7 +64,7 @@ class _Search:
         turns = self._turns(self.sample)
         far = _distance(turns) > self.far
         self.sample = self.sample[far]
-        self.sampled_turns = tuple(part[far] for part in turns)
+        self.sampled_turns = turns[0][far], turns[1][far]
         self.change = np.zeros(len(self.sample))
 
     def _turns(self, operations: Array) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +21,7 @@ from eqplugin.errors import EqPluginError
 
 __all__ = ["TOLERANCE", "PointGroup", "find_point_group", "matching_operations"]
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 TOLERANCE = 0.01  # A
 _INFINITE = ("C_inf_v", "D_inf_h", "K_h")
@@ -59,7 +60,7 @@ class PointGroup:
 
 
 def find_point_group(
-    vectors: ArrayLike, labels: Sequence[object], tolerance: float = TOLERANCE
+    vectors: ArrayLike, labels: Sequence[object] | Array, tolerance: float = TOLERANCE
 ) -> PointGroup:
     """Find the point group of an environment.
 
@@ -74,22 +75,22 @@ def find_point_group(
     Raises:
         EqPluginError: for a tolerance that is not positive or labels that do not fit.
     """
-    vectors = np.asarray(vectors, dtype=float).reshape(-1, 3)
+    neighbors = np.asarray(vectors, dtype=float).reshape(-1, 3)
     kinds = np.unique(np.asarray(list(labels)), return_inverse=True)[1]
-    if len(kinds) != len(vectors):
-        raise EqPluginError(f"{len(labels)} labels for {len(vectors)} neighbours: give one each.")
+    if len(kinds) != len(neighbors):
+        raise EqPluginError(f"{len(labels)} labels for {len(neighbors)} neighbours: give one each.")
     if not tolerance > 0:
         raise EqPluginError(f"tolerance={tolerance} is not possible: give a length in A > 0.")
-    away = np.linalg.norm(vectors, axis=1) > tolerance
-    vectors, kinds = vectors[away], kinds[away]
-    if not len(vectors):
+    away = np.linalg.norm(neighbors, axis=1) > tolerance
+    neighbors, kinds = neighbors[away], kinds[away]
+    if not len(neighbors):
         return PointGroup("K_h", np.eye(3)[None])
-    axis = line_axis(vectors, tolerance)
+    axis = line_axis(neighbors, tolerance)
     if axis is not None:
-        inverted = match(-vectors, kinds, labelled_tree(vectors, kinds), tolerance)
+        inverted = match(-neighbors, kinds, labelled_tree(neighbors, kinds), tolerance)
         return PointGroup("C_inf_v" if inverted is None else "D_inf_h", np.eye(3)[None], axis)
     for factor in (1.0, 1.4, 2.0, *(0.5**n for n in range(1, 20))):
-        found = matching_operations(vectors, kinds, vectors, kinds, factor * tolerance)
+        found = matching_operations(neighbors, kinds, neighbors, kinds, factor * tolerance)
         others = [operation for operation in found if abs(operation - np.eye(3)).max() > 0.05]
         operations = np.array([np.eye(3), *others])
         group = PointGroup(schoenflies(operations), operations)

@@ -21,7 +21,7 @@ from eqplugin.theory.stabilizer import KINDS, stabilizer_dimensions, surviving_d
 
 __all__ = ["PERIODIC_CUTOFF", "Site", "environments", "find_sites", "site_report"]
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 PERIODIC_CUTOFF = 6.0  # A, for crystals when none is given
 
@@ -60,7 +60,7 @@ def environments(
             f"cutoff={radius} is not possible: give a radius in A above the tolerance, {tolerance}."
         )
     check_structure(atoms)
-    if atoms.pbc.any():
+    if radius is not None and atoms.pbc.any():
         # matscipy's lists are sorted by the first atom
         centre, other, vectors = neighbour_list("ijD", atoms, radius - tolerance)
         bounds = np.searchsorted(centre, np.arange(len(atoms) + 1))
@@ -150,21 +150,24 @@ def site_report(
         V_l^Stab under ``so3``, ``natural`` and ``opposite``, ``surviving_dimensions`` by L and
         ``l_max_needed`` (None: more than 8).
     """
-    highest = max([l_max, *(design.l_max for design in designs)])
+    highest = max([l_max, *(design.irreps.lmax for design in designs)])
     parity = designs[0].parity if designs else "natural"
     needed: dict[str, int | None] = {}
-    records = []
+    records: list[dict[str, Any]] = []
     for site in find_sites(atoms, cutoff, tolerance, progress):
         group = site.group
         if group.name not in needed:  # a property of the group, whatever its axes
             needed[group.name] = recommended_l_max(group, parity)
+        dimensions: dict[str, list[int]] = {
+            kind: list(stabilizer_dimensions(group, highest, kind)) for kind in KINDS
+        }
         records.append(
             {
                 "symbol": site.symbol,
                 "indices": list(site.indices),
                 "group": group.name,
                 "num_neighbors": site.num_neighbors,
-                **{kind: list(stabilizer_dimensions(group, highest, kind)) for kind in KINDS},
+                **dimensions,
                 "surviving_dimensions": {
                     str(design.l_max): surviving_dimensions(group, design.irreps)
                     for design in designs

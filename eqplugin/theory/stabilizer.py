@@ -12,7 +12,7 @@ Source: Wang et al., ICLR 2024 (key lemma); character formula, any text on point
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ Kind = Literal["so3", "natural", "opposite"]
 KINDS: tuple[Kind, ...] = ("so3", "natural", "opposite")
 """so3: rotations only; natural, opposite: O(3) with parity (-1)^l (0e 1o 2e) or the other."""
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 # ---- dimensions

@@ -11,7 +11,7 @@ between local structures), in the shape of real molecules (ethene, ethane, cumul
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -24,7 +24,7 @@ __all__ = ["BOND", "CUTOFF", "articulated", "k_chain", "rotor", "star"]
 BOND = 1.5
 CUTOFF = 2.0
 
-Array = NDArray[np.float64]
+Array = NDArray[Any]
 
 
 def _require_at_least(name: str, value: int, least: int) -> None:
@@ -70,7 +70,7 @@ def k_chain(
     """
     _require_at_least("k", k, 2)
     named = {"cis": 0.0, "trans": 180.0}
-    dihedral = named.get(torsion, torsion)
+    dihedral = named.get(torsion, torsion) if isinstance(torsion, str) else torsion
     if isinstance(dihedral, str):
         raise EqPluginError(f"torsion={torsion!r} is not known: use 'cis', 'trans' or an angle.")
     chain = _axis(k, bond)
