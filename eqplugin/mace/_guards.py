@@ -21,10 +21,12 @@ from mace.cli import (
     convert_oeq_e3nn,
 )
 from mace.modules.models import ScaleShiftMACE
-from mace.tools import model_script_utils, scripts_utils
+from mace.tools import scripts_utils
 
 from eqplugin.errors import EqPluginError
-from eqplugin.mace.export import config_wrapper, descriptors, rebuild
+from eqplugin.mace.compat._rebind import rebind
+from eqplugin.mace.export import descriptors, extract_config, rebuild
+from eqplugin.mace.models import as_family
 from eqplugin.mace.plan import design_of, family_name, plan_layers
 
 _CONVERSIONS = {
@@ -34,44 +36,40 @@ _CONVERSIONS = {
     convert_e3nn_oeq: "OpenEquivariance",
     convert_oeq_e3nn: "OpenEquivariance",
 }
-_MARK = "_eqplugin_guard"
 
 
 def install() -> None:
-    """Install the guards once; stock models are passed on unchanged."""
+    """Install the guards; stock models are passed on unchanged."""
+    stock = scripts_utils.extract_config_mace_model
     for module, backend in _CONVERSIONS.items():
-        _exchange(module, "extract_config_mace_model", functools.partial(_refusing, backend))
-    _exchange(scripts_utils, "extract_config_mace_model", config_wrapper)
-    _exchange(model_script_utils, "extract_config_mace_model", config_wrapper)
-    for module in (scripts_utils, calculators):
-        _exchange(module, "extract_model", _extract_model)
-    _exchange(calculators.MACECalculator, "get_descriptors", _get_descriptors)
-
-
-def _exchange(owner: Any, name: str, wrap: Callable[[Callable], Callable]) -> None:
-    stock = getattr(owner, name)
-    if not hasattr(stock, _MARK):
-        wrapped = wrap(stock)
-        setattr(wrapped, _MARK, True)
-        setattr(owner, name, wrapped)
+        module.extract_config_mace_model = _refusing(backend, stock)
+    rebind(stock, _extract_config)
+    rebind(scripts_utils.extract_model, _extract_model(scripts_utils.extract_model))
+    calculator = calculators.MACECalculator
+    calculator.get_descriptors = _get_descriptors(calculator.get_descriptors)
 
 
 def _refusing(backend: str, stock: Callable) -> Callable:
     @functools.wraps(stock)
     def extract(model: torch.nn.Module) -> dict[str, Any]:
         design = design_of(model)
-        if design is not None:
-            if plan_layers(design, getattr(model, "use_so3", False)).is_stock:
-                model.__class__ = ScaleShiftMACE  # it is the stock model, weight for weight
-                return stock(model)
+        if design is None:
+            return stock(model)
+        if not plan_layers(design, getattr(model, "use_so3", False)).is_stock:
             raise EqPluginError(
                 f"This {family_name(model)} cannot be converted to or from {backend}, whose "
                 f"kernels assume equal channels and the same irreps in every layer and would leave "
                 f"weights random; use it as it is (for LAMMPS: `eqplugin mace-export`)."
             )
+        model.__class__ = ScaleShiftMACE  # it is the stock model, weight for weight
         return stock(model)
 
     return extract
+
+
+def _extract_config(model: torch.nn.Module) -> dict[str, Any]:
+    # under our class: callers go on with model.__class__(**config)
+    return extract_config(as_family(model))
 
 
 def _extract_model(stock: Callable) -> Callable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import copy
 import functools
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from e3nn.o3 import Irreps
 from mace import modules
 from mace.tools import model_script_utils
 from mace.tools.arg_parser_tools import check_args
@@ -93,8 +91,8 @@ def building_families(design: Design | None) -> contextlib.AbstractContextManage
 
 
 def _with_families(stock: Callable, design: Design | None) -> Callable:
-    """The arguments are those of MACE's ScaleShiftMACE: scale and shift from the training data,
-    unless ``--zero_shift`` asks for an isolated atom at exactly its E0.
+    """Ours is built where MACE would build a ScaleShiftMACE: scale and shift from the training
+    data, unless ``--zero_shift`` asks for an isolated atom at exactly its E0.
     """
 
     @functools.wraps(stock)
@@ -103,25 +101,15 @@ def _with_families(stock: Callable, design: Design | None) -> Callable:
     ) -> torch.nn.Module:
         if design is None:
             return stock(args, config, foundation, heads)
-        model = FAMILIES[args.model](
-            **{key: value for key, value in config.items() if key != "hidden_irreps"},
-            **design_arguments(design),
-            pair_repulsion=args.pair_repulsion,
-            distance_transform=args.distance_transform,
-            correlation=args.correlation,
-            gate=modules.gate_dict[args.gate],
-            interaction_cls_first=modules.interaction_classes[args.interaction_first],
-            MLP_irreps=Irreps(args.MLP_irreps),
-            atomic_inter_scale=args.std,
-            atomic_inter_shift=[0.0] * len(heads) if args.zero_shift else args.mean,
-            radial_MLP=ast.literal_eval(args.radial_MLP),
-            radial_type=args.radial_type,
-            heads=heads,
-            embedding_specs=args.embedding_specs,
-            use_embedding_readout=args.use_embedding_readout,
-            use_last_readout_only=args.use_last_readout_only,
-            use_agnostic_product=args.use_agnostic_product,
-        )
+        family = functools.partial(FAMILIES[args.model], **design_arguments(design))
+        words = copy.copy(args)
+        words.model = "ScaleShiftMACE"
+        if args.zero_shift:
+            words.mean = [0.0] * len(heads)
+        # the design says more than MACE's own irreps
+        config = {key: value for key, value in config.items() if key != "hidden_irreps"}
+        with exchanged((modules, "ScaleShiftMACE", family)):
+            model = stock(words, config, foundation, heads)
         layers = ", ".join(str(product.linear.irreps_out) for product in model.products)
         logging.info(f"{args.model}: features after each layer: {layers}")
         return model

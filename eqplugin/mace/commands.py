@@ -13,10 +13,6 @@ from eqplugin.mace import compat
 _PREFIX = "mace_"
 
 
-class UnknownCommandError(EqPluginError):
-    """A name that is none of MACE's commands."""
-
-
 def available_commands() -> dict[str, metadata.EntryPoint]:
     """MACE's console scripts by name: ``mace_run_train``, ``mace_eval_configs``, ..."""
     scripts = metadata.distribution("mace-torch").entry_points.select(group="console_scripts")
@@ -34,13 +30,13 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         the exit status. What the command raises is not caught.
 
     Raises:
-        UnknownCommandError: when MACE has no such command.
+        EqPluginError: when MACE has no such command.
     """
     commands = available_commands()
     script = commands.get(name) or commands.get(_PREFIX + name)
     if script is None:
         known = ", ".join(command.removeprefix(_PREFIX) for command in commands)
-        raise UnknownCommandError(f"MACE has no command {name}; choose one of: {known}.")
+        raise EqPluginError(f"MACE has no command {name}; choose one of: {known}.")
     compat.apply()
     main = script.load()
     with exchanged((sys, "argv", [script.name, *arguments])):

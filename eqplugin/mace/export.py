@@ -7,9 +7,7 @@ through cuEquivariance; here neither is needed. Everything works for stock model
 from __future__ import annotations
 
 import copy
-import functools
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,7 @@ from eqplugin.errors import EqPluginError
 from eqplugin.exchange import default_dtype
 from eqplugin.files import whole_file
 from eqplugin.mace.batch import batch_of
-from eqplugin.mace.models import FAMILIES, as_family, as_stock
+from eqplugin.mace.models import FAMILIES, as_stock
 from eqplugin.mace.plan import design_arguments, design_of, family_name
 from eqplugin.mace.products import make_plain
 
@@ -86,19 +84,6 @@ def rebuild(model: torch.nn.Module, dtype: torch.dtype | None = None) -> torch.n
             f"options that MACE does not store."
         ) from error
     return copied.to(weight.device)
-
-
-def config_wrapper(stock: Callable) -> Callable:
-    """Let MACE's ``extract_config_mace_model`` understand our models."""
-
-    @functools.wraps(stock)
-    def extract(model: torch.nn.Module) -> dict[str, Any]:
-        if family_name(model) is None:
-            return stock(model)
-        as_family(model)  # callers go on with model.__class__(**config)
-        return extract_config(model)
-
-    return extract
 
 
 def descriptors(

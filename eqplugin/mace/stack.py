@@ -14,6 +14,7 @@ from ase.data import atomic_numbers
 
 from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
+from eqplugin.exchange import default_dtype
 from eqplugin.mace.batch import batch_of
 from eqplugin.mace.build import build_untrained
 from eqplugin.mace.loading import read_model
@@ -35,12 +36,8 @@ class MACE:
     def build(self, design: Design, recipe: Recipe, species: Sequence[str]) -> torch.nn.Module:
         """The model of the config, in the precision that it asks for."""
         args = build_parser().parse_args(_argv(self._model_options(design, recipe)))
-        previous = torch.get_default_dtype()
-        torch.set_default_dtype(getattr(torch, args.default_dtype))
-        try:
+        with default_dtype(getattr(torch, args.default_dtype)):
             model = build_untrained(args, [atomic_numbers[symbol] for symbol in species])
-        finally:
-            torch.set_default_dtype(previous)
         return self.modify(model, recipe.modifiers)
 
     def read(

@@ -30,7 +30,6 @@ from eqplugin.mace.build import (
     design_of_arguments,
     in_stock_words,
 )
-from eqplugin.mace.export import config_wrapper
 from eqplugin.mace.models import FAMILIES, check_degrees
 from eqplugin.mace.plan import plan_layers
 from eqplugin.resources import shipped_file
@@ -247,24 +246,12 @@ def _in_trainer(args: argparse.Namespace) -> AbstractContextManager[None]:
     """MACE's names that our trainer needs to be others, for the length of one run."""
     return exchanged(
         (run_train, "configure_model", configure_with_families(run_train.configure_model)),
-        (
-            run_train,
-            "extract_config_mace_model",
-            config_wrapper(run_train.extract_config_mace_model),
-        ),
         (run_train, "init_distributed", _with_gloo(run_train.init_distributed)),
         (run_train, "DDP", _ddp),
         (run_train, "jit", SimpleNamespace(compile=_loud(jit.compile))),
         (data, "load_from_xyz", _with_isolated_atoms(data.load_from_xyz)),
-        (tools, "train", _resumable(args.restart_latest)),
+        (tools, "train", lambda **words: TrainingLoop(args.restart_latest, words).run()),
     )
-
-
-def _resumable(restart_latest: bool) -> Callable[..., None]:
-    def run_loop(**arguments: Any) -> None:
-        TrainingLoop(restart_latest, arguments).run()
-
-    return run_loop
 
 
 def _with_gloo(stock: Callable) -> Callable:
