@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from e3nn.o3 import Irrep, Irreps
@@ -14,28 +13,7 @@ from mace.modules.wrapper_ops import Linear
 from eqplugin.mace.plan import LayerPlan
 
 
-@dataclass(frozen=True)
-class BlockOptions:
-    """Constructor arguments of ScaleShiftMACE that its blocks need and it does not keep.
-
-    Args:
-        correlation: order of the product basis, one for all layers or one each.
-        mlp_irreps: hidden irreps of the last, non-linear readout.
-        gate: its activation.
-        readout_cls: its class.
-    """
-
-    correlation: int | Sequence[int]
-    mlp_irreps: Irreps
-    gate: Callable | None
-    readout_cls: type
-
-    def correlation_of(self, layer: int) -> int:
-        """Correlation order of one layer."""
-        return self.correlation if isinstance(self.correlation, int) else self.correlation[layer]
-
-
-def fit_layers(model: ScaleShiftMACE, plan: LayerPlan, options: BlockOptions) -> None:
+def fit_layers(model: ScaleShiftMACE, plan: LayerPlan, gate: Callable | None) -> None:
     """Replace those blocks of a stock model whose irreps differ from the plan.
 
     A layer that stock MACE already builds as planned is left alone, weights and all, so that a
@@ -44,14 +22,14 @@ def fit_layers(model: ScaleShiftMACE, plan: LayerPlan, options: BlockOptions) ->
     Args:
         model: stock model with at least the degrees of the plan.
         plan: irreps and channels per layer.
-        options: see :class:`BlockOptions`.
+        gate: activation of the last readout, which keeps it in a scaled form only.
     """
     incoming = _irreps(model.node_embedding.linear.irreps_out)
     for layer, outgoing in enumerate(plan.outputs):
         _fit_interaction(model, layer, incoming, plan)
-        _fit_product(model, layer, plan, options)
+        _fit_product(model, layer, plan)
         incoming = outgoing
-    _fit_readouts(model, plan, options)
+    _fit_readouts(model, plan, gate)
 
 
 def _irreps(irreps: Any) -> Irreps:
@@ -92,7 +70,7 @@ def _edge_irreps(model: ScaleShiftMACE, layer: int, incoming: Irreps) -> Irreps 
     return Irreps([(mul, ir) for mul, ir in _irreps(model.edge_irreps) if ir in present])
 
 
-def _fit_product(model: ScaleShiftMACE, layer: int, plan: LayerPlan, options: BlockOptions) -> None:
+def _fit_product(model: ScaleShiftMACE, layer: int, plan: LayerPlan) -> None:
     stock = model.products[layer]
     basis, outgoing = plan.product_irreps(layer), plan.outputs[layer]
     contraction = stock.symmetric_contractions
@@ -101,7 +79,7 @@ def _fit_product(model: ScaleShiftMACE, layer: int, plan: LayerPlan, options: Bl
         stock = model.products[layer] = EquivariantProductBasisBlock(
             node_feats_irreps=incoming,
             target_irreps=basis,
-            correlation=options.correlation_of(layer),
+            correlation=correlation_of(stock),
             num_elements=len(model.atomic_numbers),
             use_sc=stock.use_sc,
             use_reduced_cg=model.use_reduced_cg,
@@ -112,7 +90,12 @@ def _fit_product(model: ScaleShiftMACE, layer: int, plan: LayerPlan, options: Bl
         stock.linear = Linear(basis, outgoing, shared_weights=True, internal_weights=True)
 
 
-def _fit_readouts(model: ScaleShiftMACE, plan: LayerPlan, options: BlockOptions) -> None:
+def correlation_of(product: EquivariantProductBasisBlock) -> int:
+    """Order of the products in one layer."""
+    return product.symmetric_contractions.contractions[0].correlation
+
+
+def _fit_readouts(model: ScaleShiftMACE, plan: LayerPlan, gate: Callable | None) -> None:
     heads = len(model.heads)
     last = len(plan.outputs) - 1
     one_readout = len(model.readouts) == 1
@@ -126,10 +109,6 @@ def _fit_readouts(model: ScaleShiftMACE, plan: LayerPlan, options: BlockOptions)
         if isinstance(stock, LinearReadoutBlock):
             model.readouts[index] = LinearReadoutBlock(outgoing, energies)
         else:
-            model.readouts[index] = options.readout_cls(
-                outgoing,
-                (heads * options.mlp_irreps).simplify(),
-                options.gate,
-                energies,
-                heads,
+            model.readouts[index] = type(stock)(
+                outgoing, stock.hidden_irreps, gate, energies, heads
             )

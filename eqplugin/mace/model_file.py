@@ -17,20 +17,14 @@ from typing import Any, Literal
 import e3nn.nn
 import e3nn.o3
 import e3nn.util.jit
-import mace.modules.models as mace_models
 import torch
 from e3nn.util.codegen import CodeGenMixin
 from torch import fx, nn
 
 from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.mace.compat._rebind import MODEL_CLASSES
 
 Target = Literal["0.4", "0.6"]
-
-_MODELS = tuple(
-    getattr(mace_models, name)
-    for name in ("MACE", "AtomicDipolesMACE", "AtomicDielectricMACE", "EnergyDipolesMACE")
-    if hasattr(mace_models, name)
-)
 
 # what e3nn 0.6 stores and 0.4 does not know (see eqplugin/mace/compat/pickles.py)
 _NEW_ATTRIBUTES: tuple[tuple[type, str], ...] = (
@@ -39,7 +33,6 @@ _NEW_ATTRIBUTES: tuple[tuple[type, str], ...] = (
     (e3nn.o3.TensorProduct, "_did_compile_right"),
     (e3nn.o3.Linear, "weight_index_slices"),
 )
-
 
 _GIVE = ": give a .model file that MACE or eqplugin wrote"
 
@@ -72,7 +65,7 @@ def read_model_file(path: str | Path) -> nn.Module:
             f"{path} cannot be read as a MACE model: it is corrupt or needs a package that is "
             f"missing here ({reason_of(error)[:200]})."
         ) from error
-    if not isinstance(model, _MODELS):
+    if not isinstance(model, MODEL_CLASSES):
         hint = ""
         if isinstance(model, dict) and "model" in model:
             hint = ", a checkpoint of a training run; give the .model file that the run wrote"

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from e3nn.o3 import Irreps
 from e3nn.util.jit import compile_mode
-from mace.modules.blocks import NonLinearReadoutBlock
 from mace.modules.models import ScaleShiftMACE
 
 from eqplugin.design import DesignError
-from eqplugin.mace._layers import BlockOptions, fit_layers
+from eqplugin.mace._layers import fit_layers
 from eqplugin.mace.compat.jitmode import building_eagerly
 from eqplugin.mace.plan import design_from, family_name, plan_layers, record_design
 
@@ -92,7 +91,7 @@ class SteerableMACE(ScaleShiftMACE):
         check_degrees(plan.uniform_base.lmax, kwargs["max_ell"])
         with building_eagerly():
             super().__init__(hidden_irreps=plan.uniform_base, **kwargs)
-            fit_layers(self, plan, _block_options(kwargs))
+            fit_layers(self, plan, kwargs["gate"])
         record_design(self, design)
 
     def __reduce_ex__(self, protocol: int) -> tuple:
@@ -141,15 +140,6 @@ def as_family(model: torch.nn.Module) -> torch.nn.Module:
     if name is not None:
         model.__class__ = FAMILIES[name]
     return model
-
-
-def _block_options(kwargs: dict[str, Any]) -> BlockOptions:
-    return BlockOptions(
-        correlation=kwargs["correlation"],
-        mlp_irreps=Irreps(kwargs["MLP_irreps"]),
-        gate=kwargs["gate"],
-        readout_cls=kwargs.get("readout_cls") or NonLinearReadoutBlock,
-    )
 
 
 def _refuse_backends(kwargs: dict[str, Any]) -> None:

@@ -5,6 +5,16 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from mace.modules import models
+
+# the classes that all of MACE's models derive from
+MODEL_CLASSES = (
+    models.MACE,
+    models.AtomicDipolesMACE,
+    models.AtomicDielectricMACE,
+    models.EnergyDipolesMACE,
+)
+
 
 def rebind(original: Any, replacement: Any) -> list[str]:
     """Replace ``original`` in every loaded module of the package ``mace``.
@@ -25,12 +35,3 @@ def rebind(original: Any, replacement: Any) -> list[str]:
                 setattr(module, name, replacement)
                 places.append(f"{module_name}.{name}")
     return places
-
-
-def model_classes() -> list[type]:
-    """The classes of mace/modules/models.py that all models derive from; older MACE has fewer."""
-    import mace.modules.models
-
-    names = ("MACE", "AtomicDipolesMACE", "AtomicDielectricMACE", "EnergyDipolesMACE")
-    found = [getattr(mace.modules.models, name, None) for name in names]
-    return [cls for cls in found if cls is not None]

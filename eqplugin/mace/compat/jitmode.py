@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import e3nn
 import mace.tools.compile
 
-from eqplugin.mace.compat._rebind import model_classes, rebind
+from eqplugin.mace.compat._rebind import rebind
 
 
 @contextmanager
@@ -46,7 +44,7 @@ def building_eagerly() -> Iterator[None]:
 
 
 def repair() -> None:
-    """Repair mace/tools/compile.py:35-40, and let MACE's models be built in the mode "eager".
+    """Repair mace/tools/compile.py:35-40.
 
     There, ``set_optimization_defaults(jit_script_fx=True)`` at the end turns e3nn's ``jit_mode``
     from "eager" (its default on torch >= 2.10) into "script", for NequIP as well; after an
@@ -55,16 +53,3 @@ def repair() -> None:
     original = mace.tools.compile.disable_e3nn_codegen
     if original is not disable_e3nn_codegen:
         rebind(original, disable_e3nn_codegen)
-    for cls in model_classes():
-        if not hasattr(cls.__init__, "_eqplugin_eager"):
-            cls.__init__ = _eagerly(cls.__init__)
-
-
-def _eagerly(init: Callable[..., None]) -> Callable[..., None]:
-    @functools.wraps(init)
-    def __init__(self: object, *args: Any, **kwargs: Any) -> None:
-        with building_eagerly():
-            init(self, *args, **kwargs)
-
-    __init__._eqplugin_eager = True
-    return __init__
