@@ -113,20 +113,18 @@ def descriptors(
     features = (
         model(batch_of([atoms], model), compute_force=False)["node_feats"].detach().cpu().numpy()
     )
-    found, start = [], 0
-    for product in model.products:
-        irreps = Irreps(str(product.linear.irreps_out))
-        layer = features[:, start : start + irreps.dim]
-        start += irreps.dim
-        if invariants_only:
-            keep = [s for s, (_, ir) in zip(irreps.slices(), irreps, strict=True) if _scalar(ir)]
-            layer = np.concatenate([layer[:, part] for part in keep], axis=1)
-        found.append(layer)
+    irreps_of = [Irreps(str(product.linear.irreps_out)) for product in model.products]
+    ends = np.cumsum([irreps.dim for irreps in irreps_of])
+    found = np.split(features, ends[:-1], axis=1)
+    if invariants_only:
+        found = [f[:, _is_scalar(irreps)] for f, irreps in zip(found, irreps_of, strict=True)]
     return found[:num_layers]
 
 
-def _scalar(ir: Irrep) -> bool:
-    return ir == Irrep(0, 1)
+def _is_scalar(irreps: Irreps) -> NDArray:
+    """Whether each component, (dim,), is a scalar (0e)."""
+    scalars = [ir == Irrep(0, 1) for _, ir in irreps]
+    return np.repeat(scalars, [mul * ir.dim for mul, ir in irreps])
 
 
 def export_lammps(

@@ -14,8 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-import e3nn.nn
-import e3nn.o3
 import e3nn.util.jit
 import torch
 from e3nn.util.codegen import CodeGenMixin
@@ -23,16 +21,9 @@ from torch import fx, nn
 
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.mace.compat._rebind import MODEL_CLASSES
+from eqplugin.mace.compat.pickles import NEW_ATTRIBUTES
 
 Target = Literal["0.4", "0.6"]
-
-# what e3nn 0.6 stores and 0.4 does not know (see eqplugin/mace/compat/pickles.py)
-_NEW_ATTRIBUTES: tuple[tuple[type, str], ...] = (
-    (e3nn.o3.SphericalHarmonics, "sph_func"),
-    (e3nn.nn.Activation, "paths"),
-    (e3nn.o3.TensorProduct, "_did_compile_right"),
-    (e3nn.o3.Linear, "weight_index_slices"),
-)
 
 _GIVE = ": give a .model file that MACE or eqplugin wrote"
 
@@ -93,7 +84,7 @@ class _E3NN04Pickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """The reduction of one object; NotImplemented means the usual one."""
-        if not isinstance(obj, (CodeGenMixin, *(cls for cls, _ in _NEW_ATTRIBUTES))):
+        if not isinstance(obj, (CodeGenMixin, *(cls for cls, *_ in NEW_ATTRIBUTES))):
             return NotImplemented
         make, arguments, state, *rest = obj.__reduce_ex__(2)
         state = dict(state)
@@ -101,7 +92,7 @@ class _E3NN04Pickler(pickle.Pickler):
             state["__codegen__"] = {
                 name: _torchscript_bytes(getattr(obj, name)) for name in state["__codegen__"]
             }
-        for cls, attribute in _NEW_ATTRIBUTES:
+        for cls, attribute, _ in NEW_ATTRIBUTES:
             if isinstance(obj, cls):
                 state.pop(attribute, None)
         return (make, arguments, state, *rest)

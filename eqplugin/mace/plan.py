@@ -61,15 +61,10 @@ def family_name(model: object) -> str | None:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """Irreps that leave each product, and channels inside it.
+    """Irreps that leave each product, and channels inside it."""
 
-    Args:
-        outputs: features after each layer.
-        channels: copies of every degree in each layer's interaction and product basis.
-    """
-
-    outputs: tuple[Irreps, ...]
-    channels: tuple[int, ...]
+    outputs: tuple[Irreps, ...]  # features after each layer
+    channels: tuple[int, ...]  # of every degree in each layer's interaction and product basis
 
     @property
     def uniform_base(self) -> Irreps:

@@ -22,7 +22,7 @@ from mace.cli import run_train
 
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.exchange import exchanged
-from eqplugin.mace._data_checks import check_training_data
+from eqplugin.mace._data_checks import check_training_data, is_isolated_atom
 from eqplugin.mace._loop import TrainingLoop
 from eqplugin.mace.build import (
     building_families,
@@ -302,7 +302,7 @@ def _with_isolated_atoms(stock: Callable) -> Callable:
         energies, configs = stock(file_path, key_specification, *rest, **more)
         if energies and key_specification.info_keys.get("energy") == "energy":
             for atoms in read_frames(file_path):
-                if len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom":
+                if is_isolated_atom(atoms):
                     energies[int(atoms.numbers[0])] = float(atoms.get_potential_energy())
         return energies, configs
 
