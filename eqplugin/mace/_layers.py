@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from e3nn.o3 import Irrep, Irreps
-from mace.modules.blocks import EquivariantProductBasisBlock, LinearReadoutBlock
+from mace.modules.blocks import (
+    EquivariantProductBasisBlock,
+    LinearReadoutBlock,
+    NonLinearReadoutBlock,
+)
 from mace.modules.models import ScaleShiftMACE
 from mace.modules.wrapper_ops import Linear
 
 from eqplugin.mace.plan import LayerPlan
 
+# arguments of ScaleShiftMACE that its blocks need and it does not keep
+_Options = Mapping[str, Any]
 
-def fit_layers(model: ScaleShiftMACE, plan: LayerPlan, gate: Callable | None) -> None:
+
+def fit_layers(model: ScaleShiftMACE, plan: LayerPlan, options: _Options) -> None:
     """Replace those blocks of a stock model whose irreps differ from the plan.
 
     A layer that stock MACE already builds as planned is left alone, weights and all, so that a
-    model with stock irreps *is* the stock model of the same seed.
-
-    Args:
-        model: stock model with at least the degrees of the plan.
-        plan: irreps and channels per layer.
-        gate: activation of the last readout, which keeps it in a scaled form only.
+    model with stock irreps *is* the stock model of the same seed. The stock model has at least the
+    degrees of the plan, and was built with these options of ScaleShiftMACE.
     """
     incoming = _irreps(model.node_embedding.linear.irreps_out)
     for layer, outgoing in enumerate(plan.outputs):
         _fit_interaction(model, layer, incoming, plan)
-        _fit_product(model, layer, plan)
+        _fit_product(model, layer, plan, options)
         incoming = outgoing
-    _fit_readouts(model, plan, gate)
+    _fit_readouts(model, plan, options)
 
 
 def _irreps(irreps: Any) -> Irreps:
@@ -70,16 +73,17 @@ def _edge_irreps(model: ScaleShiftMACE, layer: int, incoming: Irreps) -> Irreps 
     return Irreps([(mul, ir) for mul, ir in _irreps(model.edge_irreps) if ir in present])
 
 
-def _fit_product(model: ScaleShiftMACE, layer: int, plan: LayerPlan) -> None:
+def _fit_product(model: ScaleShiftMACE, layer: int, plan: LayerPlan, options: _Options) -> None:
     stock = model.products[layer]
     basis, outgoing = plan.product_irreps(layer), plan.outputs[layer]
     contraction = stock.symmetric_contractions
     incoming = _irreps(model.interactions[layer].target_irreps)
+    correlation = options["correlation"]
     if (_irreps(contraction.irreps_in), _irreps(contraction.irreps_out)) != (incoming, basis):
         stock = model.products[layer] = EquivariantProductBasisBlock(
             node_feats_irreps=incoming,
             target_irreps=basis,
-            correlation=correlation_of(stock),
+            correlation=correlation if isinstance(correlation, int) else correlation[layer],
             num_elements=len(model.atomic_numbers),
             use_sc=stock.use_sc,
             use_reduced_cg=model.use_reduced_cg,
@@ -90,12 +94,7 @@ def _fit_product(model: ScaleShiftMACE, layer: int, plan: LayerPlan) -> None:
         stock.linear = Linear(basis, outgoing, shared_weights=True, internal_weights=True)
 
 
-def correlation_of(product: EquivariantProductBasisBlock) -> int:
-    """Order of the products in one layer."""
-    return product.symmetric_contractions.contractions[0].correlation
-
-
-def _fit_readouts(model: ScaleShiftMACE, plan: LayerPlan, gate: Callable | None) -> None:
+def _fit_readouts(model: ScaleShiftMACE, plan: LayerPlan, options: _Options) -> None:
     heads = len(model.heads)
     last = len(plan.outputs) - 1
     one_readout = len(model.readouts) == 1
@@ -109,6 +108,6 @@ def _fit_readouts(model: ScaleShiftMACE, plan: LayerPlan, gate: Callable | None)
         if isinstance(stock, LinearReadoutBlock):
             model.readouts[index] = LinearReadoutBlock(outgoing, energies)
         else:
-            model.readouts[index] = type(stock)(
-                outgoing, stock.hidden_irreps, gate, energies, heads
-            )
+            readout_cls = options.get("readout_cls") or NonLinearReadoutBlock
+            hidden = (heads * Irreps(options["MLP_irreps"])).simplify()
+            model.readouts[index] = readout_cls(outgoing, hidden, options["gate"], energies, heads)

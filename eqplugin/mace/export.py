@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from eqplugin.errors import EqPluginError
 from eqplugin.exchange import default_dtype
 from eqplugin.files import whole_file
-from eqplugin.mace._layers import correlation_of
 from eqplugin.mace.batch import batch_of
 from eqplugin.mace.models import FAMILIES, as_stock
 from eqplugin.mace.plan import design_arguments, design_of, family_name
@@ -49,9 +48,13 @@ def extract_config(model: torch.nn.Module) -> dict[str, Any]:
     if design is None:
         return config
     config |= design_arguments(design)
-    config["correlation"] = [correlation_of(product) for product in model.products]
+    config["correlation"] = [_correlation(product) for product in model.products]
     config["atomic_numbers"] = [int(z) for z in model.atomic_numbers]
     return config
+
+
+def _correlation(product: torch.nn.Module) -> int:
+    return len(product.symmetric_contractions.contractions[0].weights) + 1
 
 
 def rebuild(model: torch.nn.Module, dtype: torch.dtype | None = None) -> torch.nn.Module:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import copyreg
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from e3nn.o3 import Irreps
@@ -91,13 +91,14 @@ class SteerableMACE(ScaleShiftMACE):
         check_degrees(plan.uniform_base.lmax, kwargs["max_ell"])
         with building_eagerly():
             super().__init__(hidden_irreps=plan.uniform_base, **kwargs)
-            fit_layers(self, plan, kwargs["gate"])
+            fit_layers(self, plan, kwargs)
         record_design(self, design)
 
-    def __reduce_ex__(self, protocol: int) -> tuple:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         """Pickle as plain ScaleShiftMACE, so that no file ever needs eqplugin to be read."""
         # the standard library's own reconstructor: __newobj__ insists on the object's class
-        return copyreg._reconstructor, (ScaleShiftMACE, object, None), self.__getstate__()
+        rebuild = copyreg._reconstructor  # type: ignore[attr-defined]
+        return rebuild, (ScaleShiftMACE, object, None), self.__getstate__()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SteerableMACE:
         """Copy within Python, where the class is to stay."""
@@ -131,11 +132,7 @@ def as_stock(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def as_family(model: torch.nn.Module) -> torch.nn.Module:
-    """Return a loaded model under the class that its file says it was built by.
-
-    Args:
-        model: any MACE model, e.g. from ``torch.load``; one of ours is changed in place.
-    """
+    """Give a loaded model, in place, the class that its file says it was built by."""
     name = family_name(model)
     if name is not None:
         model.__class__ = FAMILIES[name]
