@@ -7,7 +7,6 @@ random, and ``get_descriptors`` cuts features at the wrong columns.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,25 +35,23 @@ _CONVERSIONS = {
     convert_e3nn_oeq: "OpenEquivariance",
     convert_oeq_e3nn: "OpenEquivariance",
 }
+_STOCK_CONFIG = scripts_utils.extract_config_mace_model
+_STOCK_MODEL = scripts_utils.extract_model
+_STOCK_DESCRIPTORS = calculators.MACECalculator.get_descriptors
 
 
 def install() -> None:
     """Install the guards; stock models are passed on unchanged."""
-    stock = scripts_utils.extract_config_mace_model
     for module, backend in _CONVERSIONS.items():
-        module.extract_config_mace_model = _refusing(backend, stock)
-    rebind(stock, _extract_config)
-    rebind(scripts_utils.extract_model, _extract_model(scripts_utils.extract_model))
-    calculator = calculators.MACECalculator
-    calculator.get_descriptors = _get_descriptors(calculator.get_descriptors)
+        module.extract_config_mace_model = functools.partial(_config_for, backend)
+    rebind(_STOCK_CONFIG, _extract_config)
+    rebind(_STOCK_MODEL, _extract_model)
+    calculators.MACECalculator.get_descriptors = _get_descriptors
 
 
-def _refusing(backend: str, stock: Callable) -> Callable:
-    @functools.wraps(stock)
-    def extract(model: torch.nn.Module) -> dict[str, Any]:
-        design = design_of(model)
-        if design is None:
-            return stock(model)
+def _config_for(backend: str, model: torch.nn.Module) -> dict[str, Any]:
+    design = design_of(model)
+    if design is not None:
         if not plan_layers(design, getattr(model, "use_so3", False)).is_stock:
             raise EqPluginError(
                 f"This {family_name(model)} cannot be converted to or from {backend}, whose "
@@ -62,9 +59,7 @@ def _refusing(backend: str, stock: Callable) -> Callable:
                 f"weights random; use it as it is (for LAMMPS: `eqplugin mace-export`)."
             )
         model.__class__ = ScaleShiftMACE  # it is the stock model, weight for weight
-        return stock(model)
-
-    return extract
+    return _STOCK_CONFIG(model)
 
 
 def _extract_config(model: torch.nn.Module) -> dict[str, Any]:
@@ -72,32 +67,25 @@ def _extract_config(model: torch.nn.Module) -> dict[str, Any]:
     return extract_config(as_family(model))
 
 
-def _extract_model(stock: Callable) -> Callable:
-    @functools.wraps(stock)
-    def extract(model: torch.nn.Module, map_location: str = "cpu") -> torch.nn.Module:
-        if family_name(model) is None:
-            return stock(model, map_location=map_location)
-        return rebuild(model).to(map_location)
-
-    return extract
+def _extract_model(model: torch.nn.Module, map_location: str = "cpu") -> torch.nn.Module:
+    if family_name(model) is None:
+        return _STOCK_MODEL(model, map_location=map_location)
+    return rebuild(model).to(map_location)
 
 
-def _get_descriptors(stock: Callable) -> Callable:
-    @functools.wraps(stock)
-    def get(
-        self: calculators.MACECalculator,
-        atoms: Any = None,
-        invariants_only: bool = True,
-        num_layers: int = -1,
-    ) -> Any:
-        atoms = self.atoms if atoms is None else atoms
-        if atoms is None or not any(family_name(model) for model in self.models):
-            return stock(self, atoms, invariants_only, num_layers)
-        layers = None if num_layers == -1 else num_layers
-        found = [
-            np.concatenate(descriptors(model, atoms, layers, invariants_only), axis=1)
-            for model in self.models
-        ]
-        return found[0] if self.num_models == 1 else found
-
-    return get
+@functools.wraps(_STOCK_DESCRIPTORS)
+def _get_descriptors(
+    self: calculators.MACECalculator,
+    atoms: Any = None,
+    invariants_only: bool = True,
+    num_layers: int = -1,
+) -> Any:
+    atoms = self.atoms if atoms is None else atoms
+    if atoms is None or not any(family_name(model) for model in self.models):
+        return _STOCK_DESCRIPTORS(self, atoms, invariants_only, num_layers)
+    layers = None if num_layers == -1 else num_layers
+    found = [
+        np.concatenate(descriptors(model, atoms, layers, invariants_only), axis=1)
+        for model in self.models
+    ]
+    return found[0] if self.num_models == 1 else found
