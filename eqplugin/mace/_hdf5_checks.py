@@ -79,13 +79,10 @@ def _is_isolated_atom(frame: Any) -> bool:
 
 
 def _is_labelled(frame: Any, label: str, where: str) -> bool:
-    values = frame["properties"].get(label)
-    weight = frame["property_weights"].get(label)
-    if values is None or values[()] is None or _is_text(values):
+    values = _stored(frame["properties"], label)
+    if values is None or _stored(frame["property_weights"], label) == 0.0:
         return False
-    if weight is not None and not _is_text(weight) and float(weight[()]) == 0.0:
-        return False
-    if not np.isfinite(values[()]).all():
+    if not np.isfinite(values).all():
         raise EqPluginError(
             f"{where}: the {label} holds NaN or infinity: remove or relabel this frame, and "
             f"prepare the data anew."
@@ -93,5 +90,6 @@ def _is_labelled(frame: Any, label: str, where: str) -> bool:
     return True
 
 
-def _is_text(values: Any) -> bool:
-    return isinstance(values[()], bytes)  # MACE writes None as the text "None"
+def _stored(group: Any, label: str) -> Any:
+    values = group[label][()] if label in group else None
+    return None if isinstance(values, bytes) else values  # MACE writes None as the text "None"

@@ -44,15 +44,10 @@ class Progress:
 
 @dataclass
 class TrainingLoop:
-    """One call of MACE's ``tools.train``, with the same arguments.
+    """One call of MACE's ``tools.train``, with the same arguments."""
 
-    Args:
-        resume: continue from the full state if there is one.
-        arguments: keyword arguments of ``mace.tools.train``.
-    """
-
-    resume: bool
-    arguments: dict[str, Any]
+    resume: bool  # continue from the full state if there is one
+    arguments: dict[str, Any]  # keyword arguments of ``mace.tools.train``
     progress: Progress = field(init=False)
 
     def __post_init__(self) -> None:
