@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ _IN_CALCULATOR = ("energy", "forces", "stress")
 _NAMED_E0S = ("average", "foundation", "estimated")
 # pretraining sets that MACE downloads by name
 _NAMED_SETS = ("mp", "matpes_pbe", "matpes_r2scan", "omat")
+# role -> atomic number -> the file that holds it first
+_Seen = dict[str, dict[int, str]]
 
 
 @dataclass(frozen=True)
@@ -51,23 +53,29 @@ def check_training_data(args: argparse.Namespace) -> None:
     if args.heads is None:
         args.E0s = _check_head(_head("Default", vars(args), args), args)
         return
-    heads = _literal(args.heads, "--heads")
+    heads = _heads(args.heads)
     for name, options in heads.items():
-        if not isinstance(options, Mapping):
+        if not isinstance(options, dict):
             raise EqPluginError(f"--heads: '{name}' must be a dictionary of files and E0s.")
         head = _head(name, {**vars(args), **options}, args)
         options["E0s"] = _check_head(head, args)
     args.heads = repr(heads)
 
 
-def _literal(text: Any, option: str) -> dict:
+def _literal(text: str, refusal: str) -> Any:
+    """What a Python literal says."""
     try:
-        value = text if isinstance(text, Mapping) else ast.literal_eval(str(text))
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError) as error:
-        raise EqPluginError(f"{option} cannot be read: write a Python dictionary.") from error
-    if not isinstance(value, Mapping):
-        raise EqPluginError(f"{option} must be a dictionary, such as {{'name': {{...}}}}.")
-    return dict(value)
+        raise EqPluginError(refusal) from error
+
+
+def _heads(given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        given = _literal(str(given), "--heads cannot be read: write a Python dictionary.")
+    if not isinstance(given, Mapping):
+        raise EqPluginError("--heads must be a dictionary, such as {'name': {...}}.")
+    return dict(given)
 
 
 def _head(name: str, options: Mapping[str, Any], args: argparse.Namespace) -> HeadData:
@@ -87,12 +95,11 @@ def _head(name: str, options: Mapping[str, Any], args: argparse.Namespace) -> He
     }
     elements = options.get("atomic_numbers")
     if isinstance(elements, str):
+        refusal = f"--atomic_numbers {elements} cannot be read: write a list such as [1, 6, 8]."
         try:
-            elements = [int(z) for z in ast.literal_eval(elements)]
-        except (ValueError, SyntaxError, TypeError) as error:
-            raise EqPluginError(
-                f"--atomic_numbers {elements} cannot be read: write a list such as [1, 6, 8]."
-            ) from error
+            elements = [int(z) for z in _literal(elements, refusal)]
+        except TypeError as error:
+            raise EqPluginError(refusal) from error
     return HeadData(files, prepared, keys, options.get("E0s"), elements)
 
 
@@ -122,21 +129,21 @@ def _check_head(head: HeadData, args: argparse.Namespace) -> Any:
     for warning in report.warnings:
         logging.warning(warning.message)
     present = {s.path: tuple(s.labels) for s in report.files}
-    found = _Elements(head)
+    seen: _Seen = {role: {} for role in head.files}
     for role, files in head.files.items():
         for path in files:
-            found.add(role, path, _check_labels(path, head.keys, args, present[path]))
-    found.check_roles()
-    return _e0s(head, found, args)
+            for z in _check_labels(path, head.keys, args, present[path]):
+                seen[role].setdefault(z, path)
+    _check_roles(head, seen)
+    return _e0s(head, _needed_elements(head, seen), args)
 
 
 def _needed(args: argparse.Namespace) -> list[str]:
     """Labels without which the loss of the training would be zero in part."""
     if "dipole" in args.loss:
         return []
-    needed = {"forces_only": ["forces"], "stress": ["energy", "forces", "stress"]}
-    needed["virials"] = ["energy", "forces", "virials"]
-    labels = needed.get(args.loss, ["energy", "forces"])
+    further = [args.loss] if args.loss in ("stress", "virials") else []
+    labels = ["forces"] if args.loss == "forces_only" else ["energy", "forces", *further]
     weights = {"energy": args.energy_weight, "forces": args.forces_weight}
     return [label for label in labels if weights.get(label, 1.0) != 0.0]
 
@@ -186,39 +193,24 @@ def _no_label(path: str, label: str, key: str, present: tuple[str, ...]) -> str:
     return f"{path}: no frame has '{key}' ({have}): {advice}."
 
 
-class _Elements:
-    """Elements by role, and where each was seen first."""
-
-    def __init__(self, head: HeadData) -> None:
-        self.head = head
-        self.seen: dict[str, dict[int, str]] = {"train": {}, "valid": {}, "test": {}}
-
-    def add(self, role: str, path: str, elements: set[int]) -> None:
-        for z in elements:
-            self.seen[role].setdefault(z, path)
-
-    def check_roles(self) -> None:
-        """Elements of test frames must be known; those of validation alone are never learnt."""
-        known = set(self.head.elements or {**self.seen["train"], **self.seen["valid"]})
-        for role, elements in self.seen.items():
-            for z, path in sorted(elements.items()):
-                if z not in known:
-                    self._refuse(z, path, role)
-                if role != "train" and self.seen["train"] and z not in self.seen["train"]:
-                    self._refuse(z, path, role)
-
-    def _refuse(self, z: int, path: str, role: str) -> None:
-        names = ", ".join(chemical_symbols[k] for k in sorted(self.seen["train"]))
-        raise EqPluginError(
-            f"{path}: the {role} data hold {chemical_symbols[z]}, which no training frame holds "
-            f"({names}): remove such frames or add training data."
-        )
-
-    def needed(self) -> list[int]:
-        return sorted(self.head.elements or {**self.seen["train"], **self.seen["valid"]})
+def _needed_elements(head: HeadData, seen: _Seen) -> list[int]:
+    return sorted(head.elements or {**seen["train"], **seen["valid"]})
 
 
-def _e0s(head: HeadData, found: _Elements, args: argparse.Namespace) -> Any:
+def _check_roles(head: HeadData, seen: _Seen) -> None:
+    """Elements of test frames must be known; those of validation alone are never learnt."""
+    known, train = _needed_elements(head, seen), seen["train"]
+    for role, elements in seen.items():
+        for z, path in sorted(elements.items()):
+            if z not in known or (role != "train" and train and z not in train):
+                names = ", ".join(chemical_symbols[k] for k in sorted(train))
+                raise EqPluginError(
+                    f"{path}: the {role} data hold {chemical_symbols[z]}, which no training frame "
+                    f"holds ({names}): remove such frames or add training data."
+                )
+
+
+def _e0s(head: HeadData, elements: Sequence[int], args: argparse.Namespace) -> Any:
     """E0s in MACE's form, complete; None where MACE takes them from the training file."""
     given = head.e0s
     if _is_named(given):
@@ -240,7 +232,7 @@ def _e0s(head: HeadData, found: _Elements, args: argparse.Namespace) -> Any:
         energies = _read_e0s(given)
         source = "--E0s"
         given_on = e0s_for_mace(energies)
-    lacking = [chemical_symbols[z] for z in found.needed() if chemical_symbols[z] not in energies]
+    lacking = [chemical_symbols[z] for z in elements if chemical_symbols[z] not in energies]
     if lacking:
         raise EqPluginError(
             f"No E0 for {', '.join(lacking)} in {source} (given: {', '.join(energies)}): add the "
@@ -272,12 +264,8 @@ def e0s_for_mace(energies: Mapping[str, float]) -> str:
 
 def _read_e0s(given: Any) -> dict[str, float]:
     if isinstance(given, str) and given.lstrip().startswith("{"):
-        try:
-            given = ast.literal_eval(given)  # MACE's form; JSON with plain numbers reads the same
-        except (ValueError, SyntaxError) as error:
-            raise EqPluginError(
-                f"--E0s {given} cannot be read: write {{1: -13.6, 8: -2041.8}}."
-            ) from error
+        # MACE's form; JSON with plain numbers reads the same
+        given = _literal(given, f"--E0s {given} cannot be read: write {{1: -13.6, 8: -2041.8}}.")
     return read_e0s(given)
 
 

@@ -139,10 +139,7 @@ _OF_THE_DATA = ("atomic_energies_fn.", "scale_shift.")
 def copy_foundation(source: torch.nn.Module, target: torch.nn.Module, name: str) -> None:
     """Start a model from the weights of another of the same architecture and elements.
 
-    Args:
-        source: the foundation model.
-        target: the new model, changed in place; it keeps its own E0s, scale and shift.
-        name: of the foundation, for the message.
+    The target is changed in place and keeps its own E0s, scale and shift.
 
     Raises:
         EqPluginError: when they differ in irreps, layers, elements or heads.

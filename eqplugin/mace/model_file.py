@@ -86,7 +86,8 @@ class _E3NN04Pickler(pickle.Pickler):
         """The reduction of one object; NotImplemented means the usual one."""
         if not isinstance(obj, (CodeGenMixin, *(cls for cls, *_ in NEW_ATTRIBUTES))):
             return NotImplemented
-        make, arguments, state, *rest = obj.__reduce_ex__(2)
+        reduction: tuple[Any, ...] = obj.__reduce_ex__(2)  # type: ignore[assignment]
+        make, arguments, state, *rest = reduction
         state = dict(state)
         if isinstance(state.get("__codegen__"), dict):
             state["__codegen__"] = {
