@@ -32,12 +32,11 @@ _Seen = dict[str, dict[int, str]]
 class HeadData:
     """Files and keys of one head."""
 
-    name: str  # of the head
-    files: dict[str, list[str]]  # role (`train`, `valid`, `test`) -> paths that ASE can read
+    files: dict[str, list[str]]  # role (train, valid, test) -> paths that ASE can read
     prepared: list[str]  # HDF5 files or folders of them, written by MACE's own preprocessing
     keys: dict[str, str]  # label -> key in the file
     e0s: Any  # as given by the user
-    elements: list[int] | None  # atomic numbers given by the user, or None
+    elements: list[int] | None  # atomic numbers given by the user
 
 
 def check_training_data(args: argparse.Namespace) -> None:
@@ -101,7 +100,7 @@ def _head(name: str, options: Mapping[str, Any], args: argparse.Namespace) -> He
             elements = [int(z) for z in _literal(elements, refusal)]
         except TypeError as error:
             raise EqPluginError(refusal) from error
-    return HeadData(name, files, prepared, keys, options.get("E0s"), elements)
+    return HeadData(files, prepared, keys, options.get("E0s"), elements)
 
 
 def _readable_by_ase(path: str) -> bool:
@@ -149,7 +148,8 @@ def _needed(args: argparse.Namespace) -> list[str]:
     return [label for label in labels if weights.get(label, 1.0) != 0.0]
 
 
-def _is_isolated_atom(atoms: Atoms) -> bool:
+def is_isolated_atom(atoms: Atoms) -> bool:
+    """Whether MACE takes the frame for an E0 and not for training."""
     return len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom"
 
 
@@ -162,29 +162,20 @@ def _check_labels(
     path: str, keys: Mapping[str, str], args: argparse.Namespace, present: tuple[str, ...]
 ) -> set[int]:
     """Check that every frame has what the loss needs; return the atomic numbers of the file."""
-    elements: set[int] = set()
-    missing: dict[str, list[int]] = {label: [] for label in _needed(args)}
-    frames = 0
-    for index, atoms in enumerate(read_frames(path)):
-        if _is_isolated_atom(atoms):
-            continue
-        frames += 1
-        elements |= set(atoms.numbers.tolist())
-        for label, indices in missing.items():
-            if not _has(atoms, keys[label]):
-                indices.append(index)
+    frames = [(i, a) for i, a in enumerate(read_frames(path)) if not is_isolated_atom(a)]
     if not frames:
         raise EqPluginError(f"{path} holds only isolated atoms: give frames to learn from.")
-    for label, indices in missing.items():
-        if len(indices) == frames:
+    for label in _needed(args):
+        missing = [index for index, atoms in frames if not _has(atoms, keys[label])]
+        if len(missing) == len(frames):
             raise EqPluginError(_no_label(path, label, keys[label], present))
-        if indices and not args.allow_missing_labels:
+        if missing and not args.allow_missing_labels:
             raise EqPluginError(
-                f"{path}: {len(indices)} of {frames} frames (first: {indices[0]}) have no "
+                f"{path}: {len(missing)} of {len(frames)} frames (first: {missing[0]}) have no "
                 f"'{keys[label]}' and would get zero weight: label or remove them, or say "
                 f"--allow_missing_labels."
             )
-    return elements
+    return {z for _, atoms in frames for z in atoms.numbers.tolist()}
 
 
 _LIKE = {"energy": "energ", "forces": "force", "stress": "stress", "virials": "virial"}
@@ -240,7 +231,7 @@ def _e0s(head: HeadData, elements: Sequence[int], args: argparse.Namespace) -> A
     else:
         energies = _read_e0s(given)
         source = "--E0s"
-        given_on = _for_mace(energies)
+        given_on = e0s_for_mace(energies)
     lacking = [chemical_symbols[z] for z in elements if chemical_symbols[z] not in energies]
     if lacking:
         raise EqPluginError(
@@ -259,14 +250,15 @@ def _e0s_of_prepared(head: HeadData, args: argparse.Namespace) -> Any:
             "E0s are missing: give --statistics_file, which mace_prepare_data --compute_statistics "
             "writes, or --E0s."
         )
-    return _for_mace(_read_e0s(head.e0s))
+    return e0s_for_mace(_read_e0s(head.e0s))
 
 
 def _is_named(given: Any) -> bool:
     return isinstance(given, str) and given.lower() in _NAMED_E0S
 
 
-def _for_mace(energies: Mapping[str, float]) -> str:
+def e0s_for_mace(energies: Mapping[str, float]) -> str:
+    """``--E0s`` in the form that MACE reads."""
     return repr({atomic_numbers[s]: e for s, e in energies.items()})
 
 
@@ -283,7 +275,7 @@ def _isolated_atoms(head: HeadData) -> dict[str, float]:
     key = head.keys["energy"]
     for path in head.files["train"]:
         for index, atoms in enumerate(read_frames(path)):
-            if not _is_isolated_atom(atoms):
+            if not is_isolated_atom(atoms):
                 continue
             symbol = atoms.get_chemical_symbols()[0]
             if not _has(atoms, key):

@@ -7,7 +7,6 @@ random, and ``get_descriptors`` cuts features at the wrong columns.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,12 @@ from mace.cli import (
     convert_oeq_e3nn,
 )
 from mace.modules.models import ScaleShiftMACE
-from mace.tools import model_script_utils, scripts_utils
+from mace.tools import scripts_utils
 
 from eqplugin.errors import EqPluginError
-from eqplugin.mace.export import descriptors, family_config, rebuild
+from eqplugin.mace.compat._rebind import rebind
+from eqplugin.mace.export import descriptors, extract_config, rebuild
+from eqplugin.mace.models import as_family
 from eqplugin.mace.plan import design_of, family_name, plan_layers
 
 _CONVERSIONS = {
@@ -34,35 +35,21 @@ _CONVERSIONS = {
     convert_e3nn_oeq: "OpenEquivariance",
     convert_oeq_e3nn: "OpenEquivariance",
 }
-_MARK = "_eqplugin_guard"
+_STOCK_CONFIG = scripts_utils.extract_config_mace_model
+_STOCK_MODEL = scripts_utils.extract_model
+_STOCK_DESCRIPTORS = calculators.MACECalculator.get_descriptors
 
 
 def install() -> None:
-    """Install the guards once; stock models are passed on unchanged."""
+    """Install the guards; stock models are passed on unchanged."""
     for module, backend in _CONVERSIONS.items():
-        _guard(module, "extract_config_mace_model", functools.partial(_refuse, backend))
-    for module in (scripts_utils, model_script_utils):
-        _guard(module, "extract_config_mace_model", family_config)
-    for module in (scripts_utils, calculators):
-        _guard(module, "extract_model", _extract_model)
-    _guard(calculators.MACECalculator, "get_descriptors", _get_descriptors)
+        module.extract_config_mace_model = functools.partial(_config_for, backend)
+    rebind(_STOCK_CONFIG, _extract_config)
+    rebind(_STOCK_MODEL, _extract_model)
+    calculators.MACECalculator.get_descriptors = _get_descriptors
 
 
-def _guard(owner: Any, name: str, ours: Callable) -> None:
-    """Put a function of ours, which takes the stock one first, in its place."""
-    stock = getattr(owner, name)
-    if hasattr(stock, _MARK):
-        return
-
-    @functools.wraps(stock)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        return ours(stock, *args, **kwargs)
-
-    setattr(guarded, _MARK, True)
-    setattr(owner, name, guarded)
-
-
-def _refuse(backend: str, stock: Callable, model: torch.nn.Module) -> dict[str, Any]:
+def _config_for(backend: str, model: torch.nn.Module) -> dict[str, Any]:
     design = design_of(model)
     if design is not None:
         if not plan_layers(design, getattr(model, "use_so3", False)).is_stock:
@@ -72,30 +59,33 @@ def _refuse(backend: str, stock: Callable, model: torch.nn.Module) -> dict[str, 
                 f"weights random; use it as it is (for LAMMPS: `eqplugin mace-export`)."
             )
         model.__class__ = ScaleShiftMACE  # it is the stock model, weight for weight
-    return stock(model)
+    return _STOCK_CONFIG(model)
 
 
-def _extract_model(
-    stock: Callable, model: torch.nn.Module, map_location: str = "cpu"
-) -> torch.nn.Module:
+def _extract_config(model: torch.nn.Module) -> dict[str, Any]:
+    # under our class: callers go on with model.__class__(**config)
+    return extract_config(as_family(model))
+
+
+def _extract_model(model: torch.nn.Module, map_location: str = "cpu") -> torch.nn.Module:
     if family_name(model) is None:
-        return stock(model, map_location=map_location)
+        return _STOCK_MODEL(model, map_location=map_location)
     return rebuild(model).to(map_location)
 
 
+@functools.wraps(_STOCK_DESCRIPTORS)
 def _get_descriptors(
-    stock: Callable,
-    calculator: calculators.MACECalculator,
+    self: calculators.MACECalculator,
     atoms: Any = None,
     invariants_only: bool = True,
     num_layers: int = -1,
 ) -> Any:
-    atoms = calculator.atoms if atoms is None else atoms
-    if atoms is None or not any(family_name(model) for model in calculator.models):
-        return stock(calculator, atoms, invariants_only, num_layers)
+    atoms = self.atoms if atoms is None else atoms
+    if atoms is None or not any(family_name(model) for model in self.models):
+        return _STOCK_DESCRIPTORS(self, atoms, invariants_only, num_layers)
     layers = None if num_layers == -1 else num_layers
     found = [
         np.concatenate(descriptors(model, atoms, layers, invariants_only), axis=1)
-        for model in calculator.models
+        for model in self.models
     ]
-    return found[0] if calculator.num_models == 1 else found
+    return found[0] if self.num_models == 1 else found

@@ -34,27 +34,25 @@ def check_hdf5(path: str | Path, needed: Sequence[str], allow_missing: bool) -> 
         EqPluginError: for a file that is not such data; for labels that no frame has, that some
             lack, or that are not finite.
     """
-    missing: dict[str, list[str]] = {label: [] for label in needed}
-    frames = 0
-    for file in hdf5_files(path):
-        for where, frame in _frames(file):
-            frames += 1
-            for label, places in missing.items():
-                if not _is_labelled(frame, label, where):
-                    places.append(where)
+    frames = [
+        (where, {label: _is_labelled(frame, label, where) for label in needed})
+        for file in hdf5_files(path)
+        for where, frame in _frames(file)
+    ]
     if not frames:
         raise EqPluginError(f"{path} holds no frames: make it with mace_prepare_data.")
-    for label, places in missing.items():
-        if len(places) == frames:
+    for label in needed:
+        missing = [where for where, has in frames if not has[label]]
+        if len(missing) == len(frames):
             raise EqPluginError(
                 f"{path}: no frame has the label {label}: prepare it anew with "
                 f"mace_prepare_data --{label}_key KEY, the key of your file."
             )
-        if places and not allow_missing:
+        if missing and not allow_missing:
             raise EqPluginError(
-                f"{path}: {len(places)} of {frames} frames (first: {places[0]}) have no {label} "
-                f"and would get zero weight: label or remove them and prepare the data anew, or "
-                f"say --allow_missing_labels."
+                f"{path}: {len(missing)} of {len(frames)} frames (first: {missing[0]}) have no "
+                f"{label} and would get zero weight: label or remove them and prepare the data "
+                f"anew, or say --allow_missing_labels."
             )
 
 
@@ -81,13 +79,10 @@ def _is_isolated_atom(frame: Any) -> bool:
 
 
 def _is_labelled(frame: Any, label: str, where: str) -> bool:
-    values = frame["properties"].get(label)
-    weight = frame["property_weights"].get(label)
-    if values is None or values[()] is None or _is_text(values):
+    values = _stored(frame["properties"], label)
+    if values is None or _stored(frame["property_weights"], label) == 0.0:
         return False
-    if weight is not None and not _is_text(weight) and float(weight[()]) == 0.0:
-        return False
-    if not np.isfinite(values[()]).all():
+    if not np.isfinite(values).all():
         raise EqPluginError(
             f"{where}: the {label} holds NaN or infinity: remove or relabel this frame, and "
             f"prepare the data anew."
@@ -95,5 +90,6 @@ def _is_labelled(frame: Any, label: str, where: str) -> bool:
     return True
 
 
-def _is_text(values: Any) -> bool:
-    return isinstance(values[()], bytes)  # MACE writes None as the text "None"
+def _stored(group: Any, label: str) -> Any:
+    values = group[label][()] if label in group else None
+    return None if isinstance(values, bytes) else values  # MACE writes None as the text "None"

@@ -51,7 +51,7 @@ class TrainingLoop:
     """One call of MACE's ``tools.train``, with the same arguments."""
 
     resume: bool  # continue from the full state if there is one
-    arguments: dict[str, Any]  # keyword arguments of `mace.tools.train`
+    arguments: dict[str, Any]  # keyword arguments of ``mace.tools.train``
     progress: Progress = field(init=False)
 
     def __post_init__(self) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
 import copy
 import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from e3nn.o3 import Irreps
 from mace import modules
 from mace.tools import model_script_utils
 from mace.tools.arg_parser_tools import check_args
@@ -77,82 +75,61 @@ def build_untrained(
     energies = np.zeros((1, len(atomic_numbers)))
     table = AtomicNumberTable([int(z) for z in atomic_numbers])
     with building_families(design):
-        configure = configure_with_families(model_script_utils.configure_model)
-        model, _ = configure(args, None, energies, None, ["Default"], table)
+        model, _ = configure_model(args, None, energies, None, ["Default"], table)
     return model
 
 
-def building_families(design: Design | None) -> contextlib.AbstractContextManager[None]:
+@contextlib.contextmanager
+def building_families(design: Design | None) -> Iterator[None]:
     """Let MACE's ``model_script_utils`` build our families, for the length of a block; ``design``
     is None where the model is a stock one.
     """
+    if design is None:
+        yield
+        return
     stock = model_script_utils._build_model
-    return exchanged((model_script_utils, "_build_model", _with_families(stock, design)))
 
-
-def _with_families(stock: Callable, design: Design | None) -> Callable:
-    """The arguments are those of MACE's ScaleShiftMACE: scale and shift from the training data,
-    unless ``--zero_shift`` asks for an isolated atom at exactly its E0.
-    """
-
-    @functools.wraps(stock)
     def build(
         args: argparse.Namespace, config: dict, foundation: Any, heads: Sequence[str]
     ) -> torch.nn.Module:
-        if design is None:
-            return stock(args, config, foundation, heads)
-        model = FAMILIES[args.model](
-            **{key: value for key, value in config.items() if key != "hidden_irreps"},
-            **design_arguments(design),
-            pair_repulsion=args.pair_repulsion,
-            distance_transform=args.distance_transform,
-            correlation=args.correlation,
-            gate=modules.gate_dict[args.gate],
-            interaction_cls_first=modules.interaction_classes[args.interaction_first],
-            MLP_irreps=Irreps(args.MLP_irreps),
-            atomic_inter_scale=args.std,
-            atomic_inter_shift=[0.0] * len(heads) if args.zero_shift else args.mean,
-            radial_MLP=ast.literal_eval(args.radial_MLP),
-            radial_type=args.radial_type,
-            heads=heads,
-            embedding_specs=args.embedding_specs,
-            use_embedding_readout=args.use_embedding_readout,
-            use_last_readout_only=args.use_last_readout_only,
-            use_agnostic_product=args.use_agnostic_product,
-        )
+        # where MACE would build a ScaleShiftMACE: scale and shift from the training data
+        options = copy.copy(args)
+        options.model = "ScaleShiftMACE"
+        if args.zero_shift:  # an isolated atom is to have exactly its E0
+            options.mean = [0.0] * len(heads)
+        family = functools.partial(FAMILIES[args.model], **design_arguments(design))
+        config = {key: value for key, value in config.items() if key != "hidden_irreps"}
+        with exchanged((modules, "ScaleShiftMACE", family)):
+            model = stock(options, config, foundation, heads)
         layers = ", ".join(str(product.linear.irreps_out) for product in model.products)
         logging.info(f"{args.model}: features after each layer: {layers}")
         return model
 
-    return build
+    with exchanged((model_script_utils, "_build_model", build)):
+        yield
 
 
-def configure_with_families(stock: Callable) -> Callable:
-    """Wrap ``configure_model``: fine-tuning starts from a model of the same architecture."""
-
-    @functools.wraps(stock)
-    def configure(
-        args: argparse.Namespace,
-        train_loader: Any,
-        atomic_energies: Any,
-        model_foundation: torch.nn.Module | None = None,
-        *rest: Any,
-        **more: Any,
-    ) -> tuple:
-        ours = args.model in FAMILIES
-        name = family_name(model_foundation)
-        if not ours and name is not None:
-            raise EqPluginError(
-                f"{args.foundation_model} is a {name}, which --model {args.model} cannot "
-                f"fine-tune: give --model {name} with the same feature_dim, max_L and hops."
-            )
-        foundation = None if ours else model_foundation
-        model, outputs = stock(args, train_loader, atomic_energies, foundation, *rest, **more)
-        if ours and model_foundation is not None:
-            copy_foundation(model_foundation, model, args.foundation_model)
-        return model, outputs
-
-    return configure
+def configure_model(
+    args: argparse.Namespace,
+    train_loader: Any,
+    atomic_energies: Any,
+    model_foundation: torch.nn.Module | None = None,
+    *rest: Any,
+) -> tuple[torch.nn.Module, dict[str, bool]]:
+    """MACE's own; fine-tuning of our families starts from a model of the same architecture."""
+    ours = args.model in FAMILIES
+    name = family_name(model_foundation)
+    if not ours and name is not None:
+        raise EqPluginError(
+            f"{args.foundation_model} is a {name}, which --model {args.model} cannot "
+            f"fine-tune: give --model {name} with the same feature_dim, max_L and hops."
+        )
+    model, outputs = model_script_utils.configure_model(
+        args, train_loader, atomic_energies, None if ours else model_foundation, *rest
+    )
+    if ours and model_foundation is not None:
+        copy_foundation(model_foundation, model, args.foundation_model)
+    return model, outputs
 
 
 # These describe the new data, not what the foundation has learned.

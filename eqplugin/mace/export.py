@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from eqplugin.errors import EqPluginError
 from eqplugin.exchange import default_dtype
 from eqplugin.files import whole_file
 from eqplugin.mace.batch import batch_of
-from eqplugin.mace.models import FAMILIES, as_family, as_stock
+from eqplugin.mace.models import FAMILIES, as_stock
 from eqplugin.mace.plan import design_arguments, design_of, family_name
 from eqplugin.mace.products import make_plain
 
@@ -82,14 +81,6 @@ def rebuild(model: torch.nn.Module, dtype: torch.dtype | None = None) -> torch.n
     return copied.to(weight.device)
 
 
-def family_config(stock: Callable, model: torch.nn.Module) -> dict[str, Any]:
-    """MACE's ``extract_config_mace_model``, the stock one or, for a model of ours, ours."""
-    if family_name(model) is None:
-        return stock(model)
-    as_family(model)  # callers go on with model.__class__(**config)
-    return extract_config(model)
-
-
 def descriptors(
     model: torch.nn.Module,
     atoms: Atoms,
@@ -118,20 +109,18 @@ def descriptors(
     features = (
         model(batch_of([atoms], model), compute_force=False)["node_feats"].detach().cpu().numpy()
     )
-    found, start = [], 0
-    for product in model.products:
-        irreps = Irreps(str(product.linear.irreps_out))
-        layer = features[:, start : start + irreps.dim]
-        start += irreps.dim
-        if invariants_only:
-            keep = [s for s, (_, ir) in zip(irreps.slices(), irreps, strict=True) if _scalar(ir)]
-            layer = np.concatenate([layer[:, part] for part in keep], axis=1)
-        found.append(layer)
+    irreps_of = [Irreps(str(product.linear.irreps_out)) for product in model.products]
+    ends = np.cumsum([irreps.dim for irreps in irreps_of])
+    found = np.split(features, ends[:-1], axis=1)
+    if invariants_only:
+        found = [f[:, _is_scalar(irreps)] for f, irreps in zip(found, irreps_of, strict=True)]
     return found[:num_layers]
 
 
-def _scalar(ir: Irrep) -> bool:
-    return ir == Irrep(0, 1)
+def _is_scalar(irreps: Irreps) -> NDArray:
+    """Whether each component, (dim,), is a scalar (0e)."""
+    scalars = [ir == Irrep(0, 1) for _, ir in irreps]
+    return np.repeat(scalars, [mul * ir.dim for mul, ir in irreps])
 
 
 def export_lammps(

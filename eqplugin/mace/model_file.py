@@ -14,26 +14,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
-import e3nn.nn
-import e3nn.o3
 import e3nn.util.jit
 import torch
 from e3nn.util.codegen import CodeGenMixin
 from torch import fx, nn
 
 from eqplugin.errors import EqPluginError, reason_of
-from eqplugin.mace.compat._rebind import model_classes
+from eqplugin.mace.compat._rebind import MODEL_CLASSES
+from eqplugin.mace.compat.pickles import NEW_ATTRIBUTES
 
 Target = Literal["0.4", "0.6"]
-
-# what e3nn 0.6 stores and 0.4 does not know (see eqplugin/mace/compat/pickles.py)
-_NEW_ATTRIBUTES: tuple[tuple[type, str], ...] = (
-    (e3nn.o3.SphericalHarmonics, "sph_func"),
-    (e3nn.nn.Activation, "paths"),
-    (e3nn.o3.TensorProduct, "_did_compile_right"),
-    (e3nn.o3.Linear, "weight_index_slices"),
-)
-
 
 _GIVE = ": give a .model file that MACE or eqplugin wrote"
 
@@ -66,7 +56,7 @@ def read_model_file(path: str | Path) -> nn.Module:
             f"{path} cannot be read as a MACE model: it is corrupt or needs a package that is "
             f"missing here ({reason_of(error)[:200]})."
         ) from error
-    if not isinstance(model, tuple(model_classes())):
+    if not isinstance(model, MODEL_CLASSES):
         hint = ""
         if isinstance(model, dict) and "model" in model:
             hint = ", a checkpoint of a training run; give the .model file that the run wrote"
@@ -94,7 +84,7 @@ class _E3NN04Pickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """The reduction of one object; NotImplemented means the usual one."""
-        if not isinstance(obj, (CodeGenMixin, *(cls for cls, _ in _NEW_ATTRIBUTES))):
+        if not isinstance(obj, (CodeGenMixin, *(cls for cls, *_ in NEW_ATTRIBUTES))):
             return NotImplemented
         reduction: tuple[Any, ...] = obj.__reduce_ex__(2)  # type: ignore[assignment]
         make, arguments, state, *rest = reduction
@@ -103,7 +93,7 @@ class _E3NN04Pickler(pickle.Pickler):
             state["__codegen__"] = {
                 name: _torchscript_bytes(getattr(obj, name)) for name in state["__codegen__"]
             }
-        for cls, attribute in _NEW_ATTRIBUTES:
+        for cls, attribute, _ in NEW_ATTRIBUTES:
             if isinstance(obj, cls):
                 state.pop(attribute, None)
         return (make, arguments, state, *rest)

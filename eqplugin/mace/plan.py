@@ -64,8 +64,7 @@ class LayerPlan:
     """Irreps that leave each product, and channels inside it."""
 
     outputs: tuple[Irreps, ...]  # features after each layer
-    # copies of every degree in each layer's interaction and product basis
-    channels: tuple[int, ...]
+    channels: tuple[int, ...]  # of every degree in each layer's interaction and product basis
 
     @property
     def uniform_base(self) -> Irreps:

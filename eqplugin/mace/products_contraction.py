@@ -46,12 +46,11 @@ def gains(contraction: torch.nn.Module) -> bool:
     return correlation > 2 or (correlation == 2 and (components > 4 or channels >= 32))
 
 
-def fasten_contractions(model: torch.nn.Module) -> int:
-    """Convert, in place, every symmetric contraction that gains; returns how many.
+def fasten_contractions(model: torch.nn.Module) -> None:
+    """Convert, in place, every symmetric contraction that gains.
 
     Contractions of other libraries (cuEquivariance) are left alone.
     """
-    changed = 0
     for block in model.products:
         contraction = block.symmetric_contractions
         if type(contraction) is SymmetricContraction and gains(contraction):
@@ -59,20 +58,15 @@ def fasten_contractions(model: torch.nn.Module) -> int:
                 SymmetricProduct(_couplings(c)) for c in contraction.contractions
             )
             contraction.__class__ = MonomialContraction
-            changed += 1
-    return changed
 
 
-def restore_contractions(model: torch.nn.Module) -> int:
-    """Undo :func:`fasten_contractions`, in place; returns how many were converted."""
-    changed = 0
+def restore_contractions(model: torch.nn.Module) -> None:
+    """Undo :func:`fasten_contractions`, in place."""
     for block in model.products:
         contraction = block.symmetric_contractions
         if isinstance(contraction, MonomialContraction):
             del contraction.fast
             contraction.__class__ = SymmetricContraction
-            changed += 1
-    return changed
 
 
 def _couplings(contraction: torch.nn.Module) -> list[torch.Tensor]:

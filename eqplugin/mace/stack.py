@@ -14,6 +14,8 @@ from ase.data import atomic_numbers
 
 from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
+from eqplugin.exchange import default_dtype
+from eqplugin.mace._data_checks import e0s_for_mace
 from eqplugin.mace.batch import batch_of
 from eqplugin.mace.build import build_untrained
 from eqplugin.mace.loading import read_model
@@ -35,12 +37,8 @@ class MACE:
     def build(self, design: Design, recipe: Recipe, species: Sequence[str]) -> torch.nn.Module:
         """The model of the config, in the precision that it asks for."""
         args = build_parser().parse_args(_argv(self._model_options(design, recipe)))
-        previous = torch.get_default_dtype()
-        torch.set_default_dtype(getattr(torch, args.default_dtype))
-        try:
+        with default_dtype(getattr(torch, args.default_dtype)):
             model = build_untrained(args, [atomic_numbers[symbol] for symbol in species])
-        finally:
-            torch.set_default_dtype(previous)
         return self.modify(model, recipe.modifiers)
 
     def read(
@@ -86,7 +84,7 @@ class MACE:
             "work_dir": folder,
             "train_file": files.train,
             "valid_file": files.val,
-            "E0s": "average" if files.e0s is None else _by_number(files.e0s),
+            "E0s": "average" if files.e0s is None else e0s_for_mace(files.e0s),
             "seed": seed,
             "max_num_epochs": epochs,
             "lr_scheduler_gamma": f"{_FINAL_LR ** (1 / epochs):.6f}",
@@ -156,10 +154,6 @@ def _argv(options: Mapping[str, Any]) -> list[str]:
 
 def _max_ell(config: Path) -> int:
     return int(yaml.safe_load(config.read_text())["max_ell"])
-
-
-def _by_number(e0s: Mapping[str, float]) -> str:
-    return str({atomic_numbers[symbol]: energy for symbol, energy in e0s.items()})
 
 
 STACK = MACE()

@@ -7,9 +7,8 @@ Every option and YAML config of ``mace_run_train`` is accepted; the work is done
 from __future__ import annotations
 
 import argparse
-import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,18 +18,18 @@ import torch
 from e3nn.util import jit
 from mace import data, tools
 from mace.cli import run_train
+from mace.tools import distributed_tools
 
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.exchange import exchanged
-from eqplugin.mace._data_checks import check_training_data
+from eqplugin.mace._data_checks import check_training_data, is_isolated_atom
 from eqplugin.mace._loop import TrainingLoop
 from eqplugin.mace.build import (
     building_families,
-    configure_with_families,
+    configure_model,
     design_of_arguments,
     in_stock_words,
 )
-from eqplugin.mace.export import family_config
 from eqplugin.mace.models import FAMILIES, check_degrees
 from eqplugin.mace.plan import design_from, plan_layers
 from eqplugin.resources import shipped_file
@@ -228,41 +227,23 @@ def _surroundings_kept() -> Iterator[None]:
 def _in_trainer(args: argparse.Namespace) -> AbstractContextManager[None]:
     """MACE's names that our trainer needs to be others, for the length of one run."""
     return exchanged(
-        (run_train, "configure_model", configure_with_families(run_train.configure_model)),
-        (
-            run_train,
-            "extract_config_mace_model",
-            functools.partial(family_config, run_train.extract_config_mace_model),
-        ),
-        (run_train, "init_distributed", _with_gloo(run_train.init_distributed)),
+        (run_train, "configure_model", configure_model),
+        (run_train, "init_distributed", _init_distributed),
         (run_train, "DDP", _ddp),
-        (run_train, "jit", SimpleNamespace(compile=_loud(jit.compile))),
-        (data, "load_from_xyz", _with_isolated_atoms(data.load_from_xyz)),
-        (tools, "train", _resumable(args.restart_latest)),
+        (run_train, "jit", SimpleNamespace(compile=_compile)),
+        (data, "load_from_xyz", _load_from_xyz),
+        (tools, "train", lambda **arguments: TrainingLoop(args.restart_latest, arguments).run()),
     )
 
 
-def _resumable(restart_latest: bool) -> Callable[..., None]:
-    def run_loop(**arguments: Any) -> None:
-        TrainingLoop(restart_latest, arguments).run()
-
-    return run_loop
-
-
-def _with_gloo(stock: Callable) -> Callable:
+def _init_distributed(args: argparse.Namespace) -> tuple[int, int, int]:
     """Start a process group on CPU too, where MACE 0.3.16 starts none."""
-
-    @functools.wraps(stock)
-    def init(args: argparse.Namespace) -> tuple[int, int, int]:
-        ranks = stock(args)
-        if args.distributed and not torch.distributed.is_initialized():
-            rank, _, world_size = ranks
-            torch.distributed.init_process_group(
-                "gloo", init_method="env://", rank=rank, world_size=world_size
-            )
-        return ranks
-
-    return init
+    rank, local_rank, world_size = distributed_tools.init_distributed(args)
+    if args.distributed and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(
+            "gloo", init_method="env://", rank=rank, world_size=world_size
+        )
+    return rank, local_rank, world_size
 
 
 def _ddp(model: torch.nn.Module, device_ids: Sequence[int]) -> torch.nn.Module:
@@ -273,32 +254,20 @@ def _ddp(model: torch.nn.Module, device_ids: Sequence[int]) -> torch.nn.Module:
     )
 
 
-def _loud(stock: Callable) -> Callable:
+def _compile(*args: Any, **kwargs: Any) -> Any:
     """MACE swallows a failed TorchScript compilation; say at least that the file is missing."""
-
-    @functools.wraps(stock)
-    def compile_(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return stock(*args, **kwargs)
-        except Exception as error:
-            logging.warning(
-                f"No *_compiled.model is written: TorchScript failed ({reason_of(error)})."
-            )
-            raise
-
-    return compile_
+    try:
+        return jit.compile(*args, **kwargs)
+    except Exception as error:
+        logging.warning(f"No *_compiled.model is written: TorchScript failed ({reason_of(error)}).")
+        raise
 
 
-def _with_isolated_atoms(stock: Callable) -> Callable:
+def _load_from_xyz(file_path: str, key_specification: Any, *rest: Any, **more: Any) -> tuple:
     """Find E0s under the key ``energy``, which ASE moves out of MACE's sight (E0 = 0)."""
-
-    @functools.wraps(stock)
-    def load(file_path: str, key_specification: Any, *rest: Any, **more: Any) -> tuple:
-        energies, configs = stock(file_path, key_specification, *rest, **more)
-        if energies and key_specification.info_keys.get("energy") == "energy":
-            for atoms in read_frames(file_path):
-                if len(atoms) == 1 and atoms.info.get("config_type") == "IsolatedAtom":
-                    energies[int(atoms.numbers[0])] = float(atoms.get_potential_energy())
-        return energies, configs
-
-    return load
+    energies, configs = data.utils.load_from_xyz(file_path, key_specification, *rest, **more)
+    if energies and key_specification.info_keys.get("energy") == "energy":
+        for atoms in read_frames(file_path):
+            if is_isolated_atom(atoms):
+                energies[int(atoms.numbers[0])] = float(atoms.get_potential_energy())
+    return energies, configs

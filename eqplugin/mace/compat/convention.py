@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, Literal
 
 import e3nn.o3
 import torch
+from mace.cli import convert_e3nn_cueq, convert_e3nn_hybrid, convert_e3nn_oeq
+from mace.tools.cg import U_matrix_real
 from torch import nn
 
 from eqplugin.errors import EqPluginError
 from eqplugin.exchange import default_dtype
 from eqplugin.mace.compat import signs
-from eqplugin.mace.compat._rebind import model_classes, rebind
+from eqplugin.mace.compat._rebind import MODEL_CLASSES, rebind
+from eqplugin.mace.compat.jitmode import building_eagerly
 
 Convention = Literal["0.4", "0.6", "both", "unknown"]
 """Signs of e3nn 0.4.x; of e3nn >= 0.5; equal in both; neither (a basis of cuEquivariance)."""
@@ -87,21 +90,15 @@ def _of_product_basis(module: nn.Module) -> set[str]:
 @functools.lru_cache(maxsize=64)
 def _bases(irreps_in: str, irrep_out: str, order: int) -> tuple[torch.Tensor, torch.Tensor]:
     """MACE's product basis with the signs of e3nn 0.4 and with those of e3nn 0.6."""
-    from mace.tools.cg import U_matrix_real
 
-    bases = []
-    for namespace in (signs.LegacyO3(), e3nn.o3):
+    def basis(namespace: ModuleType) -> torch.Tensor:
         # U_matrix_real starts from torch.tensor([])
         with signs.building_with(namespace), default_dtype(torch.float64):
-            basis = U_matrix_real(
-                irreps_in=irreps_in,
-                irreps_out=irrep_out,
-                correlation=order,
-                dtype=torch.float64,
-                use_cueq_cg=False,
+            return U_matrix_real(
+                irreps_in, irrep_out, order, dtype=torch.float64, use_cueq_cg=False
             )[-1]
-        bases.append(basis)
-    return bases[0], bases[1]
+
+    return basis(signs.LegacyO3()), basis(e3nn.o3)
 
 
 def require_legacy(model: nn.Module, purpose: str) -> None:
@@ -122,24 +119,19 @@ def require_legacy(model: nn.Module, purpose: str) -> None:
 
 
 def repair() -> None:
-    """Record the convention when a model is built, and check it where MACE rebuilds one.
+    """Build models eagerly, record their convention, and check it where MACE rebuilds one.
 
-    The classes of mace/modules/models.py (all others derive from them) get the record. The
-    conversions to cuEquivariance and OpenEquivariance (``run`` in mace/cli/convert_e3nn_*.py) take
-    the coefficients of the running process instead of the model's, so they check it.
+    The conversions to cuEquivariance and OpenEquivariance (``run`` in mace/cli/convert_e3nn_*.py)
+    take the coefficients of the running process instead of the model's, so they check it.
     """
-    for cls in model_classes():
+    for cls in MODEL_CLASSES:
         if not hasattr(cls.__init__, "_eqplugin"):
             cls.__init__ = _recording(cls.__init__)
-    for kernel, name in (
-        ("cuEquivariance", "convert_e3nn_cueq"),
-        ("OpenEquivariance", "convert_e3nn_oeq"),
-        ("cuEquivariance and OpenEquivariance", "convert_e3nn_hybrid"),
+    for kernel, module in (
+        ("cuEquivariance", convert_e3nn_cueq),
+        ("OpenEquivariance", convert_e3nn_oeq),
+        ("cuEquivariance and OpenEquivariance", convert_e3nn_hybrid),
     ):
-        try:
-            module = importlib.import_module(f"mace.cli.{name}")
-        except ImportError:  # older MACE has fewer of them
-            continue
         if not hasattr(module.run, "_eqplugin"):
             rebind(module.run, _checking(module.run, f"Conversion to {kernel}"))
 
@@ -147,7 +139,8 @@ def repair() -> None:
 def _recording(init: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(init)
     def __init__(self: nn.Module, *args: object, **kwargs: object) -> None:
-        init(self, *args, **kwargs)
+        with building_eagerly():
+            init(self, *args, **kwargs)
         setattr(self, ATTRIBUTE, "0.4")
 
     __init__._eqplugin = True

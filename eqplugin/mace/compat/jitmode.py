@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import e3nn
 import mace.tools.compile
 
-from eqplugin.mace.compat._rebind import model_classes, rebind
+from eqplugin.mace.compat._rebind import rebind
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def building_eagerly() -> Iterator[None]:
 
 
 def repair() -> None:
-    """Repair mace/tools/compile.py:35-40, and let MACE's models be built in the mode "eager".
+    """Repair mace/tools/compile.py:35-40.
 
     There, ``set_optimization_defaults(jit_script_fx=True)`` at the end turns e3nn's ``jit_mode``
     from "eager" (its default on torch >= 2.10) into "script", for NequIP as well; after an
@@ -53,7 +53,3 @@ def repair() -> None:
     original = mace.tools.compile.disable_e3nn_codegen
     if original is not disable_e3nn_codegen:
         rebind(original, disable_e3nn_codegen)
-    for cls in model_classes():
-        if not hasattr(cls.__init__, "_eqplugin_eager"):
-            cls.__init__ = building_eagerly()(cls.__init__)
-            cls.__init__._eqplugin_eager = True

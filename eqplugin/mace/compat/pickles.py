@@ -34,41 +34,40 @@ def _tag_torchscript(state: _State) -> _State:
     return {**state, "__codegen__": tagged}
 
 
-def _add_sph_func(module: nn.Module) -> None:
-    """e3nn/o3/_spherical_harmonics.py:100 calls self.sph_func; 0.4.x called a global function."""
-    if "sph_func" not in module.__dict__:
-        module.sph_func = sh._spherical_harmonics
+def _paths(module: nn.Module) -> list[tuple]:
+    pairs = zip(module.irreps_in, module.acts, strict=True)
+    return [(mul, (ir.l, ir.p), act) for (mul, ir), act in pairs]
 
 
-def _add_paths(module: nn.Module) -> None:
-    """e3nn/nn/_activation.py:94 walks self.paths; 0.4.x zipped irreps_in and acts."""
-    if "paths" not in module.__dict__:
-        module.paths = [
-            (mul, (ir.l, ir.p), act)
-            for (mul, ir), act in zip(module.irreps_in, module.acts, strict=True)
-        ]
-
-
-def _add_did_compile_right(module: nn.Module) -> None:
-    """e3nn/o3/_tensor_product/_tensor_product.py:516 asks whether right() was compiled.
-
-    0.4.x always stored a graph for it: a real one, or one that raises when it is called. True keeps
-    both as they were.
-    """
-    if "_did_compile_right" not in module.__dict__:
-        module._did_compile_right = True
-
-
-def _add_weight_index_slices(module: nn.Module) -> None:
-    """e3nn/o3/_linear.py:245-249 stores slices of the flat weight, one for each instruction."""
-    if "weight_index_slices" in module.__dict__:
-        return
+def _weight_index_slices(module: nn.Module) -> list[LinearSlices]:
     slices, start = [], 0
     for instruction in module.instructions:
         stop = start + prod(instruction.path_shape)
         slices.append(LinearSlices(slice(start, stop, None), instruction.path_shape))
         start = stop
-    module.weight_index_slices = slices
+    return slices
+
+
+# class, attribute that e3nn 0.6 stores and 0.4.x does not know, its value
+NEW_ATTRIBUTES: tuple[tuple[type[nn.Module], str, Callable[[nn.Module], Any]], ...] = (
+    # o3/_spherical_harmonics.py:100 calls it; 0.4.x called a global function
+    (e3nn.o3.SphericalHarmonics, "sph_func", lambda _: sh._spherical_harmonics),
+    # nn/_activation.py:94 walks them; 0.4.x zipped irreps_in and acts
+    (e3nn.nn.Activation, "paths", _paths),
+    # o3/_tensor_product/_tensor_product.py:516 asks whether right() was compiled; 0.4.x always
+    # stored a graph, or one that raises when it is called: True keeps both as they were
+    (e3nn.o3.TensorProduct, "_did_compile_right", lambda _: True),
+    # o3/_linear.py:245-249 stores slices of the flat weight, one for each instruction
+    (e3nn.o3.Linear, "weight_index_slices", _weight_index_slices),
+)
+
+
+def _adder(attribute: str, value_of: Callable[[nn.Module], Any]) -> Callable[[nn.Module], None]:
+    def add(module: nn.Module) -> None:
+        if attribute not in module.__dict__:
+            setattr(module, attribute, value_of(module))
+
+    return add
 
 
 def _extend_setstate(
@@ -120,9 +119,7 @@ def _keep_order(source: nn.Module, target: nn.Module) -> None:
 def repair() -> None:
     """Let e3nn's classes read what e3nn 0.4.x wrote, and be copied as they are."""
     _extend_setstate(CodeGenMixin, before=_tag_torchscript)
-    _extend_setstate(e3nn.o3.SphericalHarmonics, after=_add_sph_func)
-    _extend_setstate(e3nn.nn.Activation, after=_add_paths)
-    _extend_setstate(e3nn.o3.TensorProduct, after=_add_did_compile_right)
-    _extend_setstate(e3nn.o3.Linear, after=_add_weight_index_slices)
+    for cls, attribute, value_of in NEW_ATTRIBUTES:
+        _extend_setstate(cls, after=_adder(attribute, value_of))
     if "__deepcopy__" not in CodeGenMixin.__dict__:
         CodeGenMixin.__deepcopy__ = _deepcopy

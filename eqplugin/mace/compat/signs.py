@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 from e3nn import o3
+from mace.modules import field_blocks, wrapper_ops
+from mace.tools import cg
 from torch import nn
 
 from eqplugin.exchange import exchanged
@@ -83,31 +85,21 @@ class LegacyO3(ModuleType):
         return flip_to_legacy(o3.FullyConnectedTensorProduct(*args, **kwargs))
 
 
-def _modules() -> list[ModuleType]:
-    """The modules of MACE that take coefficients from e3nn.
-
-    mace/tools/cg.py:70 and 254 (wigner_3j: the product basis and the basis for cuEquivariance),
-    mace/modules/wrapper_ops.py:325 and 363 (tensor products of the interactions),
-    mace/modules/field_blocks.py:323 (the tensor product of PolarMACE; older MACE has none).
-    """
-    import mace.modules.wrapper_ops
-    import mace.tools.cg
-
-    modules = [mace.tools.cg, mace.modules.wrapper_ops]
-    try:
-        import mace.modules.field_blocks
-    except ImportError:
-        return modules
-    return [*modules, mace.modules.field_blocks]
+# the modules of MACE that take coefficients from e3nn
+_MODULES = (
+    cg,  # wigner_3j, lines 70 and 254: the product basis and the basis for cuEquivariance
+    wrapper_ops,  # lines 325 and 363: the tensor products of the interactions
+    field_blocks,  # line 323: the tensor product of PolarMACE
+)
 
 
 def building_with(namespace: ModuleType) -> AbstractContextManager[None]:
     """Within the context MACE builds with this ``o3``: ``e3nn.o3`` itself, or a LegacyO3."""
-    return exchanged(*((module, "o3", namespace) for module in _modules()))
+    return exchanged(*((module, "o3", namespace) for module in _MODULES))
 
 
 def repair() -> None:
-    """Give LegacyO3 to the modules of MACE that take coefficients from e3nn (see _modules)."""
-    for module in _modules():
+    """Give LegacyO3 to the modules of MACE that take coefficients from e3nn."""
+    for module in _MODULES:
         if not isinstance(module.o3, LegacyO3):
             module.o3 = LegacyO3()
