@@ -109,7 +109,7 @@ def test_files(tmp_path):
         atoms = structure("bulk")
         assert_same(evaluate(atoms, EqCalculator(path)), evaluate(atoms, theirs(model)), 1e-10)
     (tmp_path / "broken.model").write_bytes(b"PK not really")
-    with pytest.raises(EqPluginError, match=r"broken\.model cannot be read as a model"):
+    with pytest.raises(EqPluginError, match=r"broken\.model cannot be read as a MACE model"):
         EqCalculator(tmp_path / "broken.model")
 
 
