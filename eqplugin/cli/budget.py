@@ -46,8 +46,8 @@ def budget(
     hops: int | None = typer.Option(
         None, help="k-hop invariant model: convolutions between resets (default: steerable model)."
     ),
-    contraction: Literal["bispectrum", "power", "drop"] = typer.Option(
-        "bispectrum", help="Invariant contraction of the k-hop model."
+    contraction: str = typer.Option(
+        "bispectrum", help="At a reset of the k-hop model: bispectrum, power or drop."
     ),
     reset_width: int | None = typer.Option(None, help="Scalars a reset keeps."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
