@@ -254,6 +254,6 @@ def plot_energy_drift(runs: Mapping[str, NveRun], path: Path, title: str) -> Non
         upper.set_ylabel("total energy\nchange (meV/atom)")
         upper.legend(loc="upper left", fontsize=8)
         low, high = upper.get_ylim()
-        upper.set_ylim(low, high + 0.45 * (high - low))  # room for the legend
+        upper.set_ylim(low, high + 0.16 * len(runs) * (high - low))  # room for the legend
         lower.set(xlabel="time (ps)", ylabel="temperature (K)")
         figure.suptitle(title, fontsize=10)
