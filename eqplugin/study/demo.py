@@ -86,7 +86,7 @@ def run_demo(out: Path, epochs: int, workers: int) -> None:
             files[name],
             dict(np.load(files[name].with_name("forces.npz"))),
             NveRun.read(files[name].with_name("nve.csv"), len(frames.train[0].atoms)),
-            records[name].job in before,
+            records[name] in before,
         )
         for name in study.arms
     ]
@@ -105,12 +105,12 @@ def _jobs(out: Path) -> list[FinishedJob]:
     return jobs
 
 
-def _finished_jobs(out: Path) -> set[str]:
-    """Names of the jobs that an earlier run of the demo finished."""
+def _finished_jobs(out: Path) -> list[FinishedJob]:
+    """What an earlier run of the demo finished; a job that is trained again has another time."""
     try:
-        return {r.job for r in read_records(out) if isinstance(r, FinishedJob)}
+        return [record for record in read_records(out) if isinstance(record, FinishedJob)]
     except EqPluginError:
-        return set()
+        return []
 
 
 def _copied_model(storage: Storage, name: str, record: FinishedJob) -> Path:
