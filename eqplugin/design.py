@@ -9,7 +9,7 @@ can carry. Everything that builds, counts, trains or names a model takes it from
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from e3nn.o3 import Irrep, Irreps
@@ -242,13 +242,6 @@ class Design:
         """For tables, without degree and dimension: ``nequip 2-hop bispectrum``."""
         hops = [f"{self.hops}-hop"] if self.hops else []
         return " ".join([self.stack, *hops, *([self.contraction] if self.contraction else [])])
-
-    def to_json(self) -> dict[str, int | str | None]:
-        """Plain types, for files."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return f"D={self.irreps.dim} L={self.irreps.lmax}: {self.irreps}"
 
 
 def _require_int(name: str, value: object, least: int, hint: str = "") -> None:
