@@ -7,7 +7,6 @@ import os
 import platform
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
 
@@ -17,6 +16,7 @@ from eqplugin.errors import EqPluginError
 from eqplugin.files import write_text
 from eqplugin.measure.force_errors import ErrorMetrics
 from eqplugin.measure.machine import commit, gpu_name, processor_name
+from eqplugin.resources import installed_version
 
 __all__ = [
     "LINES",
@@ -205,10 +205,8 @@ def current_environment() -> Environment:
     """Versions, hardware, commit and time of a measurement made here and now."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
+        if (version := installed_version(package)) is not None:
+            versions[package] = version
     hardware = Hardware(
         processor=processor_name(),
         cores=os.cpu_count(),

@@ -90,10 +90,6 @@ class Storage:
         """The trained model of a job, once there is one."""
         return stack_named(job.design.stack).model(self.folder(job) / job.name)
 
-    def validation_curve(self, job: Job) -> dict[int, float]:
-        """Validation force MAE in eV/A by finished epoch, while a job trains and after."""
-        return stack_named(job.design.stack).validation_curve(self.folder(job) / job.name)
-
     def training_run(self, job: Job) -> TrainingRun:
         """The job's training."""
         # a folder inside the job's: MACE names its model after it
