@@ -32,6 +32,8 @@ def find_older_folder(storage: Storage, job: Job) -> Path | None:
             continue
         if not isinstance(record, FinishedJob) or not made_by_older_version(record):
             continue
+        if record.frames != storage.plan.frames:
+            continue
         settings = record.config.model_dump()
         if {key: settings.get(key) for key in _DECIDES_WEIGHTS} == wanted:
             return folder

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from eqplugin.report.records import RESULT
 from eqplugin.stacks import stack_named
 from eqplugin.study.job import Job
 from eqplugin.study.storage import Storage
+from eqplugin.study.task import stored_record
 from eqplugin.study.training import progress_of
 
 _SECONDS = 2.0  # between two looks
@@ -57,7 +57,7 @@ class _Watcher:
             self.look()
 
     def _stamp(self, job: Job) -> float | None:
-        file = self.folders[job] / "result.jsonl"
+        file = self.folders[job] / RESULT
         return file.stat().st_mtime if file.is_file() else None
 
     def look(self) -> None:
@@ -67,7 +67,7 @@ class _Watcher:
                 self.ended.add(job)
                 if not self.progress.console.is_terminal:
                     number = f"{len(self.ended)}/{len(self.folders)}"
-                    self.progress.console.print(f"{number} {job.name}: {self._status(folder)}")
+                    self.progress.console.print(f"{number} {job.name}: {self._status(job)}")
             if job in self.ended:
                 epochs += self.storage.epochs
             elif folder.is_dir():
@@ -77,10 +77,8 @@ class _Watcher:
         note = f"{len(self.ended)}/{len(self.folders)} jobs; {'; '.join(running[:2]) or '-'}"
         self.progress.update(self.task, completed=epochs, note=note)
 
-    @staticmethod
-    def _status(folder: Path) -> str:
-        try:
-            record = json.loads((folder / "result.jsonl").read_text())
-        except (OSError, ValueError):
+    def _status(self, job: Job) -> str:
+        record = stored_record(self.storage, job)
+        if record is None:
             return "?"
-        return record["status"] + (f" ({record['error']})" if record["error"] else "")
+        return record.status + (f" ({record.error})" if record.error else "")
