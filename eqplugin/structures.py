@@ -110,6 +110,12 @@ def _no_frame(path: Path, index: str | int) -> ReadError:
 
 
 def _unreadable(path: Path, error: Exception, frame: int) -> ReadError:
+    if path.suffix == ".npz":
+        sentence = (
+            f"{path} is a NumPy archive, whose arrays have no standard names: build ase.Atoms "
+            f"from them and write extended XYZ."
+        )
+        return ReadError(sentence, "unreadable", frame)
     symbol = str(error.args[0]) if isinstance(error, KeyError) and error.args else ""
     if symbol.isalpha():
         sentence = (

@@ -54,6 +54,12 @@ def test_a_frame_that_is_not_there(tmp_path, suffix):
     assert caught.value.code == "empty"
 
 
+def test_numpy_archives_get_a_hint(tmp_path):
+    np.savez(tmp_path / "rmd17.npz", coords=np.zeros((2, 3, 3)))
+    with pytest.raises(ReadError, match=r"rmd17\.npz is a NumPy archive.*write extended XYZ"):
+        list(read_frames(tmp_path / "rmd17.npz"))
+
+
 def test_frames_before_a_broken_one_are_read(three):
     with three.open("a") as file:
         file.write("2\n\nH 0 0 0\nQq 0 0 1\n")

@@ -21,6 +21,7 @@ from nequip.utils import aoti_metadata, global_state
 from nequip.utils.aot import aot_export_model
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.text import Text
 
 from eqplugin.calculator.cache import cache_directory, cached_file, compile_key
 from eqplugin.calculator.cuda_graph import CudaGraphRun
@@ -206,7 +207,7 @@ def _compile(eager: NequIPBackend, paired: bool, path: Path) -> None:
     model = copy.deepcopy(eager.model)
     what = f"compiling {eager.name} for {eager.device}: minutes, once"
     log.info(what)
-    with Console(stderr=True).status(what):
+    with Console(stderr=True, markup=False).status(Text(what)):
         try:
             aot_export_model(
                 model=PairedModel(model) if paired else model,

@@ -64,7 +64,8 @@ def integer_range(option: str, text: str) -> list[int]:
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar on stderr, so that stdout stays a clean table; gives what advances it by one."""
-    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    name = TextColumn(what, markup=False)
+    columns = name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)

@@ -86,16 +86,16 @@ def _run(subjects: dict, suite: list[str], draws: int, out: Path | None, quiet: 
     from eqplugin.measure.expressivity.report import plot_heat_map, results_table, write_json
     from eqplugin.measure.expressivity.run import run_suites
 
-    console = Console()
+    console = Console(markup=False)
     found = {}
     columns = (
-        TextColumn("{task.fields[model]}"),
+        TextColumn("{task.fields[model]}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}", style="dim"),
+        TextColumn("{task.description}", style="dim", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as progress:
         for text, subject in subjects.items():
             task = progress.add_task("", total=None, model=subject.name)
 

@@ -71,7 +71,7 @@ def forces(
         }
         results = compare_forces(calculators, frames, advance)
     comparison = Comparison(named_models, named_files, results)
-    console = Console()
+    console = Console(markup=False)
     console.print(comparison.table().to_rich())
     if by is not None:
         console.print(comparison.table(by).to_rich(f"by {by}"))

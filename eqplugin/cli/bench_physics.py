@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from eqplugin.cli._common import user_errors
 from eqplugin.errors import EqPluginError
@@ -58,19 +59,19 @@ def physics(
     if len({found.name for found in scans}) < len(scans):
         raise EqPluginError("Two --scan files have one name: rename one, the name is its label.")
     results = {}
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     for label, model in zip(labels_of(models), models, strict=True):
-        with console.status(label) as status:
+        with console.status(Text(label)) as status:
             calculator = open_model(model, device, dtype)
             results[label] = check_physics(
                 calculator,
                 atoms,
                 dtype,
                 md_steps,
-                lambda what, label=label, status=status: status.update(f"{label}: {what}"),
+                lambda what, label=label, status=status: status.update(Text(f"{label}: {what}")),
                 scans,
             )
-    out_console = Console()
+    out_console = Console(markup=False)
     out_console.print(check_table(results).to_rich())
     if out is not None:
         write_physics(results, out)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from eqplugin.cli._common import integer_range, user_errors
 from eqplugin.errors import EqPluginError
@@ -50,19 +51,19 @@ def speed(
     factors = integer_range("--repeat", repeat)
     atoms = read_structure(structure)
     structures = [enlarged(atoms, factor) for factor in factors]
-    with Console(stderr=True).status("opening") as status:
+    with Console(stderr=True, markup=False).status("opening") as status:
         named = dict(zip(labels_of(models), models, strict=True))
         calculators = {label: open_model(name, device, dtype) for label, name in named.items()}
         timings = time_by_size(
             calculators, structures, calls, lambda n: status.update(f"timing on {n} atoms")
         )
         for label, name in named.items() if memory else ():
-            status.update(f"memory of {label}")
+            status.update(Text(f"memory of {label}"))
             timings[label] = [
                 replace(timing, peak_mib=peak_memory(name, large, device, dtype))
                 for timing, large in zip(timings[label], structures, strict=True)
             ]
-    console = Console()
+    console = Console(markup=False)
     console.print(scaling_table(timings).to_rich())
     if out is not None:
         write_scaling(timings, named, out)

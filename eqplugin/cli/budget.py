@@ -150,7 +150,7 @@ def _print_table(rows: list[tuple[Design, ModelCost]], match: str) -> None:
             f"{cost.total:,}",
             f"{cost.training_bytes_per_edge() / 1e3:.1f}",
         )
-    console = Console()
+    console = Console(markup=False)
     console.print(
         f"\n{kind} NequIP model, {first.num_layers} convolutions, equal {match}", style="bold"
     )

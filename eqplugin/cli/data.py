@@ -73,11 +73,13 @@ def check(
     if json:
         write_json(json, report.to_dict())
     if any(file.frames for file in report.files):
-        Console().print(_table(report.files))
+        Console(markup=False).print(_table(report.files))
     for problem in report.problems:
         typer.echo(f"eqplugin: {problem.level}: {problem.message}", err=True)
     if not report.ok:
         raise typer.Exit(1)
+    if not report.problems:
+        typer.echo("eqplugin: nothing wrong was found.")
 
 
 def _mapping(pairs: list[str]) -> dict[str, str]:
@@ -95,8 +97,9 @@ def _table(files: list) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     names = [Path(file.path).name for file in files]
     table.add_column("file", overflow="fold", min_width=min(14, max(map(len, names))))
-    for column in ("frames", "atoms", "types", "pbc", "labels"):
+    for column in ("frames", "atoms", "types", "pbc"):
         table.add_column(column, overflow="fold", min_width=len(column))
+    table.add_column("labels", no_wrap=True)  # a key is there to be copied
     table.add_column("energy\n(eV/atom)", no_wrap=True)
     table.add_column("F rms, max\n(eV/A)", no_wrap=True, min_width=10)
     for file, name in zip(files, names, strict=True):

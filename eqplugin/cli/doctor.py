@@ -42,7 +42,7 @@ def doctor(
             finding.found,
             finding.advice,
         )
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     if faults:
         console.print(f"{faults} fault{'s' if faults > 1 else ''}.", style="bold red")

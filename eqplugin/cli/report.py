@@ -37,6 +37,6 @@ def report(
     beside = None if published is None else read_published(published)
     markdown, page = write_report(folder, target, beside)
     advice = markdown.read_text().split("\n## Accuracy", 1)[0]
-    console = Console()
+    console = Console(markup=False)
     console.print(Markdown(advice))
     console.print(f"\nwritten: {markdown}, {page}")

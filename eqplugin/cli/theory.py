@@ -86,10 +86,10 @@ def info(
 
 
 def _print(path: Path, rows: list[dict], designs: list[Design]) -> None:
-    console = Console()
+    console = Console(markup=False)
     console.print(f"\n{path}", style="bold")
     table = _table(rows, designs, sites=True, counts=True)
-    if Console(width=_ENDLESS).measure(table).maximum <= console.width:
+    if Console(width=_ENDLESS, markup=False).measure(table).maximum <= console.width:
         console.print(table)
     else:  # nothing may be cut off: one table below the other
         console.print(_table(rows, designs, sites=True, counts=False))

@@ -29,7 +29,7 @@ def run_request(request: MdRequest, console: Console | None = None) -> None:
     """Run what the command line asks for."""
     from eqplugin.md.plots import plot_run
 
-    console = console or Console()
+    console = console or Console(markup=False)
     origin = _origin(request)
     structures = read_structures(request.structure)
     with quiet():  # the stacks' loading messages would tear the progress bar apart
@@ -196,7 +196,7 @@ def _progress_line(
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     # without a terminal there is no bar, a line is printed now and then
     hidden = not console.is_terminal
