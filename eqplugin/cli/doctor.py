@@ -9,6 +9,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from eqplugin.doctor import Verdict, diagnose
 
@@ -38,7 +39,7 @@ def doctor(
     for finding in findings:
         table.add_row(
             finding.check,
-            f"[{_STYLE[finding.verdict]}]{finding.verdict.value}[/]",
+            Text(finding.verdict.value, _STYLE[finding.verdict]),
             finding.found,
             finding.advice,
         )

@@ -10,6 +10,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from eqplugin.cli._common import counting, integer_range, user_errors
 
@@ -122,7 +123,7 @@ def _table(rows: list[dict], designs: list[Design], *, sites: bool, counts: bool
     table.caption = "; ".join(captions)
     for row in rows:
         needed = row["l_max_needed"]
-        cells = [f"{row['symbol']} {_indices(row['indices'])}"]
+        cells: list[str | Text] = [f"{row['symbol']} {_indices(row['indices'])}"]
         if sites:
             natural = " ".join(map(str, row["natural"][: degrees + 1]))
             cells += [row["group"], str(row["num_neighbors"]), natural]
@@ -134,9 +135,9 @@ def _table(rows: list[dict], designs: list[Design], *, sites: bool, counts: bool
     return table
 
 
-def _count(row: dict, level: int) -> str:
+def _count(row: dict, level: int) -> Text:
     count, needed = row["surviving_dimensions"][str(level)], row["l_max_needed"]
-    return f"[red]{count}[/]" if needed is None or level < needed else str(count)
+    return Text(str(count), "red" if needed is None or level < needed else "")
 
 
 def _indices(indices: list[int]) -> str:
