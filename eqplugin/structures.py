@@ -72,7 +72,7 @@ def read_frames(path: str | Path, /, index: str | int = ":", **options: object) 
 
 def _no_frame(path: Path, index: str | int) -> ReadError:
     if index in (":", 0):
-        return ReadError(f"{path} holds no frames: give a file that has some.", "empty")
+        return ReadError(f"{path} holds no frames: give a file with at least one.", "empty")
     return ReadError(f"{path} has no frame {index}: give a lower number.", "empty")
 
 
@@ -86,7 +86,7 @@ def _unreadable(path: Path, error: Exception, frame: int) -> ReadError:
     else:
         sentence = (
             f"{path} cannot be read at frame {frame} ({type(error).__name__}: "
-            f"{reason_of(error)}): mend it, or save it in a format that ASE recognises."
+            f"{reason_of(error)}): repair it, or save it in a format that ASE recognises."
         )
     return ReadError(sentence, "unreadable", frame)
 

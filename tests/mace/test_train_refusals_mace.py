@@ -44,7 +44,7 @@ def refused(data, tmp_path, **changes):
     [
         ({"feature_dim": 8}, "feature_dim=8"),
         ({"feature_dim": None}, "feature_dim is missing"),
-        ({"max_L": -1}, "l_max=-1 is not possible (max_L in MACE)"),
+        ({"max_L": -1}, "l_max=-1 is not valid (max_L in MACE)"),
         ({"max_L": 3, "feature_dim": 64}, "max_ell=2"),
         ({"num_channels": 0}, "num_channels=0"),
         ({"hops": 0}, "hops=0"),

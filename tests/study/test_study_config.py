@@ -253,10 +253,10 @@ def test_frames_in_both_sets_are_reported(study):
 def test_a_test_set_from_the_training_file_is_warned_of(study):
     found = frames(study, "~data.test.hot", "data.test_frames=4")
     assert found.counts == {"train": 6, "val": 3, "test drawn": 4}
-    assert "flatter" in found.warnings[0]
+    assert "too optimistic" in found.warnings[0]
     drawn = {frame.energy for frame in found.tests["drawn"]}
     assert not drawn & {frame.energy for frame in [*found.train, *found.val]}
-    with pytest.raises(EqPluginError, match="both the training and a test file"):
+    with pytest.raises(EqPluginError, match="both the training file and a test file"):
         frames(study, "data.test.hot=${data.train}")
 
 
