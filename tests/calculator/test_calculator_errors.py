@@ -125,7 +125,7 @@ def test_files(tmp_path):
         EqCalculator(tmp_path / "gone.ckpt")
     for name, what in (
         ("broken.ckpt", "NequIP checkpoint"),
-        ("broken.nequip.zip", "no NequIP package"),
+        ("broken.nequip.zip", "not a NequIP package"),
         ("broken.nequip.pt2", "not a compiled NequIP model"),
     ):
         path = tmp_path / name

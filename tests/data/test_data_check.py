@@ -138,8 +138,8 @@ def test_warnings_do_not_fail(store):
         "zero, which only a perfect crystal has.",
         "eqplugin: warning: train.xyz: 1 of 6 frames (first: 3) have a net force above 0.01 eV/A "
         "per atom; a model that conserves momentum cannot fit it.",
-        "eqplugin: note: train.xyz: 1 of 6 frames (first: 4) have a cell although pbc is F; it is "
-        "not used.",
+        "eqplugin: note: train.xyz: 1 of 6 frames (first: 4) have a cell although pbc is F; the "
+        "cell is ignored.",
         "eqplugin: warning: train.xyz: 1 of 6 frames (first: 5) are isolated atoms; move "
         "them to a separate file.",
     ]
@@ -228,7 +228,7 @@ def test_raise_on_errors(store):
     "options, words",
     [
         ({"ase_args": {"index": ":10"}}, "ase_args may not contain 'index'"),
-        ({"required": ["dipole"]}, "'dipole' is not a label to require"),
+        ({"required": ["dipole"]}, "'dipole' is not a label that can be required"),
     ],
 )
 def test_options_that_cannot_be_meant(store, options, words):

@@ -146,7 +146,7 @@ BAD = {
         [water(0)],
         ["--e0s", "{H: 1}"],
         "The isolated-atom energies: this is not JSON (Expecting property name enclosed in double "
-        'quotes: line 1 column 2 (char 1)); write {"H": -13.6}.',
+        'quotes: line 1 column 2 (char 1)); write it like {"H": -13.6}.',
     ),
     "e0s file": (
         [water(0)],
