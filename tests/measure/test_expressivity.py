@@ -329,7 +329,7 @@ def test_rules_know_what_they_do_not_know():
         ("steerable:L=-1", "l_max=-1 is not valid"),
         ("nequip:layers=0", "num_layers=0 is not valid"),
         ("nequip:r_max=-1.0", "cutoff of -1.0 A"),
-        ("nequip:type_names=['Qq']", "Qq are no chemical symbols"),
+        ("nequip:type_names=['Qq']", "Qq are not chemical symbols"),
         ("nequip:type_names=[]", "knows no species"),
         ("khop:hops=0", "hops=0 is not valid"),
         ("khop:contraction=all", "contraction='all' is not known"),

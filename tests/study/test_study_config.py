@@ -166,7 +166,7 @@ def test_what_cannot_be_matched_is_named(study, monkeypatch):
             "hops=3 is more than num_layers=2",
         ),
         (["nequip.modifiers=[enable_Magic]"], "modifiers='enable_Magic' is not a model modifier"),
-        (["mace.modifiers=[enable_FactorizedTP]"], "modifiers are NequIP's"),
+        (["mace.modifiers=[enable_FactorizedTP]"], "modifiers are for NequIP"),
         (["data.train=nowhere.xyz"], "nowhere.xyz"),
         (["data.train_frames=9"], "not a multiple of train.batch_size=2"),
         (["data.train_frames=12"], "leaves 10 for training"),
