@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from eqplugin.errors import EqPluginError
+from eqplugin.files import is_refusal
 
 
 def print_error(sentence: str) -> None:
@@ -29,6 +30,12 @@ def user_errors() -> Iterator[None]:
         yield
     except EqPluginError as error:
         print_error(str(error))
+        raise typer.Exit(1) from None
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        name = error.filename or "a file"
+        print_error(f"{name} cannot be read or written: {error.strerror}.")
         raise typer.Exit(1) from None
 
 

@@ -24,7 +24,7 @@ from eqplugin.md.health import bad_numbers, close_pair, temperature_limit, too_h
 from eqplugin.md.observables import Sample, frame_text, header
 from eqplugin.md.run import Breakdown, MdFiles, MdRun, Watch
 from eqplugin.md.settings import MdSettings
-from eqplugin.md.start import degrees_of_freedom, draw_momenta, fingerprint
+from eqplugin.md.start import degrees_of_freedom, draw_momenta, start_options
 from eqplugin.md.store import Restart, RunStore
 from eqplugin.quiet import quiet
 from eqplugin.stacks import file_kind, parse_device
@@ -138,7 +138,7 @@ def run_batch(
     for index in range(len(structures)):
         own = files_of(folder, index)
         files |= {f"traj{index}": own.traj, f"log{index}": own.log}
-    options = settings.fixed() | dict(origin or {}) | {"structure": fingerprint(list(structures))}
+    options = settings.fixed() | dict(origin or {}) | start_options(list(structures))
     store = RunStore(folder / "restart.npz", files, options)
     with store.locked(), quiet(logging.NOTSET):
         return _BatchRunner(structures, model, settings, folder, store, watch).run()

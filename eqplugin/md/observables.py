@@ -127,6 +127,7 @@ def frame_text(atoms: Atoms, sample: Sample, forces: NDArray, stress: NDArray | 
         cell=atoms.cell,
         pbc=atoms.pbc,
         info={"step": sample.step, "time_ps": sample.time_ps},
+        constraint=atoms.constraints,  # a column move_mask; the forces stay the model's
     )
     energy = sample.potential_eV
     frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces, stress=stress)

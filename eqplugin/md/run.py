@@ -20,7 +20,7 @@ from eqplugin.md.health import bad_numbers, close_pair, temperature_limit, too_h
 from eqplugin.md.integrators import build_dynamics, exchanged_energy, load_state, save_state
 from eqplugin.md.observables import Sample, frame_text, header, kinetic_energy
 from eqplugin.md.settings import MdSettings
-from eqplugin.md.start import degrees_of_freedom, draw_momenta, fingerprint
+from eqplugin.md.start import degrees_of_freedom, draw_momenta, start_options
 from eqplugin.md.store import Restart, RunStore
 
 __all__ = ["Breakdown", "MdFiles", "MdRun", "run_md"]
@@ -107,7 +107,7 @@ def run_md(
         EqPluginError: for options that are not possible or not those of the run to resume.
     """
     files = files if isinstance(files, MdFiles) else MdFiles(files)
-    options = settings.fixed() | dict(origin or {}) | {"structure": fingerprint([atoms])}
+    options = settings.fixed() | dict(origin or {}) | start_options([atoms])
     store = RunStore(files.restart, {"traj": files.traj, "log": files.log}, options)
     with store.locked():
         return _Runner(atoms, calculator, settings, files, store, watch).run()

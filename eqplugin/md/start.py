@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.io.jsonio import encode
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 
 from eqplugin.errors import EqPluginError
@@ -17,7 +18,7 @@ from eqplugin.structures import atom_name, check_structure, read_frames
 
 def read_structures(path: str | Path) -> list[Atoms]:
     """Read every frame of a structure file and check that dynamics can start from it."""
-    frames = list(read_frames(path))
+    frames = list(read_frames(path, constraints=True))
     for index, atoms in enumerate(frames):
         _check_start(atoms, f"{path}, frame {index}: ")
         atoms.calc = None
@@ -52,6 +53,18 @@ def fingerprint(frames: list[Atoms]) -> str:
         for values in arrays:
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
+
+
+def start_options(frames: list[Atoms]) -> dict[str, str]:
+    """What a run may not exchange when it is resumed: the structures, and what is fixed in them."""
+    return {"structure": fingerprint(frames), "constraints": _constraint_fingerprint(frames)}
+
+
+def _constraint_fingerprint(frames: list[Atoms]) -> str:
+    if not any(atoms.constraints for atoms in frames):
+        return "none"
+    text = encode([[c.todict() for c in atoms.constraints] for atoms in frames])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def draw_momenta(atoms: Atoms, settings: MdSettings, rng: np.random.Generator) -> None:

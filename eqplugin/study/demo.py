@@ -19,7 +19,7 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from eqplugin.errors import EqPluginError
-from eqplugin.files import whole_file
+from eqplugin.files import whole_file, write_json
 from eqplugin.md.nve import NveRun, partial_log, run_nve
 from eqplugin.measure.forces import evaluate
 from eqplugin.measure.labels import read_labelled
@@ -192,4 +192,4 @@ def _predict_and_move(model: Path, tests: dict[str, Path], fingerprint: str) -> 
             np.savez_compressed(unfinished, **forces)
         first = next(iter(frames.values()))[0].atoms
         run_nve(first, calculator, model.with_name("nve.csv"), MD_STEPS, TIMESTEP)
-    stamp.write_text(json.dumps(fingerprint))
+    write_json(stamp, fingerprint)

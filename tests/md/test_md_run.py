@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 from ase.io import read
 from ase.md.velocitydistribution import thermalize_momenta
 from cheap_models import Fault, Springs, Wells, cluster
@@ -103,6 +104,7 @@ def test_half_written_frames_and_frames_beyond_the_restart_are_cut(tmp_path):
         file.write(b"25,0.05,1.")
     leftover = cut.folder / ".restart.xyz.tmp.npz"
     leftover.write_bytes(b"half")
+    os.utime(leftover, (0, 0))
     assert len(read_log(cut.log)) == 5  # readers leave the half line out
     run_md(copper(), EMT(), settings(), cut)
     assert same(straight, cut)
@@ -316,3 +318,43 @@ def test_start_structure_is_left_alone(tmp_path):
     log = read_log(MdFiles(tmp_path).log)
     assert log["pressure_GPa"].isna().all()
     assert np.ptp(log["conserved_eV"]) < 1e-3
+
+
+def test_a_lock_that_is_a_link_does_not_cost_what_it_points_to(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(EqPluginError, match=r"run/\.lock is a link: delete it"):
+        run_md(copper(), EMT(), settings(), tmp_path / "run")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+# ---- fixed atoms
+
+
+def fixed_copper(*indices):
+    atoms = copper()
+    atoms.set_constraint(FixAtoms(list(indices)))
+    return atoms
+
+
+def test_fixed_atoms_stay_and_are_in_the_trajectory(tmp_path):
+    files = MdFiles(tmp_path)
+    run_md(fixed_copper(0, 1), EMT(), settings(), files)
+    frames = read(files.traj, ":")
+    assert [list(frame.constraints[0].index) for frame in frames] == [[0, 1]] * len(frames)
+    np.testing.assert_array_equal(frames[-1].positions[:2], copper().positions[:2])
+    assert not np.array_equal(frames[-1].positions[2:], copper().positions[2:])
+    # what the model says of them is kept
+    assert np.abs(frames[-1].get_forces(apply_constraint=False)[:2]).max() > 1e-3
+
+
+def test_a_run_with_fixed_atoms_goes_on_with_the_same_ones_only(tmp_path):
+    run_md(fixed_copper(0, 1), EMT(), settings(steps=10), tmp_path)
+    for start in (copper(), fixed_copper(0), fixed_copper(0, 1, 2)):
+        with pytest.raises(EqPluginError, match="other constraints, such as fixed atoms"):
+            run_md(start, EMT(), settings(steps=20), tmp_path)
+    assert run_md(fixed_copper(0, 1), EMT(), settings(steps=20), tmp_path).resumed_from == 10
+    run_md(copper(), EMT(), settings(steps=10), tmp_path / "free")
+    with pytest.raises(EqPluginError, match="other constraints"):
+        run_md(fixed_copper(0), EMT(), settings(steps=20), tmp_path / "free")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.io import read, write
 from typer.testing import CliRunner
 
@@ -227,6 +228,22 @@ def test_frames_are_split_once_and_written_with_plain_keys(study, tmp_path):
     stored = read(files["train"], ":")
     assert [a.get_potential_energy() for a in stored] == energies[:10]
     np.testing.assert_allclose(stored[0].get_forces(), first.train[0].forces, atol=1e-8)
+
+
+def test_fixed_atoms_keep_their_labels(study, tmp_path):
+    config = read_study(study).config
+    free = check_frames(config)
+    fixed = read(config.data.train, ":")
+    for atoms in fixed:
+        atoms.set_constraint(FixAtoms([0]))
+    write(config.data.train, fixed)
+    assert "move_mask" in Path(config.data.train).read_text()
+    found = check_frames(config)
+    files = write_frames(found, config, tmp_path / "data")
+    assert "move_mask" not in files["train"].read_text()
+    for before, after in zip(free.train, read(files["train"], ":"), strict=True):
+        np.testing.assert_allclose(after.get_forces(), before.forces, atol=1e-8)
+        assert np.abs(before.forces[0]).max() > 1e-3
 
 
 def test_keys_of_the_users_own(study):
