@@ -50,7 +50,7 @@ def put(atoms, atom, value):
         ),
         (Atoms("O", cell=[[3, 0, 0], [0, np.nan, 0], [0, 0, 3]]), "entries that are not finite"),
         (Atoms("OC", [[0, 0, 0], [0, 0, 1e-6]]), r"O \(atom 0\) and C \(atom 1\) have the same"),
-        (Atoms("O", cell=[1e-5] * 3, pbc=True), "too dense|same place"),
+        (Atoms("O", cell=[1e-5] * 3, pbc=True), "too dense|same position"),
         (Atoms("O", cell=[0.02] * 3, pbc=True), "too dense"),
     ],
 )

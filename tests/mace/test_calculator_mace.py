@@ -181,7 +181,7 @@ def test_mistakes_are_sentences():
     calculator = EqCalculator(built("stock"))
     with pytest.raises(EqPluginError, match=r"does not know Cu \(atom 0\)"):
         calculator.get_property("forces", Atoms("Cu"))
-    with pytest.raises(EqPluginError, match="at the same place"):
+    with pytest.raises(EqPluginError, match="have the same position"):
         calculator.get_property("forces", Atoms("OC"))
     with pytest.raises(StressError):
         calculator.get_property("stress", structure("molecule"))
