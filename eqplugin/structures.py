@@ -96,7 +96,7 @@ def _refuse_ignored_tail(path: Path, options: Mapping[str, Any], frame: int) -> 
     lost = sum(1 for line in lines[at + 1 :] if line.strip())
     if at < len(lines) and not lines[at].strip() and lost:
         raise ReadError(
-            f"{path} has an empty line {at + 1}, where reading stops: the {lost} lines after it "
+            f"{path}: line {at + 1} is empty, and reading stops there: the {lost} lines after it "
             f"would be ignored; remove the empty line.",
             "ignored_tail",
             frame,
@@ -105,7 +105,7 @@ def _refuse_ignored_tail(path: Path, options: Mapping[str, Any], frame: int) -> 
 
 def _no_frame(path: Path, index: str | int) -> ReadError:
     if index in (":", 0):
-        return ReadError(f"{path} holds no frames: give a file that has some.", "empty")
+        return ReadError(f"{path} holds no frames: give a file with at least one.", "empty")
     return ReadError(f"{path} has no frame {index}: give a lower number.", "empty")
 
 
@@ -125,7 +125,7 @@ def _unreadable(path: Path, error: Exception, frame: int) -> ReadError:
     else:
         sentence = (
             f"{path} cannot be read at frame {frame} ({type(error).__name__}: "
-            f"{reason_of(error)}): mend it, or save it in a format that ASE recognises."
+            f"{reason_of(error)}): repair it, or save it in a format that ASE recognises."
         )
     return ReadError(sentence, "unreadable", frame)
 

@@ -122,12 +122,12 @@ def test_frames_after_an_empty_line_are_not_lost_in_silence(tmp_path, name):
     options = {"format": "extxyz"} if name == "a.dat" else {}
     path = with_empty_lines(tmp_path / name)
     read = []
-    with pytest.raises(ReadError, match="has an empty line 6, where reading stops: the 13") as hit:
+    with pytest.raises(ReadError, match="line 6 is empty, and reading stops there: the 13") as hit:
         read.extend(read_frames(path, **options))
     assert hit.value.code == "ignored_tail"
     assert len(read) == 1
     for index in (1, -1, "::2"):
-        with pytest.raises(ReadError, match="empty line 6"):
+        with pytest.raises(ReadError, match="line 6 is empty"):
             list(read_frames(path, index, **options))
     # the first frame is there, whatever follows
     assert len(next(read_frames(path, 0, **options))) == 3

@@ -151,8 +151,8 @@ def compile_backend(
     """
     if not eager.takes_vectors:
         raise EqPluginError(
-            f"the model {eager.name} was made by a NequIP too old to be compiled here: compile it "
-            f"with nequip-compile and give the .nequip.pt2 file."
+            f"the model {eager.name} was made by a NequIP version too old to compile here: compile "
+            f"it with nequip-compile and give the .nequip.pt2 file."
         )
     device = _first_of(eager.device)
     directory = cache_directory(cache_dir)
@@ -296,6 +296,8 @@ def _loading_advice(path: Path, device: torch.device, error: Exception) -> str:
         made_for = str(error).split("was compiled for `")[-1].split("`")[0]
         return f"{path} was compiled for {made_for} and cannot run on device={device}."
     if "do not match metadata" in str(error):
-        return f"{path} was compiled for another target: use nequip-compile --target ase."
+        return (
+            f"{path} was compiled for another target: compile it with nequip-compile --target ase."
+        )
     reason = reason_of(error, named=True)[:200]
     return f"{path} is damaged or not a compiled NequIP model ({reason})."

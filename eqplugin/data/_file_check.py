@@ -30,8 +30,8 @@ _ODDITIES = {
         f"have a net force above {NET_FORCE} eV/A per atom; a model that conserves momentum "
         "cannot fit it",
     ),
-    "box": ("note", "have a cell although pbc is F; it is not used"),
-    "isolated": ("warning", "are isolated atoms inside the data; move them to a file of their own"),
+    "box": ("note", "have a cell although pbc is F; the cell is ignored"),
+    "isolated": ("warning", "are isolated atoms; move them to a separate file"),
 }
 _NAMED = {"energy": "an energy", "forces": "forces", "stress": "a stress"}
 _LIKE = {"energy": "energ", "forces": "force", "stress": "stress"}
@@ -91,8 +91,8 @@ class FileCheck:
             self._add_frame_error(*fault, index)
         for label, keys in conflicts.items():
             sentence = (
-                f"{' and '.join(map(repr, keys))} both give the {label} and differ, and "
-                f"'{keys[-1]}' would be used; pass exclude_keys for the other one."
+                f"{' and '.join(map(repr, keys))} both give the {label} but differ, and "
+                f"'{keys[-1]}' would be used; list the other in exclude_keys (`--exclude`)."
             )
             self._add_frame_error(f"conflict_{label}", sentence, index)
         self._note_missing(atoms, found, index)
@@ -155,7 +155,7 @@ class FileCheck:
     def _finish(self) -> None:
         for code, count in self._faults.items():
             if count > SHOWN:
-                self._add("error", code, f": {count - SHOWN} more frames with the fault `{code}`.")
+                self._add("error", code, f": {count - SHOWN} more frames have the fault `{code}`.")
         if not self._atoms:
             return
         for label in self.required:

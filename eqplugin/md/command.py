@@ -64,8 +64,8 @@ def _run_one(
 ) -> list[MdRun]:
     if len(structures) > 1:
         raise EqPluginError(
-            f"{request.structure} has {len(structures)} frames and one structure runs at a time: "
-            f"keep one of them, or run all with --engine torch-sim."
+            f"{request.structure} has {len(structures)} frames, but only one structure runs at a "
+            f"time: keep one frame, or run all with --engine torch-sim."
         )
     atoms, settings = structures[0], request.settings
     files = MdFiles(request.out, request.traj, request.log)
@@ -84,7 +84,7 @@ def _run_batch(
         value = getattr(request, option)
         if value != getattr(MdRequest, option):  # the default
             raise EqPluginError(
-                f"--{option} {value} is not possible with --engine torch-sim: leave it out."
+                f"--{option} {value} cannot be used with --engine torch-sim: leave it out."
             )
     from eqplugin.md.batched import check_batch, open_batch_model, run_batch
 
@@ -100,9 +100,9 @@ def _run_batch(
 
 def _say_resumed(console: Console, run: MdRun) -> None:
     if run.resumed_from == run.steps:
-        console.print(f"Nothing to run: all {run.steps} steps are there; raise --steps to go on.")
+        console.print(f"Nothing to run: all {run.steps} steps are done; raise --steps to continue.")
     elif run.resumed_from is not None:
-        console.print(f"Went on from step {run.resumed_from}.")
+        console.print(f"Resumed from step {run.resumed_from}.")
 
 
 def _print_summary(console: Console, runs: Sequence[MdRun]) -> None:

@@ -84,7 +84,7 @@ def run_nve(
             if not np.isfinite(total):
                 raise EqPluginError(
                     f"the dynamics broke down at {dynamics.get_time() / units.fs:.1f} fs: the "
-                    f"energy is {total}; the log up to there is in {partial}."
+                    f"energy is {total}; the log up to that time is in {partial}."
                 )
             row = dynamics.get_time() / units.fs / 1e3, total, atoms.get_temperature()
             writer.writerow([f"{value:.10g}" for value in row])

@@ -112,7 +112,7 @@ def read_log(path: str | Path) -> pd.DataFrame:
     except OSError as error:
         raise EqPluginError(f"the log {path} cannot be read: {error.strerror}.") from error
     if not text.startswith(header()):
-        raise EqPluginError(f"{path} is not a log of `eqplugin md`: its first line differs.")
+        raise EqPluginError(f"{path} is not a log of `eqplugin md`: its header line differs.")
     whole_lines = StringIO(text[: text.rfind("\n") + 1])
     return pd.read_csv(whole_lines, dtype=float, engine="python")  # exact
 

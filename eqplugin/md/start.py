@@ -78,8 +78,8 @@ def draw_momenta(atoms: Atoms, settings: MdSettings, rng: np.random.Generator) -
         thermalize_momenta(atoms, settings.temperature, rng=rng)
     elif not atoms.has("momenta"):
         raise EqPluginError(
-            "--velocities file: the structure file has no velocities; leave the option out to draw "
-            "them from --temperature."
+            "--velocities file: the structure file has no velocities; leave this option out to "
+            "draw them from --temperature."
         )
     if settings.conserves_momentum and not atoms.constraints and len(atoms) > 1:
         Stationary(atoms, preserve_temperature=False)
@@ -88,7 +88,7 @@ def draw_momenta(atoms: Atoms, settings: MdSettings, rng: np.random.Generator) -
                 ZeroRotation(atoms, preserve_temperature=False)
     if settings.ensemble == "nvt-bussi" and not atoms.get_kinetic_energy() > 0:
         raise EqPluginError(
-            "--ensemble nvt-bussi rescales velocities and there are none to rescale here: use "
+            "--ensemble nvt-bussi rescales velocities, but all velocities are zero here: use "
             "nvt-langevin."
         )
 

@@ -68,7 +68,7 @@ class RunStore:
                 lock = FileLock(place).acquire(timeout=0)
         except Timeout:
             raise EqPluginError(
-                f"another run is writing to {folder}: wait for it, or give this one another --out."
+                f"another run is writing to {folder}: wait for it, or give this run another --out."
             ) from None
         with lock:
             yield
@@ -85,12 +85,12 @@ class RunStore:
         except Exception as error:  # zip, JSON and NumPy fail in their own ways
             raise EqPluginError(
                 f"the restart file {self.restart} cannot be read ({type(error).__name__}): delete "
-                f"it to start anew, or give another --out."
+                f"it to start over, or give another --out."
             ) from error
         if not known:
             raise EqPluginError(
-                f"the restart file {self.restart} is of another version of eqplugin: give another "
-                f"--out."
+                f"the restart file {self.restart} was written by another version of eqplugin: "
+                f"give another --out."
             )
         del meta["format"]
         found = Restart(arrays=arrays, **meta)
@@ -126,7 +126,7 @@ class RunStore:
             # without a restart file what is there was killed before its first frame, or is not ours
             ours = self.restart.parent in path.parents
             if path.exists() and path.stat().st_size and not ours:
-                raise EqPluginError(f"{path} exists already: name another file, or delete it.")
+                raise EqPluginError(f"{path} already exists: name another file, or delete it.")
             _change(path, "wb")
             self._sizes[name] = 0
             self.append(name, heads.get(name, ""))
@@ -138,7 +138,7 @@ class RunStore:
             if size is None or not path.is_file() or path.stat().st_size < size:
                 raise EqPluginError(
                     f"{path} has been removed or cut since the run wrote it: delete "
-                    f"{self.restart} to start anew, or give another --out."
+                    f"{self.restart} to start over, or give another --out."
                 )
             _change(path, "r+b", size)
             self._sizes[name] = size

@@ -37,5 +37,5 @@ def test_forces_on_fixed_atoms_are_those_of_the_file(ethanol, tmp_path, name):
 def test_frames_after_an_empty_line_are_refused(ethanol, tmp_path):
     text = (ethanol / "train.xyz").read_text().splitlines(keepends=True)
     (tmp_path / "gap.xyz").write_text("".join([*text[:11], "\n", *text[11:]]))
-    with pytest.raises(EqPluginError, match=r"gap\.xyz has an empty line 12, where reading stops"):
+    with pytest.raises(EqPluginError, match=r"gap\.xyz: line 12 is empty, and reading stops there"):
         configurations(tmp_path / "gap.xyz")

@@ -245,7 +245,7 @@ def test_a_damaged_restart_and_a_missing_trajectory_are_said(tmp_path):
 def test_someone_elses_file_is_not_overwritten(tmp_path):
     mine = tmp_path / "mine.xyz"
     mine.write_text("precious\n")
-    with pytest.raises(EqPluginError, match=r"mine\.xyz exists already"):
+    with pytest.raises(EqPluginError, match=r"mine\.xyz already exists"):
         run_md(copper(), EMT(), settings(), MdFiles(tmp_path / "run", traj=mine))
     assert mine.read_text() == "precious\n"
 
@@ -270,7 +270,7 @@ def test_breakdown_stops_the_run_and_keeps_the_last_good_frame(kind, culprit, tm
     frames, log = read(files.traj, ":"), read_log(files.log)
     assert len(frames) == len(log) >= 3
     assert np.isfinite(frames[-1].positions).all()
-    assert f"{log['time_ps'].iloc[-1]:.4f} ps, ends" in str(caught.value)
+    assert f"good frame, at {log['time_ps'].iloc[-1]:.4f} ps" in str(caught.value)
     assert files.failed.is_file()
     if kind != "close":  # with the fault mended the same call goes on; momentum no model mends
         healed = run_md(start, Wells(start), replace(chosen, steps=5 * len(log)), files)
@@ -285,7 +285,7 @@ def test_a_healthy_hot_run_is_left_alone(tmp_path):
 
 def test_a_model_that_cannot_run_the_start_writes_nothing(tmp_path):
     start, files = cluster(), MdFiles(tmp_path)
-    with pytest.raises(EqPluginError, match="at its start the force on atom 1"):
+    with pytest.raises(EqPluginError, match="at the start, the force on atom 1"):
         run_md(start, Fault(start, "nan", at_call=1), settings(), files)
     assert not files.traj.exists()
 

@@ -185,7 +185,7 @@ def test_shared_frames_are_reported(tmp_path):
     test = plain(tmp_path / "test.xyz", seeds=(1, 2))
     result = bench(EMT_NAME, test, "--train", train)
     assert result.exit_code == 0
-    assert "share 1 frames" in " ".join(result.stderr.split())
+    assert "share 1 frame " in " ".join(result.stderr.split())
     assert result.stderr.startswith("eqplugin: warning: ")
     result = bench(EMT_NAME, plain(tmp_path / "other.xyz", seeds=(3,)), "--train", train)
     assert "share" not in result.stderr

@@ -167,7 +167,7 @@ def test_what_cannot_be_matched_is_named(study, monkeypatch):
             "hops=3 is more than num_layers=2",
         ),
         (["nequip.modifiers=[enable_Magic]"], "modifiers='enable_Magic' is not a model modifier"),
-        (["mace.modifiers=[enable_FactorizedTP]"], "modifiers are NequIP's"),
+        (["mace.modifiers=[enable_FactorizedTP]"], "modifiers are for NequIP"),
         (["data.train=nowhere.xyz"], "nowhere.xyz"),
         (["data.train_frames=9"], "not a multiple of train.batch_size=2"),
         (["data.train_frames=12"], "leaves 10 for training"),
@@ -270,10 +270,10 @@ def test_frames_in_both_sets_are_reported(study):
 def test_a_test_set_from_the_training_file_is_warned_of(study):
     found = frames(study, "~data.test.hot", "data.test_frames=4")
     assert found.counts == {"train": 6, "val": 3, "test drawn": 4}
-    assert "flatter" in found.warnings[0]
+    assert "too optimistic" in found.warnings[0]
     drawn = {frame.energy for frame in found.tests["drawn"]}
     assert not drawn & {frame.energy for frame in [*found.train, *found.val]}
-    with pytest.raises(EqPluginError, match="both the training and a test file"):
+    with pytest.raises(EqPluginError, match="both the training file and a test file"):
         frames(study, "data.test.hot=${data.train}")
 
 
