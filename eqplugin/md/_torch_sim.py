@@ -47,8 +47,8 @@ def check_ensemble(ensemble: str) -> None:
     else:
         return
     raise EqPluginError(
-        f"--engine torch-sim --ensemble {ensemble} is not possible: {why}; use nve or "
-        f"nvt-langevin, or --engine ase."
+        f"--engine torch-sim does not run --ensemble {ensemble}: {why}; use nve or nvt-langevin, "
+        f"or --engine ase."
     )
 
 

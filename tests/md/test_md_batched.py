@@ -131,7 +131,7 @@ def test_versions_without_an_ensemble_say_so(monkeypatch):
     monkeypatch.setattr(_torch_sim, "integrators", lambda: old)
     check_ensemble("nve")
     check_ensemble("nvt-langevin")
-    with pytest.raises(EqPluginError, match=r"nvt-bussi is not possible: it needs torch-sim 0\.6"):
+    with pytest.raises(EqPluginError, match=r"run --ensemble nvt-bussi: it needs torch-sim 0\.6"):
         check_ensemble("nvt-bussi")
     with pytest.raises(EqPluginError, match="not validated"):
         check_ensemble("npt")
