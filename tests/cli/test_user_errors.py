@@ -30,8 +30,8 @@ def full_disk():
 @pytest.mark.parametrize(
     "fault, sentence",
     [
-        (no_array, "the memory does not suffice"),
-        (no_tensor, "the memory does not suffice"),
+        (no_array, "there is not enough memory"),
+        (no_tensor, "there is not enough memory"),
         (no_tensor_on_a_gpu, "Tried to allocate 20.00 GiB"),
         (full_disk, "results.json cannot be read or written: No space left on device."),
     ],
