@@ -41,8 +41,8 @@ def user_errors() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         print_error(
-            f"there is not enough memory ({reason_of(error).rstrip('.')}): use fewer atoms, smaller "
-            f"batches, or a machine with more memory."
+            f"there is not enough memory ({reason_of(error).rstrip('.')}): use fewer atoms, "
+            f"smaller batches, or a machine with more memory."
         )
         raise typer.Exit(1) from None
 
