@@ -82,6 +82,7 @@ def run_lammps(
     module = load_lammps()
     arguments = ["-nocite", "-log", "none" if log is None else str(log)]
     arguments += [] if screen else ["-screen", "none"]
+    _check_log(log)
     lmp = module.lammps(cmdargs=arguments)
     try:
         _Driver(lmp, calculator, species).run(path, variables or {})
@@ -151,6 +152,15 @@ class _Driver:
             self._failure = error
 
 
+def _check_log(log: str | Path | None) -> None:
+    if log is None or str(log) == "none":  # none: LAMMPS' own word
+        return
+    try:
+        Path(log).open("a").close()
+    except OSError as error:
+        raise EqPluginError(f"the log {log} cannot be written: {error.strerror}.") from None
+
+
 def _quoted(value: str) -> str:
     mark = "'" if '"' in value else '"'
     return f"{mark}{value}{mark}"
@@ -164,8 +174,6 @@ def _check(lmp: Any, calculator: Calculator) -> None:
         raise EqPluginError(f"the input has units {units}: the models need `units metal`.")
     if lmp.extract_setting("dimension") != 3:
         raise EqPluginError("the input has two dimensions: the models need `dimension 3`.")
-    if not lmp.extract_atom("id"):
-        raise EqPluginError("the atoms have no IDs: remove `atom_modify id no`.")
     periodic = any(lmp.extract_box()[5])
     if periodic and "stress" not in calculator.implemented_properties:
         raise EqPluginError(

@@ -50,6 +50,8 @@ class Forces:
         Raises:
             EqPluginError: what the calculator, or a type without an element, stops at.
         """
+        if not tags.all():
+            raise EqPluginError("the LAMMPS atoms have no IDs: remove `atom_modify id no`.")
         order = np.argsort(tags)
         types = self._lmp.numpy.extract_atom("type")[: len(tags)]
         atoms = Atoms(self._types.numbers(types[order]), positions[order])
