@@ -31,6 +31,7 @@ _WANTED = (
     f"after every `clear` and `read_restart`."
 )
 _STEP, _GUARD = "eqplugin_step", "eqplugin_gave_no_forces"
+_GROUP = "eqplugin_no_atoms"
 # LAMMPS cannot be stopped from a callback. A fix that acts on no atom evaluates a variable right
 # after it, in setups, runs and minimisations, which is an error (1/0) unless the callback has come
 # to its end in this step. Nothing is written after that: no dump, no restart, no final data file.
@@ -39,13 +40,14 @@ fix eqplugin all external pf/callback 1 1
 fix_modify eqplugin energy yes virial yes
 variable {_STEP} internal -1
 variable {_GUARD} equal 1/(v_{_STEP}==step)
-group eqplugin_no_atoms empty
-fix eqplugin_guard eqplugin_no_atoms indent 0 plane x v_{_GUARD} lo units box
+group {_GROUP} empty
+fix eqplugin_guard {_GROUP} indent 0 plane x v_{_GUARD} lo units box
 include "{{pipe}}"
 """
-# Without a pair style LAMMPS warns of ghost atoms and sorting, which nothing here needs. With this
-# one, an input that forgets the model stops at its first run: its coefficients are missing.
-_BEFORE = ("comm_modify cutoff 0.1", "atom_modify sort 0 0", "pair_style zero 1.0")
+# Without a pair style LAMMPS warns of ghost atoms and sorting, which nothing here needs. With one
+# that nobody uses, an input that forgets the model stops at its first run: no coefficients are set.
+_NOBODYS = "beck"
+_BEFORE = ("comm_modify cutoff 0.1", "atom_modify sort 0 0", f"pair_style {_NOBODYS} 1.0")
 _NO_COEFFICIENTS = "pair coeffs are not set"
 
 
@@ -115,6 +117,9 @@ class _Driver:
                 raise self._reason(error, path) from None
         if not self._attached:
             raise EqPluginError(f"{path} never uses the model: {_WANTED}")
+        # what `clear` deleted was not made again, but a box was
+        if self._lmp.extract_setting("box_exist") and not self._lmp.has_id("group", _GROUP):
+            raise EqPluginError(f"{path} goes on without the model after `clear`: {_WANTED}")
 
     def _reason(self, error: Exception, path: Path) -> BaseException:
         if self._failure is not None:
@@ -137,7 +142,7 @@ class _Driver:
             forces = Forces(self._lmp, self._calculator, types, "eqplugin", _STEP)
             self._lmp.set_fix_external_callback("eqplugin", self._call, forces)
             answer = f'print "eqplugin: atom types {types.described()}"\n'
-            if self._lmp.extract_global("pair_style") == "zero":
+            if self._lmp.extract_global("pair_style") == _NOBODYS:
                 answer += "pair_style none\n"
         except BaseException as error:  # LAMMPS waits: it must have an answer
             self._failure = error

@@ -5,9 +5,11 @@ import pytest
 from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.io import read
 from ase.md.verlet import VelocityVerlet
 from lammps_runs import START, compare, run, run_text, write_data
 
+from eqplugin.errors import EqPluginError
 from eqplugin.lammps.driver import run_lammps
 
 MVV2E = 1.0364269e-4  # LAMMPS' amu A^2/ps^2 in eV, eight digits
@@ -169,3 +171,71 @@ def test_another_potential_beside_the_model(folder):
     other = run_text(folder, before, EMT(), crystal(), "other")
     assert final.energy == pytest.approx(other.energy, abs=1e-12)
     assert abs(final.energy - alone.energy) > 0.01
+
+
+LISTS = "pair_style zero 5.0\npair_coeff * *\n"  # some fixes want a pair style
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "fix mc all atom/swap 5 3 1 600 ke no types 1 2",
+        "region all block INF INF INF INF INF INF\n"
+        "fix mc all gcmc 5 10 10 2 123 600 -1.0 0.1 full_energy",
+        "fix mc all deposit 3 2 4 5 region all units box\n",
+    ],
+    ids=["swap", "gcmc", "deposit"],
+)
+def test_fixes_that_change_atoms(change, folder):
+    if "deposit" in change:
+        change = "region all block 2 5 2 5 2 5 units box\n" + change
+    final = run(folder, crystal(300.0), EMT(), f"{LISTS}{change}\nfix move all nve\nrun 20\n")
+    assert "swap" in change or len(final.ids) != 32
+    compare(final, EMT(), energy=1e-9, force=1e-9)
+
+
+def test_hessian(folder):
+    atoms = crystal()[:8]
+    atoms.pbc = False
+    matrix = "atom_modify map array\ndynamical_matrix all eskm 1e-4 file hessian\n"
+    with pytest.raises(EqPluginError, match="map"):  # LAMMPS wants it before the box
+        run(folder, atoms, EMT(), matrix)
+    write_data(folder / "run.data", atoms)
+    text = START.format(style="atomic", boundary="f f f", name="run")
+    text = text.replace("read_data", "atom_modify map array\nread_data")
+    run_text(folder, f"{text}\ndynamical_matrix all regular 1e-4 file hessian\n", EMT(), atoms)
+    found = np.loadtxt(folder / "hessian").reshape(24, 24)
+    atoms.calc = EMT()
+    expected = np.zeros((24, 24))
+    for row in range(24):
+        forces = []
+        for step in (1e-4, -1e-4):
+            atoms.positions[row // 3, row % 3] += step
+            forces.append(atoms.get_forces().ravel())
+            atoms.positions[row // 3, row % 3] -= step
+        expected[row] = (forces[1] - forces[0]) / 2e-4
+    masses = np.repeat(atoms.get_masses(), 3)
+    expected /= np.sqrt(np.outer(masses, masses))
+    scale = (found * expected).sum() / (expected**2).sum()  # a unit of LAMMPS'
+    assert np.abs(found - scale * expected).max() < 1e-5 * np.abs(found).max()
+
+
+def test_rerun(folder):
+    commands = """
+fix move all nve
+dump all all custom 5 frames id type x y z
+dump_modify all format float %.17g
+run 10
+thermo 5
+fix said all print 5 "$(pe:%.17g)" file energies screen no title ""
+undump all
+rerun frames dump x y z
+"""
+    run(folder, crystal(300.0), EMT(), commands)
+    energies = np.loadtxt(folder / "energies")
+    frames = read(folder / "frames", ":", format="lammps-dump-text")
+    assert len(frames) == 3
+    for atoms, energy in zip(frames, energies[-3:], strict=True):
+        atoms.symbols = np.where(atoms.numbers == 1, "Cu", "Au")
+        atoms.calc = EMT()
+        assert energy == pytest.approx(atoms.get_potential_energy(), abs=1e-10)

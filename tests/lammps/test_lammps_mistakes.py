@@ -1,6 +1,9 @@
 """What cannot go on is one sentence, and nothing is written after it."""
 
+import signal
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -54,6 +57,11 @@ def stops(text, folder, calculator=None, **options):
         ("fix move all nve", "run_style respa 2 2 bond 1 pair 2", "use `run_style verlet`"),
         ("fix move all nve", "unfix eqplugin", "did not ask the model for forces"),
         ("fix move all nve", "fix move all nve/nonsense", "at `fix move all nve/nonsense`: Unrec"),
+        (
+            "fix move all nve",
+            "clear\nunits metal\nregion b block 0 1 0 1 0 1\ncreate_box 1 b\nmass 1 1.0",
+            "goes on without the model after `clear`",
+        ),
         ("fix move all nve", "nonsense", "at `nonsense`: Unknown command"),
         ("lattice fcc 3.6", "dimension 2\nlattice sq 3.6", "two dimensions"),
         ("region", "include ${eqplugin}\nregion", "before simulation box is defined"),
@@ -64,7 +72,7 @@ def test_inputs(old, new, culprit, folder):
     if "dimension 2" in new:
         text = text.replace("0 2\ncreate", "-0.1 0.1\ncreate")
     assert culprit in stops(text + "run 2\nwrite_data last.data\n", folder)
-    assert not (folder / "last.data").exists() or "never" in culprit
+    assert not (folder / "last.data").exists() or "without" in culprit or "never" in culprit
 
 
 def test_species(folder):
@@ -226,3 +234,26 @@ def test_command_says_one_sentence(arguments, culprit, folder):
 def test_a_run_can_follow_a_stopped_one(folder):
     stops(MADE + "nonsense\n", folder)
     run(folder, bulk("Cu", cubic=True), EMT())
+
+
+def test_a_temporary_folder_with_a_space(folder, monkeypatch):
+    (folder / "a b").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "a b"))
+    run(folder, bulk("Cu", cubic=True), EMT())
+    assert not list((folder / "a b").iterdir())
+
+
+def test_interrupt(folder):
+    ethanol_like(folder)
+    program = Path(sys.executable).parent / "eqplugin"
+    call = [program, "lammps", MODELS / "mace_steerable.model", "in.run"]
+    call += ["--var", "steps=100000000", "--var", "more=x"]
+    running = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in running.stdout:
+        if "Step" in line:
+            break
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert errors.splitlines()[-1] == "eqplugin: error: interrupted: LAMMPS stopped in in.run."
+    assert not (folder / "said").exists()

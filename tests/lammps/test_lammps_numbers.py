@@ -86,6 +86,17 @@ def test_slabs(open_axis, kind, folder):
     assert np.abs(final.pressure / NKTV2P * volume - expected).max() < 1e-9
 
 
+def test_a_tilted_slab(folder):
+    atoms = crystal((2.0, 0.0, 0.0))
+    atoms.pbc = (False, True, True)
+    final = run(folder, atoms, EMT(), boundary="s p p")
+    compare(final, EMT(), energy=1e-11, force=1e-11)
+    atoms.calc = EMT()
+    expected = -atoms.get_stress() * atoms.get_volume()
+    volume = abs(np.linalg.det(final.cell))
+    assert np.abs(final.pressure / NKTV2P * volume - expected).max() < 1e-9
+
+
 def test_a_wire(folder):
     final = run(folder, wire(), EMT(), boundary="s f p")
     compare(final, EMT(), energy=1e-11, force=1e-11)
@@ -127,8 +138,15 @@ def ethanol_molecule():
     return atoms
 
 
+def ethanol_layer():
+    atoms = ethanol_crystal()
+    atoms.cell[2] = (0, 0, 30.0)
+    atoms.pbc[2] = False
+    return atoms
+
+
 @pytest.mark.parametrize("name", ["mace_steerable.model", "steerable.ckpt", "khop.ckpt"])
-@pytest.mark.parametrize("structure", [ethanol_crystal, ethanol_molecule])
+@pytest.mark.parametrize("structure", [ethanol_crystal, ethanol_layer, ethanol_molecule])
 def test_models(name, structure, folder):
     calculator = EqCalculator(MODELS / name, dtype="float64")
     final = run(folder, structure(), calculator, "fix move all nve\nrun 2\n")
