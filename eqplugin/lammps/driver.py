@@ -137,7 +137,8 @@ class _Driver:
         """Check what LAMMPS has so far and attach the callback; return commands that go on."""
         try:
             _check(self._lmp, self._calculator)
-            known = getattr(self._calculator, "species", ())
+            known = getattr(self._calculator, "species", None)  # of EqCalculator: atomic numbers
+            known = known if isinstance(known, tuple) else ()
             types = TypeTable(self._lmp, self._species, known)
             forces = Forces(self._lmp, self._calculator, types, "eqplugin", _STEP)
             self._lmp.set_fix_external_callback("eqplugin", self._call, forces)

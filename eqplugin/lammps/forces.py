@@ -56,25 +56,26 @@ class Forces:
         types = self._lmp.numpy.extract_atom("type")[: len(tags)]
         atoms = Atoms(self._types.numbers(types[order]), positions[order])
         atoms.cell, atoms.pbc = box_cell(self._lmp)
+        energy, virial = 0.0, np.zeros(6)  # where all atoms are lost or deleted
         if len(atoms):
-            self._hand_over(atoms, order, forces)
+            energy, forces[order], virial = self._results(atoms)
+            self._hand_over_per_atom(self._calculator.results.get("energies"), order)
+        self._lmp.fix_external_set_energy_global(self._fix, energy)
+        self._lmp.fix_external_set_virial_global(self._fix, virial.tolist())
         self._lmp.set_internal_variable(self._step, float(step))
 
-    def _hand_over(self, atoms: Atoms, order: NDArray, forces: NDArray) -> None:
+    def _results(self, atoms: Atoms) -> tuple[float, NDArray, NDArray]:
         virial = None
         if atoms.pbc.any():  # the stress first: forces then come from the same evaluation
             stress = self._calculator.get_property("stress", atoms)
             virial = -atoms.cell.volume * np.asarray(stress)[list(_VOIGT)]
-        found = self._calculator.get_property("forces", atoms)
+        forces = self._calculator.get_property("forces", atoms)
         energy = float(self._calculator.get_property("energy", atoms))
         if virial is None:
-            virial = open_virial(atoms.positions, found)
-        if not np.isfinite(energy + found.sum() + virial.sum()):
+            virial = open_virial(atoms.positions, forces)
+        if not np.isfinite(energy + forces.sum() + virial.sum()):
             raise EqPluginError("the model returned energy or forces that are not finite.")
-        forces[order] = found
-        self._lmp.fix_external_set_energy_global(self._fix, energy)
-        self._lmp.fix_external_set_virial_global(self._fix, virial.tolist())
-        self._hand_over_per_atom(self._calculator.results.get("energies"), order)
+        return energy, forces, virial
 
     def _hand_over_per_atom(self, energies: NDArray | None, order: NDArray) -> None:
         """Energies of atoms; NaN for what there is not, which LAMMPS would take for zero."""

@@ -127,5 +127,5 @@ def compare(final, calculator, energy=1e-9, force=1e-9, stress=1e-6):
     assert np.abs(final.forces - atoms.get_forces()).max() < force
     if atoms.pbc.all():
         mine, theirs = final.stress(atoms.get_volume()), atoms.get_stress()
-        assert np.abs(mine - theirs).max() < stress * np.abs(theirs).max()
+        assert np.abs(mine - theirs).max() <= stress * np.abs(theirs).max()
     return atoms

@@ -125,6 +125,21 @@ run 5
     compare(final, EMT(), energy=1e-9)
 
 
+def test_an_empty_box(folder):
+    commands = """
+fix move all nve
+run 2
+delete_atoms group all
+run 1
+print "$(pe) $(press)" file empty
+create_atoms 1 single 1.0 1.0 1.0
+"""
+    final = run(folder, crystal(300.0), EMT(), commands)
+    assert (folder / "empty").read_text().split() == ["0", "0"]
+    assert len(final.ids) == 1
+    compare(final, EMT())
+
+
 def test_lost_atoms(folder):
     atoms = Atoms("Cu5", [[0, 0, 0], [2.5, 0, 0], [0, 2.5, 0], [0, 0, 2.5], [2.5, 2.5, 0]])
     atoms.set_velocities([[0, 0, 0]] * 3 + [[0, 0, 200.0]] + [[0, 0, 0]])
