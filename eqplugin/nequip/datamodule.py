@@ -85,10 +85,9 @@ class CheckedASEDataModule(ASEDataModule):
         }
         super().__init__(**kwargs)
         self._leave_out_partial_labels()
-        training: list[dict[str, Any]] = self.train_dataset_config
-        if len(training) > 1:
-            joined = {"_target_": "torch.utils.data.ConcatDataset", "datasets": training}
-            self.train_dataset_config = [joined]
+        if self.num_datasets["train"] > 1:
+            joined = {"_target_": "torch.utils.data.ConcatDataset"}
+            self.train_dataset_config = [joined | {"datasets": vars(self)["train_dataset_config"]}]
             self.num_datasets["train"] = 1
 
     def setup(self, stage: str) -> None:

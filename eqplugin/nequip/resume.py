@@ -129,9 +129,9 @@ def prepare_resume(config: DictConfig, folder: Path) -> None:
         if place != path.resolve().parent and is_first_rank():
             _refuse_last(place, folder)
     now = _resolved(config)
+    _compare_data(path, info["data"], now["data"])
     _compare_training(path, info["training_module"], now["training_module"])
     _compare_horizon(path, info, now)
-    _compare_data(path, info["data"], now["data"])
 
 
 def _compare_runs(path: Path, before: list[Any], now: list[Any]) -> None:
