@@ -60,7 +60,7 @@ def study(
     from eqplugin.study.estimate import print_estimate
     from eqplugin.study.run import plan_study, prepare, run_study
 
-    console = Console()
+    console = Console(markup=False)  # a path may hold brackets
     chosen, frames, requests = prepare(config, context.args, multirun)
     for warning in frames.warnings:
         print_warning(warning)

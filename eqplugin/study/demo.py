@@ -66,7 +66,7 @@ def run_demo(out: Path, epochs: int, workers: int) -> None:
     """
     from eqplugin.study.demo_report import write_report
 
-    start, out, console = time.monotonic(), out.resolve(), Console()
+    start, out, console = time.monotonic(), out.resolve(), Console(markup=False)
     console.print(Markdown(PLAN))
     overrides = [f"out={out}", f"train.steps={_STEPS_AN_EPOCH * epochs}"]
     study, frames, requests = prepare(CONFIG, overrides, sweep=False)

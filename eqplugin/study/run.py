@@ -24,6 +24,7 @@ from eqplugin.report.records import (
     read_speed,
     write_records,
 )
+from eqplugin.stack import hydra_value
 from eqplugin.study.config import Study, read_study
 from eqplugin.study.frames import Frames, check_frames
 from eqplugin.study.job import Job, axes_of, reference_of
@@ -153,7 +154,7 @@ def _multirun(study: Study, storage: Storage, names: list[str], overrides: list[
     arguments = [
         "--multirun",
         f"job={','.join(names)}",
-        f"hydra.sweep.dir={storage.out / HYDRA}",
+        f"hydra.sweep.dir={hydra_value(storage.out / HYDRA)}",
         "hydra.sweep.subdir=${job}",
         "hydra/hydra_logging=disabled",
         "hydra/job_logging=disabled",

@@ -1,4 +1,4 @@
-"""`nequip-train` in forks of this process, which has imported everything: a second each, not ten."""
+"""`nequip-train` in forks of this process, which has imported everything: a second, not ten."""
 
 import os
 import signal
