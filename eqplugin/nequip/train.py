@@ -7,7 +7,6 @@ train through :class:`~eqplugin.nequip.CheckedASEDataModule`, as ours do.
 
 from __future__ import annotations
 
-import errno
 import functools
 import os
 import sys
@@ -28,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.files import is_refusal
 from eqplugin.nequip.resume import (
     STATISTICS,
     checkpoint_folders,
@@ -38,8 +38,6 @@ from eqplugin.nequip.resume import (
     remove_leftovers,
 )
 
-# the disk, the folder or the quota, not the program
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
 _TERMINATED = 143  # what a shell reports of a process that SIGTERM ended
 
 
@@ -145,7 +143,7 @@ def _sentence(error: BaseException) -> str | None:
             return config_sentence(one)
         if isinstance(one, torch.OutOfMemoryError):
             return "the device's memory is full: lower batch_size, feature_dim or l_max."
-        if isinstance(one, OSError) and one.errno in _DISK:
+        if isinstance(one, OSError) and is_refusal(one):
             place = one.filename or "a file"
             return (
                 f"{place} cannot be written ({one.strerror}): make room, or choose another folder."

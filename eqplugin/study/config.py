@@ -12,6 +12,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,6 +28,8 @@ _COUNTS = (
     "feature_dim", "speed_repeats", "train.steps", "train.batch_size", "train.threads",
     "data.train_frames", "data.val_frames", "data.test_frames",
 )  # fmt: skip
+# mappings with keys of the user's own
+_OPEN = ("data.test.", "data.key_mapping.", "nequip.options.", "mace.options.")
 _AMOUNTS = ("train.lr", "train.r_max", "tolerance.parameters", "tolerance.time")
 
 
@@ -106,7 +109,9 @@ def _sort_overrides(
             # where a folder of this name lies beside the config Hydra takes it for a config group
             out = str(override.value())
         elif not override.is_sweep_override():
-            plain.append(text)
+            # Hydra wants a + where a mapping gets a key that it does not have yet
+            is_open = f"{key}.".startswith(_OPEN) and override.type is OverrideType.CHANGE
+            plain.append(f"++{text}" if is_open else text)
             if key in AXES:
                 swept[key] = [override.value()]
         elif not sweep:
