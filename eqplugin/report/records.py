@@ -273,10 +273,17 @@ def read_records(folder: Path) -> list[Record]:
     records = [
         parse_record(line, f"{file}, line {number}")
         for file in files
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        for number, line in enumerate(_text(file).split("\n"), 1)
         if line.strip()
     ]
     return [record for record in records if record is not None]
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise EqPluginError(f"{file} is damaged: it is not UTF-8 ({error}).") from error
 
 
 def parse_record(line: str, where: str) -> Record | None:
@@ -302,7 +309,7 @@ def parse_record(line: str, where: str) -> Record | None:
 
 def read_speed(file: Path) -> SpeedRecord | None:
     """The common timing that ``speed.json`` holds; None where there is no such file."""
-    return _validated(SpeedRecord, file.read_text(), str(file)) if file.is_file() else None
+    return _validated(SpeedRecord, _text(file), str(file)) if file.is_file() else None
 
 
 def _validated(kind: type[_Kind], text: str, where: str) -> _Kind:
