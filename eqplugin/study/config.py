@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -101,12 +101,18 @@ def _sort_overrides(
     plain, hydra, out = [], [], None
     swept: Axes = {}
     for text in overrides:
-        (override,) = OverridesParser.create().parse_overrides([text])
+        try:
+            (override,) = OverridesParser.create().parse_overrides([text])
+        except OverrideParseException:
+            if not text.startswith("out="):
+                raise
+            out = text.removeprefix("out=")  # a path need not be quoted for Hydra
+            continue
         key = override.key_or_group
         if key.split("/")[0].split(".")[0] == "hydra":
             hydra.append(text)
         elif key == "out" and not override.is_sweep_override():
-            # where a folder of this name lies beside the config Hydra takes it for a config group
+            # not Hydra's, which takes it for a config group where a folder of this name is at hand
             out = str(override.value())
         elif not override.is_sweep_override():
             # Hydra wants a + where a mapping gets a key that it does not have yet

@@ -39,15 +39,13 @@ def no_step(arrays):
     arrays["meta"] = np.array(str(arrays["meta"]).replace('"step"', '"stop"'))
 
 
-@pytest.mark.parametrize(
-    "edit", [move_an_atom, cut_atoms, forget_the_cell, edit_the_step, no_step]
-)
+@pytest.mark.parametrize("edit", [move_an_atom, cut_atoms, forget_the_cell, edit_the_step, no_step])
 def test_an_edited_restart_file_is_refused(folder, edit):
     file, before = folder / "restart.npz", (folder / "log.csv").read_bytes()
     go = dict(np.load(file))
     edit(go)
     np.savez(file, **go)
-    with pytest.raises(EqPluginError, match="restart.npz"):
+    with pytest.raises(EqPluginError, match=r"restart\.npz"):
         go_on(folder)
     assert (folder / "log.csv").read_bytes() == before
 
