@@ -152,7 +152,8 @@ class _Driver:
         return answer
 
     def _call(self, forces: Forces, step: int, _: int, tags: Any, positions: Any, out: Any) -> None:
-        try:
+        try:  # a minimisation asks several times in a step: forget the answer before
+            self._lmp.set_internal_variable(_STEP, -1.0)
             forces.evaluate(step, tags, positions, out)
         except BaseException as error:  # C code would print it and go on; see _MODEL
             self._failure = error

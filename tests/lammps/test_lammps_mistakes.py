@@ -121,18 +121,21 @@ class Failing(EMT):
         super().calculate(*arguments)
 
 
-@pytest.mark.parametrize("at", [1, 2, 4])
-@pytest.mark.parametrize("command", ["run 5", "minimize 0 0 5 5"])
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "command", ["run 5", "minimize 0 0 5 5", "dynamical_matrix all regular 0.01 file last.data"]
+)
 @pytest.mark.parametrize("error", [EqPluginError("far away."), KeyboardInterrupt(), TypeError("x")])
 def test_a_model_that_stops_ends_the_run_at_once(at, command, error, folder):
-    text = MADE + "displace_atoms all random 0.1 0.1 0.1 1\nrestart 1 now\ndump all all xyz 1 all\n"
+    text = MADE.replace("units metal", "units metal\natom_modify map array")
+    text += "displace_atoms all random 0.1 0.1 0.1 1\nrestart 1 now\ndump all all xyz 1 all\n"
     (folder / "in.stop").write_text(f"{text}{command}\nwrite_data last.data\n")
     calculator = Failing(at, error)
     with pytest.raises(type(error)) as caught:
         run_lammps(calculator, "in.stop", log=None, screen=False)
     assert caught.value is error
     assert calculator.calls == at
-    assert not list(folder.glob("last.data"))
+    assert not (folder / "last.data").exists() or "matrix" in command  # opened before
     assert len(list(folder.glob("now*"))) < at
 
 
