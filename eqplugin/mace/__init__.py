@@ -20,3 +20,4 @@ __getattr__, __dir__, __all__ = lazy_exports(__name__, _HOMES)
 compat.apply()
 # after the repair: the guards import MACE's modules
 import_module(f"{__name__}._guards").install()
+import_module(f"{__name__}._neighborhood").install()
