@@ -59,6 +59,7 @@ def check(
     from eqplugin.data.check import check_files
     from eqplugin.files import write_json
 
+    mapping = _mapping(key or [])
     wanted = {"energy": True, "forces": forces, "stress": stress}
     report = check_files(
         files,
@@ -66,8 +67,9 @@ def check(
         r_max=r_max,
         species=None if species is None else [s.strip() for s in species.split(",") if s.strip()],
         isolated_atoms=e0s,
-        key_mapping=_mapping(key or []),
+        key_mapping=mapping,
         exclude_keys=exclude or (),
+        mace_keys=not mapping,
         ase_args={"format": format} if format else None,
     )
     if json:
@@ -76,6 +78,8 @@ def check(
         Console().print(_table(report.files))
     for problem in report.problems:
         typer.echo(f"eqplugin: {problem.level}: {problem.message}", err=True)
+    if not report.problems:
+        typer.echo("Nothing to mend was found.")
     if not report.ok:
         raise typer.Exit(1)
 
@@ -95,8 +99,9 @@ def _table(files: list) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     names = [Path(file.path).name for file in files]
     table.add_column("file", overflow="fold", min_width=min(14, max(map(len, names))))
-    for column in ("frames", "atoms", "types", "pbc", "labels"):
+    for column in ("frames", "atoms", "types", "pbc"):
         table.add_column(column, overflow="fold", min_width=len(column))
+    table.add_column("labels", no_wrap=True)
     table.add_column("energy\n(eV/atom)", no_wrap=True)
     table.add_column("F rms, max\n(eV/A)", no_wrap=True, min_width=10)
     for file, name in zip(files, names, strict=True):

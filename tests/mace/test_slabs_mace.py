@@ -156,7 +156,7 @@ def test_a_training_on_the_stress_of_slabs_divides_by_their_own_volume(frames, t
     assert logged(tmp_path) == pytest.approx(rmse(model, frames / "valid.xyz"), rel=1e-6)
     log = next((tmp_path / "logs").glob("*[0-9].log")).read_text()
     tables = {
-        line.split("|")[1].strip(): float(line.split("|")[4])
+        line.split("|")[1].strip(): float(line.split("|")[5])
         for line in log.splitlines()
         if line.startswith("|") and "Default" in line
     }
