@@ -18,6 +18,6 @@ _HOMES = {
 __getattr__, __dir__, __all__ = lazy_exports(__name__, _HOMES)
 
 compat.apply()
-# after the repair: the guards import MACE's modules
-import_module(f"{__name__}._guards").install()
-import_module(f"{__name__}._neighborhood").install()
+# after the repair: these import MACE's modules
+for _name in ("_guards", "_neighborhood", "_reading"):
+    import_module(f"{__name__}.{_name}").install()

@@ -131,7 +131,7 @@ class _HeadCheck:
         if not args.keep_isolated_atoms:
             frames = [(index, atoms) for index, atoms in frames if not is_isolated_atom(atoms)]
         if not frames:
-            raise EqPluginError(f"{path} holds only isolated atoms: give frames to learn from.")
+            raise EqPluginError(f"{path} holds only isolated atoms: give frames to train on.")
         for label in self.needed:
             key = head.keys[label]
             missing = [i for i, atoms in frames if value_of(atoms, label, key) is None]
@@ -161,7 +161,7 @@ class _HeadCheck:
             )
         if not self.args.allow_missing_labels:
             raise EqPluginError(
-                f"{what} and would get zero weight: label or remove them, or say "
+                f"{what} and would get zero weight: label or remove them, or add "
                 f"--allow_missing_labels."
             )
 
@@ -174,8 +174,9 @@ class _HeadCheck:
                 if z not in known or (role != "train" and train and z not in train):
                     names = ", ".join(chemical_symbols[k] for k in sorted(train))
                     raise EqPluginError(
-                        f"{path}: the {role} data hold {chemical_symbols[z]}, which no training "
-                        f"frame holds ({names}): remove such frames or add training data."
+                        f"{path}: the {role} data contain {chemical_symbols[z]}, which no training "
+                        f"frame contains (they have {names}): remove these frames or add training "
+                        f"data."
                     )
 
     def _e0s(self, elements: Sequence[int]) -> object:

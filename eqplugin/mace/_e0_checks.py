@@ -68,8 +68,8 @@ def e0s_of_frames(
         if args.statistics_file is not None:
             return None
         raise EqPluginError(
-            "E0s are missing and the training file holds no isolated atoms: give --E0s as a file "
-            "of isolated atoms, a dictionary such as '{1: -13.6, 8: -2041.8}', or 'average'."
+            "E0s are missing and the training file contains no isolated atoms: give --E0s as a "
+            "file of isolated atoms, a dictionary such as '{1: -13.6, 8: -2041.8}', or 'average'."
         )
     symbols = [chemical_symbols[z] for z in elements]
     lacking = [symbol for symbol in symbols if symbol not in energies]
@@ -104,7 +104,8 @@ def e0s_of_prepared(head: HeadData, args: argparse.Namespace) -> Any:
 def _read_e0s(given: Any, energy_key: str) -> dict[str, float]:
     if isinstance(given, str) and given.lstrip().startswith("{"):
         # MACE's form; JSON with plain numbers reads the same
-        given = literal(given, f"--E0s {given} cannot be read: write {{1: -13.6, 8: -2041.8}}.")
+        refusal = f"--E0s {given} cannot be read: write a dictionary such as {{1: -13.6}}."
+        given = literal(given, refusal)
     return read_e0s(given, energy_keys=(energy_key,))
 
 
@@ -120,8 +121,8 @@ def _isolated_atoms(head: HeadData) -> dict[str, float]:
             value = value_of(atoms, "energy", key)
             if value is None:
                 raise EqPluginError(
-                    f"{path}, frame {index}: the isolated {symbol} atom has no '{key}', which "
-                    f"MACE would take for an E0 of zero: add it or remove the frame."
+                    f"{path}, frame {index}: the isolated {symbol} atom has no '{key}', so "
+                    f"MACE would take its E0 to be zero: add it or remove the frame."
                 )
             if energies.setdefault(symbol, float(value)) != float(value):
                 raise EqPluginError(

@@ -43,12 +43,12 @@ def check_hdf5(path: str | Path, needed: Sequence[str], loss: str, allow_missing
         for where, frame in _frames(file)
     ]
     if not frames:
-        raise EqPluginError(f"{path} holds no frames: make it with mace_prepare_data.")
+        raise EqPluginError(f"{path} holds no frames: create it with mace_prepare_data.")
     for label in needed:
         missing = [where for where, has in frames if not has[label]]
         if len(missing) == len(frames):
             raise EqPluginError(
-                f"{path}: no frame has the label {label}: prepare it anew with "
+                f"{path}: no frame has the label {label}: prepare it again with "
                 f"mace_prepare_data --{label}_key KEY, the key of your file."
             )
         heeded = label in LOSSES[loss].own_weight
@@ -58,11 +58,11 @@ def check_hdf5(path: str | Path, needed: Sequence[str], loss: str, allow_missing
                 raise EqPluginError(
                     f"{what} have no {label} and would be trained towards zero, because --loss "
                     f"{loss} ignores weights of the {label}: label or remove them and prepare the "
-                    f"data anew."
+                    f"data again."
                 )
             raise EqPluginError(
                 f"{what} have no {label} and would get zero weight: label or remove them and "
-                f"prepare the data anew, or say --allow_missing_labels."
+                f"prepare the data again, or add --allow_missing_labels."
             )
     return len(frames)
 
@@ -80,7 +80,7 @@ def _frames(file: Path) -> Iterator[tuple[str, Any]]:
     except (OSError, KeyError, AttributeError, TypeError) as error:
         raise EqPluginError(
             f"{file} cannot be read as data of mace_prepare_data "
-            f"({type(error).__name__}): make it anew."
+            f"({type(error).__name__}): create it again."
         ) from error
 
 
@@ -100,7 +100,7 @@ def _is_labelled(frame: Any, label: str, where: str, needed: Sequence[str]) -> b
     if values is not None:
         faults.append(label_fault(label, values, num_atoms, label in needed))
     for fault in filter(None, faults):
-        raise EqPluginError(f"{where}: {fault}, and prepare the data anew.")
+        raise EqPluginError(f"{where}: {fault}, and prepare the data again.")
     return values is not None and bool(np.any(weights[f"config_{label}_weight"]))
 
 

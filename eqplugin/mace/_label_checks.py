@@ -40,7 +40,7 @@ def value_of(atoms: Atoms, label: str, key: str) -> Any:
     """What a frame has under a key, in the place where MACE looks for the label; else None.
 
     ASE moves some keys (``energy``, ``dipole``, ``free_energy``, ...) into a calculator; they are
-    put back before MACE reads the frame, see `eqplugin.mace._frames`.
+    put back before MACE reads the frame, see `eqplugin.mace._reading`.
     """
     place = atoms.arrays if label in PER_ATOM else atoms.info
     return place[key] if key in place else _moved(atoms).get(key)

@@ -60,8 +60,9 @@ def folders_held(args: argparse.Namespace) -> Iterator[None]:
     with ExitStack() as held:
         for folder, name in ((models, args.name), (checkpoints, tag)):
             held.enter_context(_lock(folder, name))
-            for leftover in folder.glob(f".{_literally(name)}*.tmp*"):
-                leftover.unlink(missing_ok=True)
+            for kind in (".", "_stagetwo.", "_resume.", "_epoch-"):
+                for leftover in folder.glob(f".{_literally(name)}{kind}*.tmp*"):
+                    leftover.unlink(missing_ok=True)
         yield
 
 

@@ -26,7 +26,6 @@ from eqplugin.exchange import exchanged
 from eqplugin.mace import _neighborhood
 from eqplugin.mace._data_checks import Findings, check_training_data
 from eqplugin.mace._finite import frame_namer
-from eqplugin.mace._frames import load_from_xyz
 from eqplugin.mace._heads import literal
 from eqplugin.mace._loop import TrainingLoop
 from eqplugin.mace._losses import check_loss, ignored_options
@@ -52,11 +51,28 @@ _LOGGER = logging.getLogger(__name__)
 _LONG_RANGE = ("MACELES", "PolarMACE")
 _LONGEST_NAME = 150  # characters; file names have 255, and MACE appends to this one
 
+_DESCRIPTION = """\
+Train a MACE model: all options of mace_run_train, and dimension-matched models.
+
+Examples:
+eqplugin mace-train --config $(eqplugin configs)/mace/minimal.yaml
+eqplugin mace-train --config $(eqplugin configs)/mace/minimal.yaml --hops 1 --max_L 0"""
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Fills every line of a text on its own, so that examples can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n".join(fill(line, width, indent) for line in text.splitlines())
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return MACE's parser with our models and options added."""
     parser = tools.build_default_arg_parser()
     parser.prog = "eqplugin mace-train"
+    parser.description = _DESCRIPTION
+    parser.formatter_class = _HelpFormatter
     for action in parser._actions:
         if action.dest == "model":
             action.choices = [*action.choices, *FAMILIES]
@@ -64,24 +80,24 @@ def build_parser() -> argparse.ArgumentParser:
     ours.add_argument(
         "--feature_dim",
         type=int,
-        help="feature dimension D = sum_l mul_l (2l+1), met exactly; with --max_L",
+        help="feature dimension D, the sum over l of mul_l (2l + 1), met exactly; give --max_L too",
     )
     ours.add_argument(
-        "--hops", type=int, help="products between two resets to scalars; left out: never"
+        "--hops", type=int, help="products between two resets to scalars; unset: never reset"
     )
     ours.add_argument(
-        "--reset_width", type=int, help="scalars a reset keeps; default: those of the features"
+        "--reset_width", type=int, help="scalars after a reset; unset: as many as in the features"
     )
     ours.add_argument(
         "--zero_shift",
         action="store_true",
-        help="our models: an isolated atom has exactly its E0, as with --model MACE; default: E0 "
-        "plus the mean interaction energy of the training data, which learns energies faster",
+        help="give an isolated atom exactly its E0, as --model MACE does; otherwise it has its E0 "
+        "plus the mean interaction energy of the training data, and energies are learnt faster",
     )
     ours.add_argument(
         "--allow_missing_labels",
         action="store_true",
-        help="accept frames without energy or forces; they get zero weight in the loss",
+        help="accept frames without energy or forces; such labels get zero weight in the loss",
     )
     parser.error = _one_sentence
     return parser
@@ -128,7 +144,7 @@ def _check_name(args: argparse.Namespace) -> None:
     name = args.name
     if name in ("", ".", "..") or "/" in name or "\\" in name or not name.isprintable():
         raise EqPluginError(
-            f"--name {name!r} is not possible: it begins the names of files, so leave out slashes "
+            f"--name {name!r} is not valid: it begins the names of files, so leave out slashes "
             f"and give the folder as --work_dir."
         )
     if len(name.encode()) > _LONGEST_NAME:
@@ -159,7 +175,9 @@ def _with_present_config(argv: Sequence[str]) -> list[str]:
         return parts
     new = path.with_name(f"{grade}{path.suffix}")
     changes = _KHOP_CONFIGS[grade] if prefix == "khop" else ()
-    _LOGGER.warning(f"{path} is now {' '.join([str(new), *changes])}: the old name goes soon.")
+    _LOGGER.warning(
+        f"{path} is now {' '.join([str(new), *changes])}: the old name will be removed soon."
+    )
     place = ("--name", path.stem, "--work_dir", f"outputs/mace/{path.stem}")
     return [*parts[:at], str(new), *changes, *place, *parts[at + 1 :]]
 
@@ -184,7 +202,7 @@ def _check_family(args: argparse.Namespace) -> None:
     ):
         if getattr(args, flag):
             raise EqPluginError(
-                f"--{flag} is not possible with {args.model}: {backend} conversion assumes the "
+                f"--{flag} cannot be used with {args.model}: {backend} conversion assumes the "
                 f"same irreps in every layer and would leave weights random; leave it out."
             )
     if args.foundation_model is not None and args.pt_train_file is not None:
@@ -194,7 +212,7 @@ def _check_family(args: argparse.Namespace) -> None:
         )
     if args.lora:
         raise EqPluginError(
-            f"--lora is not tried with {args.model}: fine-tune all weights, or --freeze layers."
+            f"--lora is untested with {args.model}: fine-tune all weights, or --freeze layers."
         )
     if args.zero_shift and "Residual" in args.interaction_first:
         raise EqPluginError(
@@ -220,7 +238,7 @@ def _check_stock(args: argparse.Namespace) -> None:
 def _require_at_least(args: argparse.Namespace, name: str, least: int) -> None:
     value = getattr(args, name)
     if value is not None and value < least:
-        raise EqPluginError(f"{name}={value} is not possible: give an integer >= {least}.")
+        raise EqPluginError(f"{name}={value} is not valid: give an integer >= {least}.")
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -228,17 +246,17 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for name in counts:
         _require_at_least(args, name, 1)
     if not args.r_max > 0:
-        raise EqPluginError(f"r_max={args.r_max} is not possible: give a cutoff in A > 0.")
+        raise EqPluginError(f"r_max={args.r_max} is not valid: give a cutoff in A > 0.")
     if args.valid_file is None and args.heads is None and not 0 < args.valid_fraction < 1:
         raise EqPluginError(
-            f"valid_fraction={args.valid_fraction} is not possible: give a number between 0 and "
-            f"1, or a --valid_file."
+            f"valid_fraction={args.valid_fraction} is not valid: give a number between 0 and "
+            f"1, or use --valid_file."
         )
     for name in ("lr", "swa_lr", "energy_weight", "forces_weight", "stress_weight",
                  "virials_weight", "dipole_weight", "polarizability_weight"):  # fmt: skip
         value = getattr(args, name)
         if value is not None and not (math.isfinite(value) and value >= 0):
-            raise EqPluginError(f"{name}={value} is not possible: give a finite number >= 0.")
+            raise EqPluginError(f"{name}={value} is not valid: give a finite number >= 0.")
     _check_literals(args)
     if args.device == "cuda" and not torch.cuda.is_available():
         raise EqPluginError("--device cuda: PyTorch sees no CUDA device here; use --device cpu.")
@@ -298,7 +316,6 @@ def _in_trainer(args: argparse.Namespace, findings: Findings) -> AbstractContext
         (run_train, "jit", SimpleNamespace(compile=_compile)),
         (run_train, "torch", WholeTorch()),
         (run_train, "get_dataset_from_xyz", _datasets(args, findings)),
-        (data, "load_from_xyz", load_from_xyz),
         (data.atomic_data, "get_neighborhood", neighborhood),
         (tools, "check_args", _with_warnings(findings.warnings)),
         (tools, "train", loop),
@@ -352,5 +369,7 @@ def _compile(*args: Any, **kwargs: Any) -> Any:
     try:
         return jit.compile(*args, **kwargs)
     except Exception as error:
-        logging.warning(f"No *_compiled.model is written: TorchScript failed ({reason_of(error)}).")
+        logging.warning(
+            f"No *_compiled.model was written: TorchScript failed ({reason_of(error)})."
+        )
         raise

@@ -33,7 +33,7 @@ def _reading(path: Path) -> Iterator[None]:
     package = path.name.endswith(_PACKAGE)
     what = "NequIP package" if package else "NequIP checkpoint"
     if package and not zipfile.is_zipfile(path):
-        raise EqPluginError(f"{path} is damaged or no {what}: it is not a zip file.")
+        raise EqPluginError(f"{path} is damaged or not a {what}: it is not a zip file.")
     try:
         yield
     except EqPluginError:
