@@ -334,7 +334,7 @@ class TrainingLoop:
                     f"with the options of the interrupted run, or start again under another --name."
                 ) from error
         try:
-            require_finite(self.model.parameters(), f"{path}: its weights")
+            require_finite(self.model.state_dict().values(), f"{path}: its weights")
         except NotFinite as error:
             raise EqPluginError(
                 f"{path} holds weights that are not finite: remove it, and start anew."

@@ -21,7 +21,6 @@ from eqplugin.errors import EqPluginError
 from eqplugin.files import write_json
 from eqplugin.stack import Stack
 
-
 _LOGGER = logging.getLogger(__name__)
 
 
