@@ -89,7 +89,8 @@ def _refuse_endless_frame(path: Path, options: Mapping[str, Any], index: str | i
     """Refuse an XYZ frame of more atoms than the file has lines, for which ASE counts for hours."""
     if not _is_extxyz(path, options):
         return
-    last = index if isinstance(index, int) and index >= 0 else None
+    # ASE counts the lines of the frame after the last one that is wanted as well
+    last = index + 1 if isinstance(index, int) and index >= 0 else None
     with open_with_compression(str(path), "rb") as file:
         frame = 0
         while (last is None or frame <= last) and (head := file.readline().strip()).isdigit():

@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock, Timeout
 from mace import tools
 
-from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.errors import EqPluginError, is_out_of_memory, reason_of
 from eqplugin.exchange import exchanged
 from eqplugin.files import whole_file
 
@@ -112,7 +112,7 @@ def failures_in_a_sentence(args: argparse.Namespace) -> Iterator[None]:
 def _sentence(error: Exception, args: argparse.Namespace) -> str:
     reason = reason_of(error, named=True)
     text = str(error).lower()
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
+    if is_out_of_memory(error):
         return (
             f"There is not enough memory for this training: lower --batch_size "
             f"({args.batch_size}) or --valid_batch_size ({args.valid_batch_size}), or choose a "

@@ -14,6 +14,7 @@ from mace_training import arguments
 from vesin import NeighborList
 
 from eqplugin import EqCalculator
+from eqplugin.errors import EqPluginError
 from eqplugin.mace import _neighborhood
 from eqplugin.mace.commands import run_command
 from eqplugin.mace.train import train
@@ -188,3 +189,64 @@ def test_prepared_data_give_the_same_stress(frames, tmp_path):
     train(arguments(frames, tmp_path / "run", **STRESS | prepared, atomic_numbers="[29]"))
     model = tmp_path / "run/run.model"
     assert logged(tmp_path / "run") == pytest.approx(rmse(model, frames / "valid.xyz"), rel=1e-6)
+
+
+# ---- mace_eval_configs refuses in sentences
+
+
+@pytest.fixture(scope="module")
+def models(frames, tmp_path_factory):
+    """Models of one head and of two, trained for an epoch."""
+    folder = tmp_path_factory.mktemp("models")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eqplugin.mace.train.jit.compile", refuse)
+        train(arguments(frames, folder / "one", **STRESS))
+        files = {f"{role}_file": str(frames / f"{role}.xyz") for role in ("train", "valid")}
+        heads = repr({"first": files, "second": files})
+        several = {**STRESS, "heads": heads, "train_file": None, "valid_file": None}
+        train(arguments(frames, folder / "two", **several))
+    return {name: folder / name / "run.model" for name in ("one", "two")}
+
+
+def refuse(*_args, **_kwargs):
+    raise RuntimeError("left out in this test")
+
+
+def evaluated(model, configs, out, *more):
+    line = ["--configs", configs, "--model", model, "--output", out, *more]
+    run_command("eval_configs", [str(part) for part in line])
+    return read(out, ":")
+
+
+@pytest.mark.parametrize(
+    "model, change, more, words",
+    [
+        ("one", lambda a: a.symbols.__setitem__(0, "Au"), (), "frame 1: Au is not among the ele"),
+        ("one", lambda a: a.positions.__setitem__(0, np.nan), (), "frame 1: atom 0 (Cu) has the"),
+        ("one", lambda a: None, ("--return_contributions",), "no contributions by body order"),
+        ("one", lambda a: None, ("--head", "third"), "has no head 'third': it has Default"),
+        ("two", lambda a: None, (), "several heads: give --head first or second"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(frames, models, tmp_path, model, change, more, words):
+    found = read(frames / "test.xyz", ":")
+    change(found[1])
+    write(tmp_path / "frames.xyz", found)
+    with pytest.raises(EqPluginError) as caught:
+        evaluated(models[model], tmp_path / "frames.xyz", tmp_path / "out.xyz", *more)
+    assert words in str(caught.value)
+    assert not (tmp_path / "out.xyz").exists()
+
+
+def test_a_head_is_evaluated_as_eq_calculator_does(frames, models, tmp_path):
+    found = evaluated(models["two"], frames / "test.xyz", tmp_path / "out.xyz", "--head", "second")
+    for atoms in found:
+        energy = atoms.info["MACE_energy"]
+        atoms.calc = EqCalculator(models["two"], head="second")
+        assert energy == pytest.approx(atoms.get_potential_energy(), abs=1e-8)
+
+
+def test_other_failures_of_mace_s_commands_are_sentences(frames, models, tmp_path):
+    more = ("--compute_bec",)
+    with pytest.raises(EqPluginError, match="mace_eval_configs stopped with ValueError: BEC can"):
+        evaluated(models["one"], frames / "test.xyz", tmp_path / "out.xyz", *more)
