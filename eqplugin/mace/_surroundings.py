@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ def surroundings_kept() -> Iterator[None]:
         root.setLevel(level)
         for handler in [h for h in root.handlers if h not in handlers]:
             root.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # of a full disk, which the caller hears of already
+                handler.close()
 
 
 def folders_of(args: argparse.Namespace) -> tuple[Path, Path]:
