@@ -129,9 +129,9 @@ class TrainingLoop:
     def _begin(self, path: Path) -> None:
         """Start at the first epoch, or at the one of MACE's checkpoint where there is no more."""
         checkpoints = checkpoints_of(self.checkpoint_handler.io)
-        if self.rank == 0 and not self.resume:
+        if not self.resume and self.rank == 0:
             _set_aside([*checkpoints, *([path] if path.is_file() else [])])
-        elif checkpoints:
+        elif self.resume and checkpoints:
             logging.warning(
                 f"{path} is missing: going on from MACE's checkpoint alone, without the data "
                 f"order and averages, so the weights will not be those of an uninterrupted run."
