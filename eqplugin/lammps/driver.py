@@ -9,6 +9,7 @@ there until our thread, at the other end, has attached the function.
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -99,9 +100,14 @@ class _Driver:
         self._species = species
         self._attached = False
         self._failure: BaseException | None = None
+        self._interrupted = False
 
     def run(self, path: Path, variables: Mapping[str, str | Sequence[str]]) -> None:
-        with tempfile.TemporaryDirectory() as name, _answering(Path(name) / "pipe", self._attach):
+        with (
+            self._interruptible(),
+            tempfile.TemporaryDirectory() as name,
+            _answering(Path(name) / "pipe", self._attach),
+        ):
             model = Path(name) / "model"
             model.write_text(_MODEL.format(pipe=Path(name) / "pipe"))
             try:
@@ -115,15 +121,40 @@ class _Driver:
             except Exception as error:  # the wheel raises a bare Exception
                 self._lmp.flush_buffers()
                 raise self._reason(error, path) from None
+        if self._interrupted:
+            raise KeyboardInterrupt
         if not self._attached:
             raise EqPluginError(f"{path} never uses the model: {_WANTED}")
         # what `clear` deleted was not made again, but a box was
         if self._lmp.extract_setting("box_exist") and not self._lmp.has_id("group", _GROUP):
             raise EqPluginError(f"{path} goes on without the model after `clear`: {_WANTED}")
 
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C stops the run at its next call of the model, a second one inside that call.
+
+        An exception elsewhere in a callback would be printed and forgotten.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupt(*_: object) -> None:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            self._interrupted = True
+
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
     def _reason(self, error: Exception, path: Path) -> BaseException:
         if self._failure is not None:
             return self._failure
+        if self._interrupted:
+            return KeyboardInterrupt()
         if _NO_COEFFICIENTS in str(error) and not self._attached:
             return EqPluginError(f"{path} runs before it uses the model: {_WANTED}")
         if _GUARD in str(error):
@@ -154,6 +185,8 @@ class _Driver:
     def _call(self, forces: Forces, step: int, _: int, tags: Any, positions: Any, out: Any) -> None:
         try:  # a minimisation asks several times in a step: forget the answer before
             self._lmp.set_internal_variable(_STEP, -1.0)
+            if self._interrupted:
+                raise KeyboardInterrupt
             forces.evaluate(step, tags, positions, out)
         except BaseException as error:  # C code would print it and go on; see _MODEL
             self._failure = error
