@@ -11,6 +11,7 @@ import torch
 
 from eqplugin.calculator.graph import Backend
 from eqplugin.errors import EqPluginError
+from eqplugin.process import loading
 from eqplugin.stacks import file_kind
 
 # what ``compile`` is called where small systems also run as CUDA graphs
@@ -49,6 +50,11 @@ def load_backend(model: str | Path | torch.nn.Module, options: Options) -> Backe
     Raises:
         EqPluginError: for a missing, damaged or unknown file, and options that do not suit it.
     """
+    with loading():
+        return _load_backend(model, options)
+
+
+def _load_backend(model: str | Path | torch.nn.Module, options: Options) -> Backend:
     kind = kind_of(model)
     name = f"({type(model).__name__})" if isinstance(model, torch.nn.Module) else str(model)
     _check_options(kind, name, options)

@@ -9,6 +9,7 @@ from importlib import metadata
 from eqplugin.errors import EqPluginError
 from eqplugin.exchange import exchanged
 from eqplugin.mace import compat
+from eqplugin.mace.compat import opening
 
 _PREFIX = "mace_"
 
@@ -39,6 +40,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         raise EqPluginError(f"MACE has no command {name}; choose one of: {known}.")
     compat.apply()
     main = script.load()
+    opening.repair()  # of the command's module too
     with exchanged((sys, "argv", [script.name, *arguments])):
         status = main()
     return status if isinstance(status, int) else 0

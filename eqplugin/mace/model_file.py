@@ -22,6 +22,8 @@ from torch import fx, nn
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.mace.compat._rebind import MODEL_CLASSES
 from eqplugin.mace.compat.pickles import NEW_ATTRIBUTES
+from eqplugin.modelfile.archive import check_archive, is_archive
+from eqplugin.process import loading
 
 Target = Literal["0.4", "0.6"]
 
@@ -44,13 +46,16 @@ def read_model_file(path: str | Path) -> nn.Module:
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
         raise ModelFileError(f"{path} {what}: give a MACE .model file.")
+    if is_archive(path):
+        check_archive(path)
     if _is_torchscript(path):
         raise ModelFileError(
             f"{path} is a compiled (TorchScript) model, which does not depend on e3nn: "
             "give the .model file it was made from."
         )
     try:
-        model = torch.load(path, map_location="cpu", weights_only=False)
+        with loading():  # e3nn's graphs are traced anew
+            model = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # unpickling runs code of many packages: anything may be raised
         raise ModelFileError(
             f"{path} cannot be read as a MACE model: it is corrupt or needs a package that is "

@@ -30,6 +30,7 @@ from eqplugin.mace.build import (
     design_of_arguments,
     in_stock_words,
 )
+from eqplugin.mace.compat import opening
 from eqplugin.mace.models import FAMILIES, check_degrees
 from eqplugin.mace.plan import design_from, plan_layers
 from eqplugin.resources import shipped_file
@@ -205,6 +206,7 @@ def train(argv: Sequence[str]) -> None:
         EqPluginError: for bad input, before anything is written.
     """
     args = parse(argv)
+    opening.repair()  # of MACE's trainer
     with building_families(design_of_arguments(args)), _in_trainer(args), _surroundings_kept():
         run_train.run(in_stock_words(args))
 

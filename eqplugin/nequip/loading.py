@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,21 +10,50 @@ from typing import Any
 
 import torch
 import yaml
+from ase import Atoms
+from ase.calculators.calculator import all_changes
+from lightning.pytorch.utilities.seed import isolate_rng
 from nequip.integrations.ase import NequIPCalculator
 from nequip.model.saved_models.load_utils import load_saved_model
+from nequip.utils.global_dtype import _GLOBAL_DTYPE
 from nequip.utils.global_state import global_state_initialized, set_global_state
 
 from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.exchange import default_dtype
+from eqplugin.modelfile.archive import check_archive
 from eqplugin.nequip.modify import modify_model
+from eqplugin.process import loading
 
 _COMPILED = ".nequip.pt2"
 _PACKAGE = ".nequip.zip"
+# what Lightning's seed_everything leaves behind
+_SEEDS = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 
 
 def prepare_session() -> None:
-    """Set what NequIP needs to be set in a process, unless it is already."""
-    if not global_state_initialized():
+    """Set what NequIP needs to be set in a process, unless it is already.
+
+    Of what it sets beside that, the caller gets its own back: torch's default dtype, the states of
+    all random numbers, and Lightning's environment variables for the seeds of workers.
+    """
+    if global_state_initialized():
+        return
+    seeds = {name: os.environ.get(name) for name in _SEEDS}
+    with loading(), isolate_rng():
         set_global_state()
+    for name, value in seeds.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def nequip_session() -> Iterator[None]:
+    """Load or build in, alone, with the default dtype that NequIP counts on: float64."""
+    prepare_session()
+    with loading(), default_dtype(_GLOBAL_DTYPE):
+        yield
 
 
 @contextmanager
@@ -32,10 +61,12 @@ def _reading(path: Path) -> Iterator[None]:
     """One sentence for whatever a damaged checkpoint or package trips over."""
     package = path.name.endswith(_PACKAGE)
     what = "NequIP package" if package else "NequIP checkpoint"
-    if package and not zipfile.is_zipfile(path):
-        raise EqPluginError(f"{path} is damaged or no {what}: it is not a zip file.")
+    if not path.is_file():
+        raise EqPluginError(f"the model file {path} is missing: check the path.")
+    check_archive(path, f"no {what}")
     try:
-        yield
+        with nequip_session():
+            yield
     except EqPluginError:
         raise
     except Exception as error:
@@ -56,10 +87,10 @@ def read_model(
     Raises:
         EqPluginError: for a damaged or foreign file, or a modifier that cannot be applied.
     """
-    prepare_session()
-    with _reading(Path(path)):
-        model = load_saved_model(str(path))
-    return modify_model(model.eval(), modifiers, f"the model {path}", device)
+    with nequip_session():
+        with _reading(Path(path)):
+            model = load_saved_model(str(path))
+        return modify_model(model.eval(), modifiers, f"the model {path}", device)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -76,6 +107,20 @@ def read_config(path: Path) -> dict[str, Any]:
             saved = torch.load(path, map_location="cpu", weights_only=False)
             config = saved["hyper_parameters"]["info_dict"]
         return config["training_module"]["model"]
+
+
+class _Calculator(NequIPCalculator):
+    """NequIP's, which makes positions tensors of torch's default dtype: float64, whatever it is."""
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """See ASE."""
+        with default_dtype(_GLOBAL_DTYPE):
+            super().calculate(atoms, properties, system_changes)
 
 
 def load_calculator(
@@ -101,14 +146,16 @@ def load_calculator(
     if not path.is_file():
         raise EqPluginError(f"the model file {path} is missing: check the path.")
     if path.name.endswith(_COMPILED):
+        check_archive(path, "not a compiled NequIP model")
         if modifiers:
             raise EqPluginError(
                 f"the compiled model {path} cannot be modified: "
                 f"compile it again with nequip-compile --modifiers {' '.join(modifiers)}."
             )
-        return NequIPCalculator.from_compiled_model(path, **options)
+        with nequip_session():
+            return _Calculator.from_compiled_model(path, **options)
     with _reading(path):
-        calculator = NequIPCalculator._from_saved_model(path, **options)
+        calculator = _Calculator._from_saved_model(path, **options)
     calculator.model = modify_model(
         calculator.model, modifiers, f"the model {path}", calculator.device
     )

@@ -57,10 +57,13 @@ class NequIP:
             NeighborListTransform,
         )
 
+        from eqplugin.nequip.loading import nequip_session
+
         types = list(model.type_names)
         mapper = ChemicalSpeciesToAtomTypeMapper(types, {t: t for t in types})
         neighbours = NeighborListTransform(r_max=r_max)
-        items = [neighbours(mapper(from_ase(atoms))) for atoms in frames]
+        with nequip_session():  # positions in float64
+            items = [neighbours(mapper(from_ase(atoms))) for atoms in frames]
         batch = AtomicDataDict.batched_from_list(items)
         return AtomicDataDict.to_(batch, next(model.parameters()).device)
 

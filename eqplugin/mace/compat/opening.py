@@ -1,0 +1,59 @@
+"""How MACE's own modules open files with ``torch.load``.
+
+MACE sets TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD for the whole process, so that its ``torch.load(path)``
+reads modules. Here the variable stays what the user made it, and MACE's modules get a ``torch``
+whose ``load`` does that for them alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import torch
+
+
+class _Torch(ModuleType):
+    """torch, but for ``load``."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def load(f: Any, *args: Any, **kwargs: Any) -> Any:
+        """``torch.load`` of modules, not of tensors alone."""
+        kwargs.setdefault("weights_only", False)
+        return torch.load(f, *args, **kwargs)
+
+
+# the modules of MACE that open files with torch.load
+_MODULES = tuple(
+    f"mace.{name}"
+    for name in (
+        "calculators.foundations_models",
+        "calculators.mace",
+        "calculators.mace_torchsim",
+        "cli.convert_cueq_e3nn",
+        "cli.convert_device",
+        "cli.convert_e3nn_cueq",
+        "cli.convert_e3nn_hybrid",
+        "cli.convert_e3nn_oeq",
+        "cli.convert_oeq_e3nn",
+        "cli.create_lammps_model",
+        "cli.eval_configs",
+        "cli.run_train",
+        "cli.select_head",
+        "tools.checkpoint",
+        "tools.scripts_utils",
+        "tools.torch_geometric.dataset",
+    )
+)
+
+
+def repair() -> None:
+    """Give it to those of these modules that are loaded by now."""
+    for name in _MODULES:
+        module = sys.modules.get(name)
+        if module is not None and not isinstance(module.torch, _Torch):
+            module.torch = _Torch("torch")
