@@ -56,7 +56,11 @@ class Stack(Protocol):
         """The model as its trainer would build it, with weights nobody has trained."""
 
     def read(
-        self, path: Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
+        self,
+        path: Path,
+        device: str | torch.device = "cpu",
+        modifiers: Sequence[str] = (),
+        trust: bool | None = None,
     ) -> torch.nn.Module:
         """A model file as a torch module that can be trained."""
 

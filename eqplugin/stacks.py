@@ -38,22 +38,27 @@ def stack_named(name: str) -> Stack:
 
 
 def load_model(
-    path: str | Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    modifiers: Sequence[str] = (),
+    trust: bool | None = None,
 ) -> torch.nn.Module:
     """Load a model file of either stack as a torch module; ``EqCalculator`` runs one in ASE.
 
     Args:
-        path: NequIP checkpoint (.ckpt) or package (.nequip.zip), MACE .model. Model files are
-            pickles: open only those that you trust.
+        path: NequIP checkpoint (.ckpt) or package (.nequip.zip), MACE .model.
         device: ``"cpu"`` or ``"cuda"``.
         modifiers: names of NequIP model modifiers to apply, such as ``"enable_CompiledTP"``.
+        trust: None: a pickle is walked before it is opened, and refused where it would run what
+            no honest file does; a package, which is code, is opened silently where only you can
+            have written it, else with a warning. True opens everything, False refuses code.
 
     Returns:
         NequIP's ``GraphModel`` in evaluation mode, or MACE's model, ours under our class.
 
     Raises:
-        EqPluginError: for a missing, damaged, foreign or compiled file, a device that is not
-            there, and modifiers that cannot be applied.
+        EqPluginError: for a missing, damaged, foreign, hostile or compiled file, a device that is
+            not there, and modifiers that cannot be applied.
     """
     kind = file_kind(path)
     if kind == "compiled":
@@ -62,7 +67,7 @@ def load_model(
             f"was made from, or run it with EqCalculator."
         )
     stack = stack_named("mace" if kind == "mace" else "nequip")
-    return stack.read(Path(path), parse_device(device), modifiers)
+    return stack.read(Path(path), parse_device(device), modifiers, trust)
 
 
 def file_kind(path: str | Path) -> str:

@@ -25,6 +25,7 @@ from eqplugin.calculator.neighbors import choose_search
 from eqplugin.calculator.results import COMMITTEE_PROPERTIES, PROPERTIES, as_results
 from eqplugin.calculator.skin import SkinList
 from eqplugin.errors import EqPluginError
+from eqplugin.modelfile.trust import trusted
 from eqplugin.process import evaluating
 from eqplugin.stacks import parse_device
 from eqplugin.structures import check_structure
@@ -70,8 +71,7 @@ class EqCalculator(Calculator):
 
     Args:
         model: a file (NequIP checkpoint .ckpt, package .nequip.zip or compiled .nequip.pt2; MACE
-            .model), a live NequIP GraphModel or MACE model (a copy runs), or a list of them. Model
-            files are pickles: open only those that you trust.
+            .model), a live NequIP GraphModel or MACE model (a copy runs), or a list of them.
         device: ``"cpu"`` or ``"cuda"``.
         dtype: ``"float32"`` or ``"float64"``; None: the model's own. float64 costs about twice as
             much; it is for relaxations, phonons and finite differences.
@@ -91,6 +91,10 @@ class EqCalculator(Calculator):
             symbols.
         head: of a MACE model with several.
         cache_dir: of compiled models; None: ``$EQPLUGIN_CACHE_DIR`` or ``~/.cache/eqplugin``.
+        trust: None: a pickle (.ckpt, .model) is walked before it is opened, and refused where it
+            would run what no honest file does; files that are code (.nequip.zip, .nequip.pt2) are
+            opened silently where only you can have written them, else with a warning. True opens
+            everything, False refuses code. None follows EQPLUGIN_TRUST_MODELS, 1 or 0.
         **kwargs: ASE's own: ``label``, ``directory``, ``atoms``.
 
     Raises:
@@ -112,6 +116,7 @@ class EqCalculator(Calculator):
         species_to_type: Mapping[str, str] | None = None,
         head: str | None = None,
         cache_dir: str | Path | None = None,
+        trust: bool | None = None,
         **kwargs: Any,
     ) -> None:
         for name in kwargs:
@@ -131,6 +136,7 @@ class EqCalculator(Calculator):
             species_to_type=species_to_type,
             head=head,
             cache_dir=None if cache_dir is None else Path(cache_dir),
+            trust=trusted(trust),
         )
         search = choose_search(neighbors, self.device)
         self.backends = [load_backend(member, options) for member in members]

@@ -42,6 +42,7 @@ class Options:
     species_to_type: Mapping[str, str] | None = None
     head: str | None = None
     cache_dir: Path | None = None
+    trust: bool | None = None
 
 
 def load_backend(model: str | Path | torch.nn.Module, options: Options) -> Backend:
@@ -63,7 +64,7 @@ def _load_backend(model: str | Path | torch.nn.Module, options: Options) -> Back
     if kind == "compiled":
         from eqplugin.calculator.compiled import CompiledFile
 
-        return CompiledFile(Path(model), options.device, options.species_to_type)
+        return CompiledFile(Path(model), options.device, options.species_to_type, options.trust)
     return _nequip(model, kind, name, options)
 
 
@@ -112,7 +113,7 @@ def _nequip(model: str | Path | torch.nn.Module, kind: str, name: str, options: 
     from eqplugin.nequip.loading import read_model
 
     owned = kind != "nequip"
-    module = read_model(model) if owned else model
+    module = read_model(model, trust=options.trust) if owned else model
 
     def build(**changes: Any) -> NequIPBackend:
         given = {"dtype": options.dtype, "modifiers": options.modifiers, "owned": False, **changes}
@@ -141,5 +142,5 @@ def _mace(model: str | Path | torch.nn.Module, name: str, options: Options) -> B
             f"`pip install --no-deps mace-torch==0.3.16` and the extra eqplugin[mace]."
         ) from error
     owned = not isinstance(model, torch.nn.Module)
-    module = read_model(model, options.device) if owned else model
+    module = read_model(model, options.device, options.trust) if owned else model
     return MACEBackend(module, name, options.device, options.dtype, options.head, owned)

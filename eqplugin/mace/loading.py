@@ -12,19 +12,21 @@ from eqplugin.mace.models import as_family
 from eqplugin.mace.products import require_operators
 
 
-def read_model(path: str | Path, device: str | torch.device = "cpu") -> torch.nn.Module:
+def read_model(
+    path: str | Path, device: str | torch.device = "cpu", trust: bool | None = None
+) -> torch.nn.Module:
     """Load a ``.model`` file, ours under our class.
 
     Args:
-        path: written by MACE or eqplugin, on e3nn 0.4 or 0.6. It is a pickle: open only files that
-            you trust.
+        path: written by MACE or eqplugin, on e3nn 0.4 or 0.6.
         device: where the weights go.
+        trust: see :mod:`eqplugin.modelfile.trust`.
 
     Raises:
         EqPluginError: for a missing, damaged or foreign file, a model without energies, or one of
             faster products (``eqplugin products``) where those cannot run.
     """
-    model = read_model_file(path)
+    model = read_model_file(path, trust)
     if not isinstance(model, MACE):
         raise ModelFileError(
             f"{path} holds a {type(model).__name__}, which has no energies: give a .model file of "

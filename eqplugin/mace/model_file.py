@@ -1,7 +1,7 @@
 """Reading and writing MACE's ``.model`` files, in the form of e3nn 0.4 or 0.6.
 
-A ``.model`` file is a pickle of modules, and e3nn 0.4 and 0.6 store other attributes. Like every
-pickle, it can run code when it is read: read files from people you trust.
+A ``.model`` file is a pickle of modules, and e3nn 0.4 and 0.6 store other attributes. A pickle can
+run code when it is read; it is walked before (:mod:`eqplugin.modelfile.pickles`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.mace.compat._rebind import MODEL_CLASSES
 from eqplugin.mace.compat.pickles import NEW_ATTRIBUTES
 from eqplugin.modelfile.archive import check_archive, is_archive
+from eqplugin.modelfile.trust import check_pickle_file
 from eqplugin.process import loading
 
 Target = Literal["0.4", "0.6"]
@@ -34,13 +35,18 @@ class ModelFileError(EqPluginError):
     """A file that is not a MACE model, or not readable, or not writable."""
 
 
-def read_model_file(path: str | Path) -> nn.Module:
+def read_model_file(path: str | Path, trust: bool | None = None) -> nn.Module:
     """Read what a ``.model`` file holds, written on e3nn 0.4.x or 0.6, onto the CPU, as it is.
 
     :func:`eqplugin.mace.load_model` gives models of ours their class.
 
+    Args:
+        path: the file.
+        trust: see :mod:`eqplugin.modelfile.trust`.
+
     Raises:
-        ModelFileError: for a missing or corrupt file, or one that holds something else.
+        EqPluginError: for a missing or corrupt file, one that holds something else, or one that
+            would run what no honest file does.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,6 +59,7 @@ def read_model_file(path: str | Path) -> nn.Module:
             f"{path} is a compiled (TorchScript) model, which does not depend on e3nn: "
             "give the .model file it was made from."
         )
+    check_pickle_file(path, trust)
     try:
         with loading():  # e3nn's graphs are traced anew
             model = torch.load(path, map_location="cpu", weights_only=False)

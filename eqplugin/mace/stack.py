@@ -42,10 +42,14 @@ class MACE:
         return self.modify(model, recipe.modifiers)
 
     def read(
-        self, path: Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
+        self,
+        path: Path,
+        device: str | torch.device = "cpu",
+        modifiers: Sequence[str] = (),
+        trust: bool | None = None,
     ) -> torch.nn.Module:
         """A ``.model`` file."""
-        return self.modify(read_model(path, device), modifiers)
+        return self.modify(read_model(path, device, trust=trust), modifiers)
 
     def modify(self, model: torch.nn.Module, modifiers: Sequence[str]) -> torch.nn.Module:
         """No modifiers here: MACE files are converted once, by ``eqplugin products``."""

@@ -75,10 +75,18 @@ def _mace_batch(path: Path, device: str, dtype: str | None) -> Any:
 def _nequip_batch(path: Path, device: str, compiled: bool) -> Any:
     from nequip.integrations.torchsim import NequIPTorchSimCalc
 
-    cls = NequIPTorchSimCalc
-    read = cls.from_compiled_model if compiled else cls._from_saved_model
+    from eqplugin.modelfile.trust import check_code_file
+    from eqplugin.nequip.loading import integration_of, nequip_session
+
+    options = {"device": device, "chemical_species_to_atom_type_map": True}
     try:
-        return read(path, device=device, chemical_species_to_atom_type_map=True)
+        if not compiled:
+            return integration_of(NequIPTorchSimCalc, path, **options)
+        check_code_file(path)
+        with nequip_session():
+            return NequIPTorchSimCalc.from_compiled_model(path, **options)
+    except EqPluginError:
+        raise
     except Exception as error:
         hint = "compile it with `--target batch`" if compiled else "give a model that loads"
         raise EqPluginError(

@@ -14,14 +14,17 @@ from ase import Atoms
 from ase.calculators.calculator import all_changes
 from lightning.pytorch.utilities.seed import isolate_rng
 from nequip.integrations.ase import NequIPCalculator
+from nequip.model.saved_models import load_utils
 from nequip.model.saved_models.load_utils import load_saved_model
 from nequip.utils.global_dtype import _GLOBAL_DTYPE
 from nequip.utils.global_state import global_state_initialized, set_global_state
 
 from eqplugin.errors import EqPluginError, reason_of
-from eqplugin.exchange import default_dtype
+from eqplugin.exchange import default_dtype, exchanged
 from eqplugin.modelfile.archive import check_archive
+from eqplugin.modelfile.trust import check_code_file, trusted
 from eqplugin.nequip.modify import modify_model
+from eqplugin.nequip.targets import check_checkpoint
 from eqplugin.process import loading
 
 _COMPILED = ".nequip.pt2"
@@ -57,13 +60,17 @@ def nequip_session() -> Iterator[None]:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """One sentence for whatever a damaged checkpoint or package trips over."""
+def _reading(path: Path, trust: bool | None) -> Iterator[None]:
+    """One sentence for whatever a damaged checkpoint or package trips over, or would run."""
     package = path.name.endswith(_PACKAGE)
     what = "NequIP package" if package else "NequIP checkpoint"
     if not path.is_file():
         raise EqPluginError(f"the model file {path} is missing: check the path.")
     check_archive(path, f"no {what}")
+    if package:
+        check_code_file(path, trust)
+    else:
+        check_checkpoint(path, trust)
     try:
         with nequip_session():
             yield
@@ -75,38 +82,69 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def read_model(
-    path: str | Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    modifiers: Sequence[str] = (),
+    trust: bool | None = None,
 ) -> torch.nn.Module:
     """Load a checkpoint (.ckpt) or a package (.nequip.zip) as a GraphModel for evaluation.
 
     Args:
-        path: the file, a pickle: open only files that you trust.
+        path: the file.
         device: where the weights go.
         modifiers: model modifiers to apply; those of the training are not applied by themselves.
+        trust: see :mod:`eqplugin.modelfile.trust`.
 
     Raises:
-        EqPluginError: for a damaged or foreign file, or a modifier that cannot be applied.
+        EqPluginError: for a damaged or foreign file, one that would run what no honest file does,
+            or a modifier that cannot be applied.
     """
     with nequip_session():
-        with _reading(Path(path)):
+        with _reading(Path(path), trust):
             model = load_saved_model(str(path))
         return modify_model(model.eval(), modifiers, f"the model {path}", device)
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, trust: bool | None = None) -> dict[str, Any]:
     """``training_module.model`` of the config that a checkpoint or package was trained with.
+
+    Args:
+        path: the file.
+        trust: see :mod:`eqplugin.modelfile.trust`.
 
     Raises:
         EqPluginError: for a damaged or foreign file.
     """
-    with _reading(path):
+    with _reading(path, trust):
         if path.name.endswith(_PACKAGE):
             text = torch.package.PackageImporter(path).load_text("model", "config.yaml")
             config = yaml.safe_load(text)
         else:
-            saved = torch.load(path, map_location="cpu", weights_only=False)
+            # plain types alone, but where somebody's own are trusted
+            plain = not trusted(trust)
+            saved = torch.load(path, map_location="cpu", weights_only=plain)
             config = saved["hyper_parameters"]["info_dict"]
         return config["training_module"]["model"]
+
+
+def integration_of(cls: Any, path: Path, trust: bool | None = None, **options: Any) -> Any:
+    """NequIP's calculator for ASE or torch-sim, of a model file that :func:`read_model` reads.
+
+    Args:
+        cls: with NequIP's loaders.
+        path: the file.
+        trust: see :mod:`eqplugin.modelfile.trust`.
+        **options: of the calculator.
+
+    Raises:
+        EqPluginError: as :func:`read_model`.
+    """
+
+    def read(_: str, **__: Any) -> torch.nn.Module:
+        return read_model(path, trust=trust)
+
+    with nequip_session(), exchanged((load_utils, "load_saved_model", read)):
+        return cls._from_saved_model(path, **options)
 
 
 class _Calculator(NequIPCalculator):
@@ -124,7 +162,10 @@ class _Calculator(NequIPCalculator):
 
 
 def load_calculator(
-    model: str | Path, device: str = "cpu", modifiers: Sequence[str] = ()
+    model: str | Path,
+    device: str = "cpu",
+    modifiers: Sequence[str] = (),
+    trust: bool | None = None,
 ) -> NequIPCalculator:
     """Load a checkpoint (.ckpt), a package (.nequip.zip) or a compiled model (.nequip.pt2).
 
@@ -134,6 +175,7 @@ def load_calculator(
         device: ``"cpu"`` or ``"cuda"``; a compiled model runs only on the device it was made for.
         modifiers: model modifiers such as ``"enable_FactorizedTP"``, for models that run eagerly;
             those a model was trained with are not applied by themselves.
+        trust: see :class:`eqplugin.EqCalculator`.
 
     Returns:
         NequIPCalculator with eV, A, eV/A and eV/A^3.
@@ -147,6 +189,7 @@ def load_calculator(
         raise EqPluginError(f"the model file {path} is missing: check the path.")
     if path.name.endswith(_COMPILED):
         check_archive(path, "not a compiled NequIP model")
+        check_code_file(path, trust)
         if modifiers:
             raise EqPluginError(
                 f"the compiled model {path} cannot be modified: "
@@ -154,8 +197,7 @@ def load_calculator(
             )
         with nequip_session():
             return _Calculator.from_compiled_model(path, **options)
-    with _reading(path):
-        calculator = _Calculator._from_saved_model(path, **options)
+    calculator = integration_of(_Calculator, path, trust, **options)
     calculator.model = modify_model(
         calculator.model, modifiers, f"the model {path}", calculator.device
     )

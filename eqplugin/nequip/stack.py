@@ -34,12 +34,16 @@ class NequIP:
         return build_model(self._model_section(design, recipe, species))
 
     def read(
-        self, path: Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
+        self,
+        path: Path,
+        device: str | torch.device = "cpu",
+        modifiers: Sequence[str] = (),
+        trust: bool | None = None,
     ) -> torch.nn.Module:
         """A checkpoint or package."""
         from eqplugin.nequip.loading import read_model
 
-        return read_model(path, device, modifiers)
+        return read_model(path, device, modifiers, trust)
 
     def modify(self, model: torch.nn.Module, modifiers: Sequence[str]) -> torch.nn.Module:
         """NequIP's own and eqplugin's modifiers."""

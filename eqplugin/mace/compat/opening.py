@@ -2,16 +2,20 @@
 
 MACE sets TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD for the whole process, so that its ``torch.load(path)``
 reads modules. Here the variable stays what the user made it, and MACE's modules get a ``torch``
-whose ``load`` does that for them alone.
+whose ``load`` does that for them alone, after the pickle was walked.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+
+from eqplugin.modelfile.pickles import check_pickles
+from eqplugin.modelfile.trust import trusted
 
 
 class _Torch(ModuleType):
@@ -22,8 +26,15 @@ class _Torch(ModuleType):
 
     @staticmethod
     def load(f: Any, *args: Any, **kwargs: Any) -> Any:
-        """``torch.load`` of modules, not of tensors alone."""
+        """``torch.load`` of modules, not of tensors alone, walked before."""
         kwargs.setdefault("weights_only", False)
+        if not kwargs["weights_only"] and not trusted(None):
+            if hasattr(f, "read"):
+                start = f.tell()
+                check_pickles(getattr(f, "name", "the file"), f.read())
+                f.seek(start)
+            elif Path(f).is_file():  # else torch says so
+                check_pickles(f)
         return torch.load(f, *args, **kwargs)
 
 
