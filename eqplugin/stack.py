@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from eqplugin.costs import NequIPOptions
+    from eqplugin.modelfile.eqm import EqmHeader
 
 __all__ = ["Recipe", "Stack", "TrainingFiles", "oldest_first"]
 
@@ -63,6 +64,9 @@ class Stack(Protocol):
         trust: bool | None = None,
     ) -> torch.nn.Module:
         """A model file as a torch module that can be trained."""
+
+    def convert(self, path: Path, out: Path, trust: bool | None = None) -> EqmHeader:
+        """A model file written as ``.eqm``."""
 
     def modify(self, model: torch.nn.Module, modifiers: Sequence[str]) -> torch.nn.Module:
         """The model with model modifiers applied: the same numbers, faster."""

@@ -71,7 +71,8 @@ class EqCalculator(Calculator):
 
     Args:
         model: a file (NequIP checkpoint .ckpt, package .nequip.zip or compiled .nequip.pt2; MACE
-            .model), a live NequIP GraphModel or MACE model (a copy runs), or a list of them.
+            .model; .eqm of either), a live NequIP GraphModel or MACE model (a copy runs), or a
+            list of them.
         device: ``"cpu"`` or ``"cuda"``.
         dtype: ``"float32"`` or ``"float64"``; None: the model's own. float64 costs about twice as
             much; it is for relaxations, phonons and finite differences.

@@ -29,9 +29,10 @@ def forces(
 ) -> None:
     """Energy, force and stress errors of any models on any labelled data.
 
-    MODEL is a NequIP checkpoint, package or compiled file, a MACE .model, or any ASE calculator as
-    `module:factory`. DATA is anything ASE reads, with plain keys or REF_energy, REF_forces,
-    REF_stress. What a file does not label is reported as '-', never as zero.
+    MODEL is a NequIP checkpoint, package or compiled file, a MACE .model, an .eqm file of either,
+    or any ASE calculator as `module:factory`. DATA is anything ASE reads, with plain keys or
+    REF_energy, REF_forces, REF_stress. What a file does not label is reported as '-', never as
+    zero.
 
     **Examples**
 

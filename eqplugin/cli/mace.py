@@ -64,8 +64,6 @@ def mace_convert(
 ) -> None:
     """Write a MACE model in the form that another version of e3nn reads; no number changes.
 
-    Like every pickle, a .model file can run code when it is read: convert files you trust.
-
     Example: `eqplugin mace-convert here.model there.model --e3nn 0.4`
     """
     _import_mace()
@@ -91,7 +89,7 @@ def mace_train(context: typer.Context) -> None:
 
 @user_errors()
 def mace_export(
-    model: Path = typer.Argument(help="A .model file of MACE or eqplugin (a pickle: trust it)."),
+    model: Path = typer.Argument(help="A .model or .eqm file of MACE or eqplugin."),
     out: Path = typer.Option(None, help="File to write; default: MODEL-lammps.pt and the like."),
     format: str = typer.Option("libtorch", help="libtorch (pair_style mace) or mliap (unified)."),
     head: str = typer.Option(None, help="Head of a model with several; default: the last."),
@@ -128,8 +126,6 @@ def products(
     OpenEquivariance); `mace-export` and `mace-convert --e3nn 0.4` write the plain form by
     themselves. NequIP models need no file of their own: there, name the modifier
     `enable_CompiledTP`.
-
-    Like every pickle, a .model file can run code when it is read: convert files you trust.
 
     Examples:
 

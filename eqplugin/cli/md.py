@@ -64,7 +64,7 @@ def _option_parameters() -> list[inspect.Parameter]:
 @user_errors()
 def md(
     model: Path = typer.Argument(
-        help="NequIP (.ckpt, .nequip.zip, .nequip.pt2) or MACE (.model) file; trust its maker."
+        help="NequIP (.ckpt, .nequip.zip, .nequip.pt2) or MACE (.model) file, or .eqm of either."
     ),
     structure: Path = typer.Argument(help="Start: any file ASE reads (.xyz, .cif, POSCAR, ...)."),
     **options: object,

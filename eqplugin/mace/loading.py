@@ -15,10 +15,10 @@ from eqplugin.mace.products import require_operators
 def read_model(
     path: str | Path, device: str | torch.device = "cpu", trust: bool | None = None
 ) -> torch.nn.Module:
-    """Load a ``.model`` file, ours under our class.
+    """Load a ``.model`` or ``.eqm`` file, ours under our class.
 
     Args:
-        path: written by MACE or eqplugin, on e3nn 0.4 or 0.6.
+        path: a ``.model`` of MACE or eqplugin, on e3nn 0.4 or 0.6; an ``.eqm`` of a MACE model.
         device: where the weights go.
         trust: see :mod:`eqplugin.modelfile.trust`.
 

@@ -23,6 +23,7 @@ from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.mace.compat._rebind import MODEL_CLASSES
 from eqplugin.mace.compat.pickles import NEW_ATTRIBUTES
 from eqplugin.modelfile.archive import check_archive, is_archive
+from eqplugin.modelfile.eqm import SUFFIX
 from eqplugin.modelfile.trust import check_pickle_file
 from eqplugin.process import loading
 
@@ -36,7 +37,7 @@ class ModelFileError(EqPluginError):
 
 
 def read_model_file(path: str | Path, trust: bool | None = None) -> nn.Module:
-    """Read what a ``.model`` file holds, written on e3nn 0.4.x or 0.6, onto the CPU, as it is.
+    """Read what a ``.model`` file, of e3nn 0.4.x or 0.6, or an ``.eqm`` holds, onto the CPU.
 
     :func:`eqplugin.mace.load_model` gives models of ours their class.
 
@@ -52,6 +53,10 @@ def read_model_file(path: str | Path, trust: bool | None = None) -> nn.Module:
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
         raise ModelFileError(f"{path} {what}: give a MACE .model file.")
+    if path.suffix == SUFFIX:
+        from eqplugin.mace.eqm import load_eqm  # which rests on this module
+
+        return load_eqm(path)
     if is_archive(path):
         check_archive(path)
     if _is_torchscript(path):
@@ -79,7 +84,16 @@ def read_model_file(path: str | Path, trust: bool | None = None) -> nn.Module:
 
 
 def save_model(model: nn.Module, path: str | Path, target: Target = "0.6") -> None:
-    """Pickle a MACE model in the form that e3nn ``target`` reads, without any check."""
+    """Pickle a MACE model in the form that e3nn ``target`` reads, without any check.
+
+    Raises:
+        ModelFileError: for the ending of files without pickles.
+    """
+    if Path(path).suffix == SUFFIX:
+        raise ModelFileError(
+            f"This would write a pickle under the ending {SUFFIX}: name a .model file, or use "
+            f"`eqplugin model convert`, which writes {SUFFIX} files."
+        )
     module = pickle if target == "0.6" else _E3NN04_PICKLE
     torch.save(model, path, pickle_module=module)
 

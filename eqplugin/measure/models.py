@@ -12,7 +12,7 @@ from eqplugin.errors import EqPluginError
 
 __all__ = ["MODEL_SUFFIXES", "is_model", "labels_of", "ml_peg_calculator", "open_model"]
 
-MODEL_SUFFIXES = (".ckpt", ".zip", ".pt2", ".model")
+MODEL_SUFFIXES = (".ckpt", ".zip", ".pt2", ".model", ".eqm")
 
 
 def is_model(name: str) -> bool:
@@ -29,7 +29,7 @@ def open_model(name: str, device: str = "cpu", dtype: str | None = None) -> Calc
     """Open a model as an ASE calculator.
 
     Args:
-        name: a NequIP checkpoint, package or compiled file, a MACE ``.model`` file, or
+        name: a NequIP checkpoint, package or compiled file, a MACE ``.model``, an ``.eqm`` file, or
             ``module:factory``, a callable without arguments that returns an ASE calculator, such
             as ``ase.calculators.emt:EMT`` or a function in a file of yours on PYTHONPATH.
         device: ``cpu`` or ``cuda``; for files only, as ``dtype``.

@@ -22,6 +22,7 @@ from nequip.utils.global_state import global_state_initialized, set_global_state
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.exchange import default_dtype, exchanged
 from eqplugin.modelfile.archive import check_archive
+from eqplugin.modelfile.eqm import SUFFIX, read_header
 from eqplugin.modelfile.trust import check_code_file, trusted
 from eqplugin.nequip.modify import modify_model
 from eqplugin.nequip.targets import check_checkpoint
@@ -87,7 +88,7 @@ def read_model(
     modifiers: Sequence[str] = (),
     trust: bool | None = None,
 ) -> torch.nn.Module:
-    """Load a checkpoint (.ckpt) or a package (.nequip.zip) as a GraphModel for evaluation.
+    """Load a checkpoint, a package (.nequip.zip) or an .eqm file as a GraphModel for evaluation.
 
     Args:
         path: the file.
@@ -100,13 +101,38 @@ def read_model(
             or a modifier that cannot be applied.
     """
     with nequip_session():
-        with _reading(Path(path), trust):
-            model = load_saved_model(str(path))
+        if Path(path).suffix == SUFFIX:
+            model = _of_eqm(path)
+        else:
+            with _reading(Path(path), trust):
+                model = load_saved_model(str(path))
         return modify_model(model.eval(), modifiers, f"the model {path}", device)
 
 
+def _of_eqm(path: str | Path) -> torch.nn.Module:
+    from eqplugin.nequip.eqm import load_eqm  # which rests on this module
+
+    return load_eqm(path)
+
+
 def read_config(path: Path, trust: bool | None = None) -> dict[str, Any]:
-    """``training_module.model`` of the config that a checkpoint or package was trained with.
+    """``training_module.model`` of the config that a model was trained with.
+
+    Args:
+        path: the file.
+        trust: see :mod:`eqplugin.modelfile.trust`.
+
+    Raises:
+        EqPluginError: for a damaged or foreign file.
+    """
+    if path.suffix == SUFFIX:
+        header = read_header(path)
+        return {"_target_": header.builder, **header.config}
+    return read_information(path, trust)["training_module"]["model"]
+
+
+def read_information(path: Path, trust: bool | None = None) -> dict[str, Any]:
+    """The config that a checkpoint or package was trained with.
 
     Args:
         path: the file.
@@ -118,13 +144,14 @@ def read_config(path: Path, trust: bool | None = None) -> dict[str, Any]:
     with _reading(path, trust):
         if path.name.endswith(_PACKAGE):
             text = torch.package.PackageImporter(path).load_text("model", "config.yaml")
-            config = yaml.safe_load(text)
+            found = yaml.safe_load(text)
         else:
             # plain types alone, but where somebody's own are trusted
             plain = not trusted(trust)
             saved = torch.load(path, map_location="cpu", weights_only=plain)
-            config = saved["hyper_parameters"]["info_dict"]
-        return config["training_module"]["model"]
+            found = saved["hyper_parameters"]["info_dict"]
+        found["training_module"]["model"]  # a file of something else fails here
+        return found
 
 
 def integration_of(cls: Any, path: Path, trust: bool | None = None, **options: Any) -> Any:
@@ -167,10 +194,10 @@ def load_calculator(
     modifiers: Sequence[str] = (),
     trust: bool | None = None,
 ) -> NequIPCalculator:
-    """Load a checkpoint (.ckpt), a package (.nequip.zip) or a compiled model (.nequip.pt2).
+    """Load a checkpoint, a package (.nequip.zip), an .eqm file or a compiled model (.nequip.pt2).
 
     Args:
-        model: path to the file. Checkpoints and packages run eagerly; a model compiled with
+        model: path to the file. All but compiled ones run eagerly; a model compiled with
             ``nequip-compile --mode aotinductor --target ase`` is 2 to 3 times faster in MD.
         device: ``"cpu"`` or ``"cuda"``; a compiled model runs only on the device it was made for.
         modifiers: model modifiers such as ``"enable_FactorizedTP"``, for models that run eagerly;

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from eqplugin.costs import NequIPOptions
+    from eqplugin.modelfile.eqm import EqmHeader
 
 _FOLDER = CONFIGS / "nequip"
 _CURVE = "val0_epoch/forces_mae"
@@ -44,6 +45,12 @@ class NequIP:
         from eqplugin.nequip.loading import read_model
 
         return read_model(path, device, modifiers, trust)
+
+    def convert(self, path: Path, out: Path, trust: bool | None = None) -> EqmHeader:
+        """A checkpoint or package."""
+        from eqplugin.nequip.eqm import convert
+
+        return convert(path, out, trust)
 
     def modify(self, model: torch.nn.Module, modifiers: Sequence[str]) -> torch.nn.Module:
         """NequIP's own and eqplugin's modifiers."""

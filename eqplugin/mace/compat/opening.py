@@ -8,12 +8,14 @@ whose ``load`` does that for them alone, after the pickle was walked.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
+from eqplugin.modelfile.eqm import SUFFIX
 from eqplugin.modelfile.pickles import check_pickles
 from eqplugin.modelfile.trust import trusted
 
@@ -28,6 +30,8 @@ class _Torch(ModuleType):
     def load(f: Any, *args: Any, **kwargs: Any) -> Any:
         """``torch.load`` of modules, not of tensors alone, walked before."""
         kwargs.setdefault("weights_only", False)
+        if isinstance(f, str | Path) and Path(f).suffix == SUFFIX and Path(f).is_file():
+            return import_module("eqplugin.mace.loading").load_model(f)
         if not kwargs["weights_only"] and not trusted(None):
             if hasattr(f, "read"):
                 start = f.tell()
