@@ -63,10 +63,15 @@ def save_eqm(
     return header
 
 
-def convert(path: str | Path, out: str | Path) -> EqmHeader:
+def convert(path: str | Path, out: str | Path, extra: Mapping[str, str] | None = None) -> EqmHeader:
     """Write a ``.model`` file as ``.eqm``; nothing in it is run.
 
     A file in which everything is honest is opened as well, to compare energies and forces.
+
+    Args:
+        path: the file.
+        out: of the file; replaced only by a whole one.
+        extra: further metadata.
 
     Raises:
         EqPluginError: for a damaged or foreign file, and as :func:`save_eqm`.
@@ -74,7 +79,7 @@ def convert(path: str | Path, out: str | Path) -> EqmHeader:
     from eqplugin.mace.loading import read_model
 
     view, tensors = read_inert(path)
-    header, tensors = _described(view, tensors, str(path), {})
+    header, tensors = _described(view, tensors, str(path), extra or {})
     built = _built(header, tensors, path)
     try:
         honest = read_model(path, trust=False)

@@ -7,7 +7,9 @@ Every option and YAML config of ``mace_run_train`` is accepted; the work is done
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -31,8 +33,10 @@ from eqplugin.mace.build import (
     in_stock_words,
 )
 from eqplugin.mace.compat import opening
+from eqplugin.mace.eqm import convert
 from eqplugin.mace.models import FAMILIES, check_degrees
 from eqplugin.mace.plan import design_from, plan_layers
+from eqplugin.modelfile.eqm import SUFFIX
 from eqplugin.resources import shipped_file
 from eqplugin.structures import read_frames
 
@@ -209,6 +213,24 @@ def train(argv: Sequence[str]) -> None:
     opening.repair()  # of MACE's trainer
     with building_families(design_of_arguments(args)), _in_trainer(args), _surroundings_kept():
         run_train.run(in_stock_words(args))
+    _write_without_code(args)
+
+
+def _write_without_code(args: argparse.Namespace) -> None:
+    """Write the models of a run beside its ``.model`` files; where that cannot be, say why."""
+    if int(os.environ.get("RANK", 0)) != 0:
+        return
+    extra = {}
+    if isinstance(args.train_file, str) and Path(args.train_file).is_file():
+        with open(args.train_file, "rb") as file:
+            extra["training_data"] = hashlib.file_digest(file, "sha256").hexdigest()
+    for name in (args.name, f"{args.name}_stagetwo"):
+        path = Path(args.model_dir or args.work_dir) / f"{name}.model"
+        if path.is_file():
+            try:
+                convert(path, path.with_suffix(SUFFIX), extra)
+            except EqPluginError as error:
+                logging.warning(f"No {path.with_suffix(SUFFIX)} is written: {error}")
 
 
 @contextmanager

@@ -77,6 +77,15 @@ class CheckedASEDataModule(ASEDataModule):
             }
         return statistics
 
+    def teardown(self, stage: str) -> None:
+        """At the end of a training, write the best model without code beside its checkpoint."""
+        super().teardown(stage)
+        if stage == "fit" and self.trainer is not None:
+            # here alone: loading rests on modules that data have nothing to do with
+            from eqplugin.nequip.writing import write_best
+
+            write_best(self.trainer)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the data order of the interrupted run.
 

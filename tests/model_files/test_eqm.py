@@ -222,7 +222,7 @@ def test_other_commands_take_the_file(folder, tmp_path, name):
     if name in MACE:
         commands += [
             f"mace-convert {model} {tmp_path}/x.model --e3nn 0.4",
-            f"mace-export {model} {tmp_path}/x.pt",
+            f"mace-export {model} --out {tmp_path}/x.pt",
         ]
     for command in commands:
         done = CliRunner().invoke(app, command.split())

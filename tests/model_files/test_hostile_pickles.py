@@ -128,7 +128,7 @@ COMMANDS = [
     "md {model} {data} --steps 10 --out {out}/md",
     "md {model} {data} --steps 10 --out {out}/ts --engine torch-sim",
     "mace-convert {model} {out}/x.model --e3nn 0.4",
-    "mace-export {model} {out}/x.pt",
+    "mace-export {model} --out {out}/x.pt",
     "products {model} {out}/y.model",
     "mace eval_configs --configs {data} --model {model} --output {out}/e.xyz",
     "mace-train --name t --foundation_model {model} --train_file {data} --E0s average "
