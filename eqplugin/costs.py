@@ -213,8 +213,8 @@ def match_parameters(
                 for l_max, dims in zip(degrees, fitting, strict=True)
             ]
     raise DesignError(
-        f"the totals cannot be made to agree within {tolerance:.0%} for l_max in {[*degrees]}: "
-        "raise feature_dim, so that one scalar more or less counts for less."
+        f"the parameter counts cannot be matched within {tolerance:.0%} for l_max in "
+        f"{[*degrees]}: raise feature_dim, so that a single scalar changes them less."
     )
 
 

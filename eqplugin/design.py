@@ -103,7 +103,7 @@ class Design:
                 _require_int(name, getattr(self, name), 1)
         if self.reset_width is not None and not self.has_resets:
             raise DesignError(
-                f"reset_width={self.reset_width} has no meaning without hops, since nothing is "
+                f"reset_width={self.reset_width} has no effect without hops, since nothing is "
                 f"reset: give hops, or leave it out."
             )
 
@@ -136,7 +136,7 @@ class Design:
         if self.stack == "mace":
             if self.contraction is not None:
                 raise DesignError(
-                    f"contraction={self.contraction!r} is NequIP's: in MACE the product basis is "
+                    f"contraction={self.contraction!r} is for NequIP: in MACE the product basis is "
                     f"the contraction; leave it out."
                 )
             if self.hops is not None and self.hops > self.num_layers:
@@ -247,7 +247,7 @@ class Design:
 def _require_int(name: str, value: object, least: int, hint: str = "") -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise DesignError(
-            f"{name}={value!r} is not possible{_IN_MACE.get(name, '')}: give an integer >= "
+            f"{name}={value!r} is not valid{_IN_MACE.get(name, '')}: give an integer >= "
             f"{least}{hint}."
         )
 
@@ -292,7 +292,8 @@ def _parsed(text: str) -> Irreps:
         ) from error
     if irreps.count(Irrep(0, 1)) == 0:
         raise DesignError(
-            f"hidden_irreps={text!r} holds no scalars (0e): energies are read from them, add some."
+            f"hidden_irreps={text!r} has no scalars (0e), and energies are read from them: add "
+            f"some."
         )
     present = {ir for mul, ir in irreps if mul}
     rising = sorted(present, key=lambda ir: (ir.l, -ir.p * (-1) ** ir.l))

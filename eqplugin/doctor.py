@@ -116,7 +116,7 @@ def _extension() -> Iterator[Finding]:
     names = {point.value for point in metadata.entry_points(group="nequip.extension")}
     good = "eqplugin" in names
     found = "yes" if good else "no entry point nequip.extension"
-    advice = "Install eqplugin with pip rather than by PYTHONPATH."
+    advice = "Install eqplugin with pip instead of setting PYTHONPATH."
     yield _judged("nequip sees eqplugin", good, found, advice)
 
 
@@ -168,7 +168,7 @@ def _parity() -> Iterator[Finding]:
         check,
         worst <= PARITY_TOLERANCE,
         f"{how}, largest difference {worst:.1e} (eV, eV/Å, eV/Å³)",
-        f"MACE's numbers are not its published ones: use e3nn 0.6.0 and {INSTALL_MACE}",
+        f"MACE does not reproduce its published numbers: use e3nn 0.6.0 and {INSTALL_MACE}",
     )
 
 

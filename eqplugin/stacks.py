@@ -68,7 +68,7 @@ def load_model(
     kind = file_kind(path)
     if kind == "compiled":
         raise EqPluginError(
-            f"{path} is compiled and has no modules any more: give the checkpoint or package it "
+            f"{path} is compiled and no longer has modules: give the checkpoint or package it "
             f"was made from, or run it with EqCalculator."
         )
     stack = stack_named("mace" if kind == "mace" else "nequip")
@@ -139,10 +139,13 @@ def parse_device(device: str | torch.device) -> torch.device:
         raise EqPluginError(f"device={device!r} is not known: use 'cpu' or 'cuda'.") from None
     if parsed.type == "cuda":
         if not torch.cuda.is_available():
-            raise EqPluginError(f"device={device!r} is not possible: no CUDA device; use 'cpu'.")
+            raise EqPluginError(
+                f"device={device!r} cannot be used: no CUDA device was found; use 'cpu'."
+            )
         if parsed.index is not None and parsed.index >= torch.cuda.device_count():
             raise EqPluginError(
-                f"device={device!r} is not possible: there are {torch.cuda.device_count()}."
+                f"device={device!r} does not exist: there are "
+                f"{torch.cuda.device_count()} CUDA devices."
             )
     elif parsed.type not in ("cpu", "xpu"):
         raise EqPluginError(f"device={device!r} is not supported: use 'cpu' or 'cuda'.")

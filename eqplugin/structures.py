@@ -5,14 +5,15 @@ A file then means the same to every command, and the same mistake gets the same 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from ase.io import iread
+from ase.io.formats import filetype, open_with_compression
 from scipy.spatial import KDTree
 
 from eqplugin.errors import EqPluginError, reason_of
@@ -29,7 +30,7 @@ class ReadError(EqPluginError):
 
     def __init__(self, message: str, code: str, frame: int | None = None) -> None:
         super().__init__(message)
-        self.code = code  # missing_file, empty or unreadable
+        self.code = code  # missing_file, empty, unreadable or ignored_tail
         self.frame = frame  # index of the frame that is unreadable
 
 
@@ -38,16 +39,21 @@ def read_structure(path: str | Path, index: int = 0) -> Atoms:
     return next(read_frames(path, index))
 
 
-def read_frames(path: str | Path, /, index: str | int = ":", **options: object) -> Iterator[Atoms]:
+def read_frames(
+    path: str | Path, /, index: str | int = ":", *, constraints: bool = False, **options: object
+) -> Iterator[Atoms]:
     """Yield frames of a file, all of them by default.
 
     Args:
         path: any file that ASE reads; an ``@`` in its name belongs to the name.
         index: of one frame, or a slice as text, such as ``"::10"``.
+        constraints: keep fixed atoms and the like, for dynamics. ASE would otherwise set the forces
+            on them to zero, those of the reference as well as those of a model.
         **options: for :func:`ase.io.iread`, such as ``format``.
 
     Raises:
-        ReadError: the file is missing or unreadable, or has no such frame.
+        ReadError: the file is missing or unreadable, has no such frame, or has an empty line that
+            hides the frames after it; those before are yielded first.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,24 +65,57 @@ def read_frames(path: str | Path, /, index: str | int = ":", **options: object) 
     count = 0
     try:
         for atoms in iread(path, index, parallel=False, **options):
+            if not constraints:
+                atoms.set_constraint()
             yield atoms
             count += 1
     except Exception as error:  # ASE's readers raise whatever they trip over
         # formats of a single structure assert that it is asked for
         if index not in (":", 0) and isinstance(error, AssertionError | IndexError):
+            _refuse_ignored_tail(path, options, count)
             raise _no_frame(path, index) from None
         raise _unreadable(path, error, index if isinstance(index, int) else count) from error
+    if not count or isinstance(index, str) or index < 0:
+        _refuse_ignored_tail(path, options, count)
     if not count:
         raise _no_frame(path, index)
 
 
+def _refuse_ignored_tail(path: Path, options: Mapping[str, Any], frame: int) -> None:
+    """Refuse an empty line, after which ASE drops the rest of an XYZ file without a word."""
+    kind = options.get("format") or filetype(str(path))
+    if kind != "extxyz":
+        return
+    with open_with_compression(str(path), "rb") as file:
+        lines = file.read().decode("utf-8", errors="replace").split("\n")
+    at = 0
+    while at < len(lines) and lines[at].strip().isdigit():
+        at += int(lines[at]) + 2
+        while at < len(lines) and lines[at].lstrip().startswith("VEC"):
+            at += 1
+    lost = sum(1 for line in lines[at + 1 :] if line.strip())
+    if at < len(lines) and not lines[at].strip() and lost:
+        raise ReadError(
+            f"{path}: line {at + 1} is empty, and reading stops there: the {lost} lines after it "
+            f"would be ignored; remove the empty line.",
+            "ignored_tail",
+            frame,
+        )
+
+
 def _no_frame(path: Path, index: str | int) -> ReadError:
     if index in (":", 0):
-        return ReadError(f"{path} holds no frames: give a file that has some.", "empty")
+        return ReadError(f"{path} holds no frames: give a file with at least one.", "empty")
     return ReadError(f"{path} has no frame {index}: give a lower number.", "empty")
 
 
 def _unreadable(path: Path, error: Exception, frame: int) -> ReadError:
+    if path.suffix == ".npz":
+        sentence = (
+            f"{path} is a NumPy archive, whose arrays have no standard names: build ase.Atoms "
+            f"from them and write extended XYZ."
+        )
+        return ReadError(sentence, "unreadable", frame)
     symbol = str(error.args[0]) if isinstance(error, KeyError) and error.args else ""
     if symbol.isalpha():
         sentence = (
@@ -86,7 +125,7 @@ def _unreadable(path: Path, error: Exception, frame: int) -> ReadError:
     else:
         sentence = (
             f"{path} cannot be read at frame {frame} ({type(error).__name__}: "
-            f"{reason_of(error)}): mend it, or save it in a format that ASE recognises."
+            f"{reason_of(error)}): repair it, or save it in a format that ASE recognises."
         )
     return ReadError(sentence, "unreadable", frame)
 

@@ -164,7 +164,7 @@ def _tenth(files: UserFiles, frames: int) -> int:
     """Number of frames to validate with."""
     if frames < 2:
         raise EqPluginError(
-            f"{files.train} has one frame, so none is left to validate with: give --val or more "
+            f"{files.train} has one frame, so none is left for validation: give --val or more "
             f"frames."
         )
     return max(1, frames // 10)
@@ -189,7 +189,7 @@ def _fill_nequip(blocks: Blocks, files: UserFiles, stem: str) -> Blocks:
     if files.isolated_atoms and not any("${isolated_atoms}" in text for text in blocks.values()):
         raise EqPluginError(
             "This template starts energies from the mean per atom: leave --isolated-atoms out, or "
-            "use a realistic one."
+            "use a realistic template."
         )
     statistic = "isolated_atom_energies" if files.isolated_atoms else "per_atom_energy_mean"
     shifts = r"(energy_shifts: *\$\{training_data_stats:)\w+"

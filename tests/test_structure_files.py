@@ -1,10 +1,15 @@
 """One reader and one judge of structures."""
 
+import io
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixCartesian, FixedPlane
 from ase.io import write
+from ase.io.formats import open_with_compression
 
 from eqplugin.errors import EqPluginError
 from eqplugin.structures import (
@@ -49,6 +54,12 @@ def test_a_frame_that_is_not_there(tmp_path, suffix):
     assert caught.value.code == "empty"
 
 
+def test_numpy_archives_get_a_hint(tmp_path):
+    np.savez(tmp_path / "rmd17.npz", coords=np.zeros((2, 3, 3)))
+    with pytest.raises(ReadError, match=r"rmd17\.npz is a NumPy archive.*write extended XYZ"):
+        list(read_frames(tmp_path / "rmd17.npz"))
+
+
 def test_frames_before_a_broken_one_are_read(three):
     with three.open("a") as file:
         file.write("2\n\nH 0 0 0\nQq 0 0 1\n")
@@ -87,3 +98,77 @@ def test_vectors_that_are_not_periodic_hide_no_pair():
     assert (i, j) == (0, 1)
     assert distance == pytest.approx(np.hypot(0.02, 0.01))
     assert close_pairs(Atoms("H2", positions, cell=flat)) == []
+
+
+# --- an empty line, after which ASE reads no further ---------------------------------------------
+
+
+def with_empty_lines(path, blanks="\n"):
+    """Three frames with an empty line after each."""
+    texts = []
+    for name in ("H2O", "CH4", "NH3"):
+        text = io.StringIO()
+        write(text, molecule(name), format="extxyz")
+        texts.append(text.getvalue())
+    with open_with_compression(str(path), "w") as file:
+        file.write(blanks.join(texts))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["a.xyz", "a.XYZ", "a.extxyz", "a.xyz.gz", "a.xyz.bz2", "a.xyz.xz", "a.dat"]
+)
+def test_frames_after_an_empty_line_are_not_lost_in_silence(tmp_path, name):
+    options = {"format": "extxyz"} if name == "a.dat" else {}
+    path = with_empty_lines(tmp_path / name)
+    read = []
+    with pytest.raises(ReadError, match="line 6 is empty, and reading stops there: the 13") as hit:
+        read.extend(read_frames(path, **options))
+    assert hit.value.code == "ignored_tail"
+    assert len(read) == 1
+    for index in (1, -1, "::2"):
+        with pytest.raises(ReadError, match="line 6 is empty"):
+            list(read_frames(path, index, **options))
+    # the first frame is there, whatever follows
+    assert len(next(read_frames(path, 0, **options))) == 3
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a.XYZ", "a.xyz.gz", "a.dat"])
+def test_empty_lines_at_the_end_hide_nothing(tmp_path, name):
+    options = {"format": "extxyz"} if name == "a.dat" else {}
+    path = with_empty_lines(tmp_path / name, blanks="")
+    with open_with_compression(str(path), "a") as file:
+        file.write("\n  \n\n")
+    assert [len(atoms) for atoms in read_frames(path, **options)] == [3, 5, 4]
+
+
+# --- constraints in files ------------------------------------------------------------------------
+
+
+def fixed_water(kind):
+    atoms = molecule("H2O")
+    atoms.info["REF_energy"] = -1.0
+    forces = np.arange(9.0).reshape(3, 3) + 1
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=forces)
+    atoms.set_constraint(kind)
+    return atoms, forces
+
+
+@pytest.mark.parametrize("suffix", ["xyz", "traj", "json", "db"])
+@pytest.mark.parametrize(
+    "kind",
+    [FixAtoms([0, 1]), [FixCartesian(0, [True, False, False])], FixedPlane(0, [0, 0, 1])],
+    ids=lambda kind: str(kind)[:12],
+)
+def test_constraints_do_not_touch_the_labels(tmp_path, suffix, kind):
+    atoms, forces = fixed_water(kind)
+    write(tmp_path / f"fixed.{suffix}", atoms)
+    read = read_structure(tmp_path / f"fixed.{suffix}")
+    assert not read.constraints
+    np.testing.assert_allclose(read.get_forces(), forces)
+
+
+def test_constraints_are_kept_where_they_are_asked_for(tmp_path):
+    write(tmp_path / "fixed.xyz", fixed_water(FixAtoms([0, 1]))[0])
+    (read,) = read_frames(tmp_path / "fixed.xyz", constraints=True)
+    assert list(read.constraints[0].index) == [0, 1]

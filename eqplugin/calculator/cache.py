@@ -76,7 +76,7 @@ def cached_file(directory: Path, key: str, suffix: str, make: Callable[[Path], N
                     unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise EqPluginError(
-            f"compiled models cannot be kept in {directory} ({error}): give cache_dir or set "
+            f"compiled models cannot be stored in {directory} ({error}): pass cache_dir or set "
             f"EQPLUGIN_CACHE_DIR."
         ) from error
     return path

@@ -125,9 +125,9 @@ class EqCalculator(Calculator):
                 raise EqPluginError(f"EqCalculator has no option {name!r}: see its documentation.")
         members = list(model) if isinstance(model, list | tuple) else [model]
         if not members:
-            raise EqPluginError("an empty list makes no committee: give at least one model.")
+            raise EqPluginError("the list of models is empty: give at least one model.")
         if isinstance(skin, bool) or not isinstance(skin, int | float) or not 0 <= skin < 100:
-            raise EqPluginError(f"skin={skin!r} is not possible: give a width >= 0 in A.")
+            raise EqPluginError(f"skin={skin!r} is not valid: give a width >= 0 in A.")
         self.device = parse_device(device)
         options = Options(
             device=self.device,
@@ -219,7 +219,9 @@ class EqCalculator(Calculator):
             found = [backend.descriptors(graph) for backend in self.backends]
         for features, backend in zip(found, self.backends, strict=True):
             if not np.isfinite(features).all():
-                raise EqPluginError(f"the model {backend.name} returned features not finite.")
+                raise EqPluginError(
+                    f"the model {backend.name} returned features that are not finite."
+                )
         return found[0] if len(found) == 1 else found
 
     def _graph(self, atoms: Atoms) -> Graph:

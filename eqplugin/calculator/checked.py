@@ -71,7 +71,7 @@ class Checked:
             self.worst[key] = max(difference, self.worst.get(key, 0.0))
             if not difference <= allowed:  # NaN is refused, too
                 raise EqPluginError(
-                    f"the accelerated model {self.name} is refused: its {key} differ from the "
-                    f"plain model in float64 by {difference:.1e} {units[key]}, more than "
-                    f"{allowed:.1e}; run it without compile and modifiers."
+                    f"the accelerated model {self.name} is refused: its {key} differ by "
+                    f"{difference:.1e} {units[key]} from the plain model in float64, more than the "
+                    f"{allowed:.1e} allowed; run it without compile and modifiers."
                 )

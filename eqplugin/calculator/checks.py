@@ -75,7 +75,7 @@ def check_outputs(outputs: dict[str, torch.Tensor], graph: Graph, model: str) ->
             f"from its training data, or its weights are damaged."
         )
     # finite values whose sum overflows
-    raise EqPluginError(f"the model {model} returned forces beyond any physical size.")
+    raise EqPluginError(f"the model {model} returned forces too large to be physical.")
 
 
 def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
@@ -88,5 +88,5 @@ def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     if dtype is None or dtype in names.values():
         return dtype
     if dtype not in names:
-        raise EqPluginError(f"dtype={dtype!r} is not possible: use 'float32' or 'float64'.")
+        raise EqPluginError(f"dtype={dtype!r} is not valid: use 'float32' or 'float64'.")
     return names[dtype]

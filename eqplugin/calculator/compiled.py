@@ -21,6 +21,7 @@ from nequip.utils import aoti_metadata, global_state
 from nequip.utils.aot import aot_export_model
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.text import Text
 
 from eqplugin.calculator.cache import cache_directory, cached_file, compile_key
 from eqplugin.calculator.cuda_graph import CudaGraphRun
@@ -158,8 +159,8 @@ def compile_backend(
     """
     if not eager.takes_vectors:
         raise EqPluginError(
-            f"the model {eager.name} was made by a NequIP too old to be compiled here: compile it "
-            f"with nequip-compile and give the .nequip.pt2 file."
+            f"the model {eager.name} was made by a NequIP version too old to compile here: compile "
+            f"it with nequip-compile and give the .nequip.pt2 file."
         )
     device = _first_of(eager.device)
     directory = cache_directory(cache_dir)
@@ -215,7 +216,7 @@ def _compile(eager: NequIPBackend, paired: bool, path: Path) -> None:
     model = copy.deepcopy(eager.model)
     what = f"compiling {eager.name} for {eager.device}: minutes, once"
     log.info(what)
-    with Console(stderr=True).status(what):
+    with Console(stderr=True, markup=False).status(Text(what)):
         try:
             aot_export_model(
                 model=PairedModel(model) if paired else model,
@@ -304,6 +305,8 @@ def _loading_advice(path: Path, device: torch.device, error: Exception) -> str:
         made_for = str(error).split("was compiled for `")[-1].split("`")[0]
         return f"{path} was compiled for {made_for} and cannot run on device={device}."
     if "do not match metadata" in str(error):
-        return f"{path} was compiled for another target: use nequip-compile --target ase."
+        return (
+            f"{path} was compiled for another target: compile it with nequip-compile --target ase."
+        )
     reason = reason_of(error, named=True)[:200]
     return f"{path} is damaged or not a compiled NequIP model ({reason})."

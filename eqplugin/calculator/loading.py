@@ -17,12 +17,12 @@ from eqplugin.stacks import file_kind
 # what ``compile`` is called where small systems also run as CUDA graphs
 CUDA_GRAPHS = "aoti-cudagraphs"
 _NO_HEADS = {"head": "only MACE models have heads"}
-_COMPILED = "the file is compiled already"
+_COMPILED = "the file is already compiled"
 # options that a kind of model cannot follow, and why
 _UNSUITABLE = {
     "mace": {
         "compile": "it is for NequIP models, and a MACE model runs eagerly",
-        "modifiers": "they are NequIP's, and this is a MACE model",
+        "modifiers": "they are for NequIP models, and this is a MACE model",
         "species_to_type": "a MACE model knows its elements",
     },
     "compiled": _NO_HEADS
@@ -105,7 +105,7 @@ def _check_options(kind: str, name: str, options: Options) -> None:
         value = getattr(options, option)
         if value:
             given = f"{option}={value!r}" if option == "compile" else option
-            raise EqPluginError(f"{given} does not suit {name}: {advice}.")
+            raise EqPluginError(f"{given} cannot be used with {name}: {advice}.")
 
 
 def _nequip(model: str | Path | torch.nn.Module, kind: str, name: str, options: Options) -> Backend:
@@ -139,7 +139,7 @@ def _mace(model: str | Path | torch.nn.Module, name: str, options: Options) -> B
     except ImportError as error:
         raise EqPluginError(
             f"{name} needs MACE, which cannot be imported ({error}): "
-            f"`pip install --no-deps mace-torch==0.3.16` and the extra eqplugin[mace]."
+            f"run `pip install --no-deps mace-torch==0.3.16` and install the extra eqplugin[mace]."
         ) from error
     owned = not isinstance(model, torch.nn.Module)
     module = read_model(model, options.device, options.trust) if owned else model

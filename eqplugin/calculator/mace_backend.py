@@ -138,5 +138,7 @@ def _head_index(heads: list[str], head: str | None, name: str) -> int:
         return 0
     default = [index for index, known in enumerate(heads) if known.lower() == "default"]
     if not default:
-        raise EqPluginError(f"the model {name} has several heads: give head= {', '.join(heads)}.")
+        raise EqPluginError(
+            f"the model {name} has several heads: set head to one of {', '.join(heads)}."
+        )
     return default[0]

@@ -225,7 +225,7 @@ def _check_density(positions: NDArray, box: NDArray, across: NDArray, cutoff: fl
         near = min(near, len(positions))
     if near > MAX_NEIGHBOURS or near * len(positions) > MAX_EDGES:
         raise EqPluginError(
-            f"the structure is too dense: about {near:.0f} neighbours of each of its "
+            f"the structure is too dense: about {near:.0f} neighbours for each of its "
             f"{len(positions)} atoms within {cutoff:.2f} A; check the cell and the length unit (A)."
         )
 

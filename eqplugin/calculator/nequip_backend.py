@@ -56,13 +56,13 @@ class SpeciesMap:
         for symbol, type_name in chosen.items():
             if symbol not in atomic_numbers:
                 raise EqPluginError(
-                    f"the model {name} has the atom type {type_name!r}, and {symbol!r} is no "
-                    f"chemical symbol: give species_to_type, e.g. {{'Cu': {type_name!r}}}."
+                    f"the model {name} has the atom type {type_name!r}, and {symbol!r} is not "
+                    f"a chemical symbol: give species_to_type, e.g. {{'Cu': {type_name!r}}}."
                 )
             if type_name not in names:
                 raise EqPluginError(
-                    f"species_to_type has the atom type {type_name!r}, which the model {name} "
-                    f"does not have: it has {', '.join(names)}."
+                    f"species_to_type names the atom type {type_name!r}, which the model {name} "
+                    f"does not have: its atom types are {', '.join(names)}."
                 )
             table[atomic_numbers[symbol]] = names.index(type_name)
         self.species = tuple(int(z) for z in np.flatnonzero(table >= 0))

@@ -120,7 +120,7 @@ class SkinList:
         image = "" if not self._pairs.shifts[pair].any() else " in a neighbouring cell"
         self.reset()
         raise EqPluginError(
-            f"{names[0]} and {names[1]}{image} are at the same place: move or delete one of them."
+            f"{names[0]} and {names[1]}{image} have the same position: move or delete one of them."
         )
 
 

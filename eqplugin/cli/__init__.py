@@ -33,7 +33,6 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="eqplugin",
-    help="Which equivariant model should I train, and is it worth its cost?",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -52,16 +51,34 @@ def main(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
-    """Dimension-matched steerable and k-hop invariant models for NequIP and MACE.
+    """Which equivariant model should I train, and is it worth its cost?
 
-    Train with NequIP's own command: `nequip-train -cp $PWD/configs/nequip -cn minimal`.
+    Dimension-matched steerable and k-hop invariant models for NequIP and MACE. NequIP models are
+    trained with NequIP's own command, `nequip-train`.
+
+    **Examples**
+
+        eqplugin demo
+
+        eqplugin study quickstart --dry-run
+
+        nequip-train -cp $(eqplugin configs)/nequip -cn minimal
     """
 
 
 bench = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Measure models: errors against labelled data, speed, what they can tell apart.",
+    help="""Measure models: errors on labelled data, physics, speed, and what they can tell apart.
+
+    Each command prints a table; `--out` writes it to files, with plots.
+
+    **Examples**
+
+        eqplugin bench forces best.ckpt test.xyz
+
+        eqplugin bench speed best.ckpt my.model --structure water.xyz
+    """,
 )
 for command in (forces, physics, speed, expressivity):
     bench.command()(command)

@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, is_out_of_memory, reason_of
+from eqplugin.files import is_refusal
 
 
 def print_error(sentence: str) -> None:
@@ -29,6 +30,20 @@ def user_errors() -> Iterator[None]:
         yield
     except EqPluginError as error:
         print_error(str(error))
+        raise typer.Exit(1) from None
+    except OSError as error:
+        if not is_refusal(error):
+            raise
+        name = error.filename or "a file"
+        print_error(f"{name} cannot be read or written: {error.strerror}.")
+        raise typer.Exit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print_error(
+            f"there is not enough memory ({reason_of(error).rstrip('.')}): use fewer atoms, "
+            f"smaller batches, or a machine with more memory."
+        )
         raise typer.Exit(1) from None
 
 
@@ -57,7 +72,8 @@ def integer_range(option: str, text: str) -> list[int]:
 @contextmanager
 def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar on stderr, so that stdout stays a clean table; gives what advances it by one."""
-    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    name = TextColumn(what, markup=False)
+    columns = name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True, markup=False), transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)

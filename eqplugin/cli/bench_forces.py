@@ -14,25 +14,33 @@ from eqplugin.errors import EqPluginError
 @user_errors()
 def forces(
     names: list[str] = typer.Argument(
-        metavar="MODEL... DATA...", help="models, then files of labelled frames"
+        metavar="MODEL... DATA...", help="Models, then files of labelled frames."
     ),
     train: list[str] | None = typer.Option(
-        None, help="what the models were trained on: shared frames are reported"
+        None,
+        help="The models' training file: frames shared with DATA are reported. Repeat for several.",
     ),
     key: list[str] | None = typer.Option(
-        None, help="KEY=LABEL: key in the files = energy, forces or stress"
+        None,
+        help="KEY=LABEL: a key in DATA and its label (energy, forces, stress). Repeat for several.",
     ),
-    by: str | None = typer.Option(None, help="also a table by `element` or `config_type`"),
-    out: Path | None = typer.Option(None, help="folder for errors.json, .csv, .md and plots"),
-    device: str = typer.Option("cpu", help="`cpu` or `cuda`"),
-    dtype: str | None = typer.Option(None, help="`float32` or `float64`; default: the model's own"),
+    by: str | None = typer.Option(
+        None, help="Print a second table, by `element` or `config_type`."
+    ),
+    out: Path | None = typer.Option(
+        None, help="Folder for errors.json, errors.csv, errors.md and plots."
+    ),
+    device: str = typer.Option("cpu", help="`cpu` or `cuda`."),
+    dtype: str | None = typer.Option(
+        None, help="`float32` or `float64`; default: that of the model."
+    ),
 ) -> None:
-    """Energy, force and stress errors of any models on any labelled data.
+    """How large are the energy, force and stress errors of these models on this data?
 
     MODEL is a NequIP checkpoint, package or compiled file, a MACE .model, an .eqm file of either,
-    or any ASE calculator as `module:factory`. DATA is anything ASE reads, with plain keys or
-    REF_energy, REF_forces, REF_stress. What a file does not label is reported as '-', never as
-    zero.
+    or any ASE calculator as `module:factory`. DATA is any file that ASE reads, with the keys
+    energy, forces, stress or REF_energy, REF_forces, REF_stress. Labels missing from a file are
+    reported as '-', never as zero.
 
     **Examples**
 
@@ -54,7 +62,7 @@ def forces(
     from eqplugin.measure.models import is_model, labels_of, open_model
 
     if by is not None and by not in GROUPINGS:
-        raise EqPluginError(f"--by {by} is not possible: choose {' or '.join(GROUPINGS)}.")
+        raise EqPluginError(f"--by {by} is not valid: choose {' or '.join(GROUPINGS)}.")
     models = [name for name in dict.fromkeys(names) if is_model(name)]
     files = [name for name in dict.fromkeys(names) if not is_model(name)]
     if not models or not files:
@@ -72,7 +80,7 @@ def forces(
         }
         results = compare_forces(calculators, frames, advance)
     comparison = Comparison(named_models, named_files, results)
-    console = Console()
+    console = Console(markup=False)
     console.print(comparison.table().to_rich())
     if by is not None:
         console.print(comparison.table(by).to_rich(f"by {by}"))

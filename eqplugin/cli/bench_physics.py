@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from eqplugin.cli._common import user_errors
 from eqplugin.errors import EqPluginError
@@ -13,27 +14,29 @@ from eqplugin.errors import EqPluginError
 
 @user_errors()
 def physics(
-    models: list[str] = typer.Argument(metavar="MODEL...", help="models"),
+    models: list[str] = typer.Argument(metavar="MODEL...", help="Models to check."),
     structure: Path = typer.Option(
-        help="file whose first frame is examined; its elements make the pairs"
+        help="Structure file: the checks use its first frame, the pair curves its elements."
     ),
     md_steps: int = typer.Option(
-        2000, help="steps of 0.5 fs of NVE at 300 K; 0: no dynamics, the costly part"
+        2000, help="Steps of NVE dynamics (0.5 fs, 300 K), the slowest check; 0: leave it out."
     ),
     scan: list[Path] | None = typer.Option(
-        None, help="frames along a dihedral or a normal mode, with energies or without"
+        None,
+        help="Frames along a dihedral or a normal mode, with or without energies. Repeat for "
+        "several.",
     ),
-    out: Path | None = typer.Option(None, help="folder for physics.json, pairs.png, scans.png"),
-    device: str = typer.Option("cpu", help="`cpu` or `cuda`"),
+    out: Path | None = typer.Option(None, help="Folder for physics.json, pairs.png and scans.png."),
+    device: str = typer.Option("cpu", help="`cpu` or `cuda`."),
     dtype: str = typer.Option(
-        "float64", help="`float64` finds small faults, `float32` is as in dynamics"
+        "float64", help="`float64` finds small faults; `float32` shows what dynamics see."
     ),
 ) -> None:
-    """Is it a potential: symmetries, forces = -dE/dx, extensivity, smooth pairs, energy drift.
+    """Is it a sound potential? Symmetries, forces = -dE/dx, extensivity, smooth pairs, drift.
 
-    A number above its limit is marked and makes the exit status 1. MODEL is a file of NequIP or
-    MACE, or any ASE calculator as `module:factory`. Rotation and inversion are those of a molecule
-    or a cell as a whole; a potential that breaks them is not one. Scans are compared, not judged.
+    A number above its limit is marked, and the exit status is then 1. MODEL is a NequIP or MACE
+    file, or any ASE calculator as `module:factory`. Rotation and inversion act on the molecule or
+    cell as a whole, and the energy must not change. Scans are compared but have no limit.
 
     **Examples**
 
@@ -49,28 +52,30 @@ def physics(
     from eqplugin.structures import read_structure
 
     if dtype not in ("float32", "float64"):
-        raise EqPluginError(f"--dtype {dtype} is not possible: use float32 or float64.")
+        raise EqPluginError(f"--dtype {dtype} is not valid: use float32 or float64.")
     if md_steps < 0:
-        raise EqPluginError(f"--md-steps {md_steps} is not possible: use 0 or more.")
+        raise EqPluginError(f"--md-steps {md_steps} is not valid: use 0 or more.")
     atoms = read_structure(structure)
     atoms.calc = None
     scans = [read_scan(path) for path in scan or ()]
     if len({found.name for found in scans}) < len(scans):
-        raise EqPluginError("Two --scan files have one name: rename one, the name is its label.")
+        raise EqPluginError(
+            "Two --scan files have the same name, which labels the scan: rename one."
+        )
     results = {}
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     for label, model in zip(labels_of(models), models, strict=True):
-        with console.status(label) as status:
+        with console.status(Text(label)) as status:
             calculator = open_model(model, device, dtype)
             results[label] = check_physics(
                 calculator,
                 atoms,
                 dtype,
                 md_steps,
-                lambda what, label=label, status=status: status.update(f"{label}: {what}"),
+                lambda what, label=label, status=status: status.update(Text(f"{label}: {what}")),
                 scans,
             )
-    out_console = Console()
+    out_console = Console(markup=False)
     out_console.print(check_table(results).to_rich())
     if out is not None:
         write_physics(results, out)

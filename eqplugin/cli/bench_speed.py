@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from eqplugin.cli._common import integer_range, user_errors
 from eqplugin.errors import EqPluginError
@@ -13,25 +14,29 @@ from eqplugin.errors import EqPluginError
 
 @user_errors()
 def speed(
-    models: list[str] = typer.Argument(metavar="MODEL...", help="models"),
-    structure: Path = typer.Option(help="file whose first frame is enlarged"),
-    repeat: str = typer.Option("1..3", help="`1..3` or `1,2,4`: copies along each direction"),
-    calls: int = typer.Option(20, help="timed calls of each model and size"),
+    models: list[str] = typer.Argument(metavar="MODEL...", help="Models to time."),
+    structure: Path = typer.Option(help="Structure file; its first frame is repeated."),
+    repeat: str = typer.Option("1..3", help="Copies along each direction: `1..3` or `1,2,4`."),
+    calls: int = typer.Option(20, help="Timed calls per model and size, at least 3."),
     memory: bool = typer.Option(
-        True, help="also peak memory, each in a process of its own (seconds each)"
+        True, help="Measure peak memory too (Linux): one process per model and size, seconds each."
     ),
-    out: Path | None = typer.Option(None, help="folder for speed.json and speed.png"),
-    device: str = typer.Option("cpu", help="`cpu` or `cuda`"),
-    dtype: str | None = typer.Option(None, help="`float32` or `float64`; default: the model's own"),
+    out: Path | None = typer.Option(None, help="Folder for speed.json and speed.png."),
+    device: str = typer.Option("cpu", help="`cpu` or `cuda`."),
+    dtype: str | None = typer.Option(
+        None, help="`float32` or `float64`; default: that of the model."
+    ),
 ) -> None:
-    """Time and memory of a force call, by number of atoms, the models alternated call by call.
+    """How long does a force call take, and how much memory, as the number of atoms grows?
 
-    Every call sees new positions, as in dynamics. Ratios are against the first model. Compare on a
-    quiet machine; OMP_NUM_THREADS sets the threads.
+    The models take turns call by call, and every call sees new positions, as in dynamics. Ratios
+    are relative to the first model. Compare on a quiet machine; OMP_NUM_THREADS sets the threads.
 
-    **Example**
+    **Examples**
 
         eqplugin bench speed demo/*/best.ckpt --structure examples/data/ethanol_xtb/test_300K.xyz
+
+        eqplugin bench speed best.ckpt my.model --structure water.xyz --repeat 1,2,4 --no-memory
     """
     from dataclasses import replace
 
@@ -46,23 +51,23 @@ def speed(
     from eqplugin.structures import read_structure
 
     if calls < 3:
-        raise EqPluginError(f"--calls {calls} says nothing about spread: use 3 or more.")
+        raise EqPluginError(f"--calls {calls} is too few to show the spread: use 3 or more.")
     factors = integer_range("--repeat", repeat)
     atoms = read_structure(structure)
     structures = [enlarged(atoms, factor) for factor in factors]
-    with Console(stderr=True).status("opening") as status:
+    with Console(stderr=True, markup=False).status("loading models") as status:
         named = dict(zip(labels_of(models), models, strict=True))
         calculators = {label: open_model(name, device, dtype) for label, name in named.items()}
         timings = time_by_size(
             calculators, structures, calls, lambda n: status.update(f"timing on {n} atoms")
         )
         for label, name in named.items() if memory else ():
-            status.update(f"memory of {label}")
+            status.update(Text(f"memory of {label}"))
             timings[label] = [
                 replace(timing, peak_mib=peak_memory(name, large, device, dtype))
                 for timing, large in zip(timings[label], structures, strict=True)
             ]
-    console = Console()
+    console = Console(markup=False)
     console.print(scaling_table(timings).to_rich())
     if out is not None:
         write_scaling(timings, named, out)

@@ -24,46 +24,50 @@ _PARTS = ("radial", "linear", "self_connection", "contraction", "other", "total"
 @user_errors()
 def budget(
     feature_dim: int = typer.Option(
-        ..., "--feature-dim", "-D", help="Feature dimension D = sum_l mul_l (2l+1)."
+        ..., "--feature-dim", "-D", help="Feature dimension D: sum over l of mul_l (2l + 1)."
     ),
-    l_max: str = typer.Option("0..4", "--l-max", "-L", help="Highest degrees: 2, or 0,1,4, 0..6."),
+    l_max: str = typer.Option(
+        "0..4", "--l-max", "-L", help="Highest degrees L: 2, or 0,1,4, or 0..6."
+    ),
     parity: Literal["natural", "both"] = typer.Option(
-        "natural", help="natural: 0e 1o 2e ...; both: every degree with both parities."
+        "natural", help="natural: 0e, 1o, 2e, ...; both: every degree with both parities."
     ),
     profile: Literal["uniform", "decreasing"] = typer.Option(
-        "uniform", help="Equal multiplicities, or halved with each degree."
+        "uniform", help="uniform: equal multiplicities; decreasing: halved with each degree."
     ),
     match: Literal["dimension", "parameters"] = typer.Option(
         "dimension",
-        help="parameters: choose D per L so that the totals agree within 2 %; "
-        "the reference is --feature-dim at the first L given.",
+        help="dimension: the same D for every L; parameters: a D for each L, so that the total "
+        "numbers of parameters agree within 2 % with that of --feature-dim at the first L.",
     ),
     num_layers: int = typer.Option(4, help="Number of convolutions."),
     num_types: int = typer.Option(3, help="Number of species."),
     type_embed: int = typer.Option(32, help="Width of the type embedding."),
     radial_depth: int = typer.Option(1, help="Hidden layers of the radial network."),
-    radial_width: int = typer.Option(128, help="Their width."),
+    radial_width: int = typer.Option(128, help="Width of these hidden layers."),
     hops: int | None = typer.Option(
-        None, help="k-hop invariant model: convolutions between resets (default: steerable model)."
+        None, help="Convolutions between resets of a k-hop invariant model; default: never reset."
     ),
     contraction: str = typer.Option(
-        "bispectrum", help="At a reset of the k-hop model: bispectrum, power or drop."
+        "bispectrum", help="How a reset forms invariants, with --hops: bispectrum, power or drop."
     ),
-    reset_width: int | None = typer.Option(None, help="Scalars a reset keeps."),
+    reset_width: int | None = typer.Option(
+        None, help="Scalars after a reset, with --hops; default: those of the features."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
-    """Irreps, tensor-product paths, parameters and memory at one feature dimension, for each L.
+    """What does each L cost at one feature dimension? Irreps, paths, parameters and memory.
 
-    Counts are exact for NequIP models (`eqplugin.nequip.SteerableModel`, `KHopInvariantModel`);
-    memory is a prediction for one training step on forces, float32, good to about 30 %.
+    Counts are exact for NequIP models (`eqplugin.nequip.SteerableModel`, `KHopInvariantModel`).
+    Memory is predicted to about 30 %, for one training step on forces in float32.
 
-    Examples:
+    **Examples**
 
-      `eqplugin budget --feature-dim 512 --l-max 0..6`
+        eqplugin budget --feature-dim 512 --l-max 0..6
 
-      `eqplugin budget --feature-dim 128 --l-max 0..3 --match parameters`
+        eqplugin budget --feature-dim 128 --l-max 0..3 --match parameters
 
-      `eqplugin budget --feature-dim 128 --l-max 1 --hops 2 --num-layers 4`
+        eqplugin budget --feature-dim 128 --l-max 1 --hops 2 --num-layers 4
     """
     from eqplugin.costs import NequIPOptions, count_costs, match_parameters
     from eqplugin.design import Design
@@ -96,7 +100,7 @@ def budget(
 
 def _positive(option: str, value: int) -> int:
     if value < 1:
-        raise EqPluginError(f"{option}={value} is not possible: give an integer >= 1.")
+        raise EqPluginError(f"{option}={value} is not valid: give an integer >= 1.")
     return value
 
 
@@ -150,7 +154,7 @@ def _print_table(rows: list[tuple[Design, ModelCost]], match: str) -> None:
             f"{cost.total:,}",
             f"{cost.training_bytes_per_edge() / 1e3:.1f}",
         )
-    console = Console()
+    console = Console(markup=False)
     console.print(
         f"\n{kind} NequIP model, {first.num_layers} convolutions, equal {match}", style="bold"
     )

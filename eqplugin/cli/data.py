@@ -16,7 +16,14 @@ from eqplugin.data.errors import DataError
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Check labelled data (extended XYZ; eV, A, eV/A, eV/A^3).",
+    help="""Check labelled data before training.
+
+    Units are eV, Å, eV/Å and eV/Å^3; files are any that ASE reads, such as extended XYZ.
+
+    **Examples**
+
+        eqplugin data check train.xyz test.xyz
+    """,
 )
 
 
@@ -28,25 +35,31 @@ def _group() -> None:
 @app.command()
 @user_errors()
 def check(
-    files: list[str] = typer.Argument(help="files that ASE reads, e.g. extended XYZ"),
-    forces: bool = typer.Option(True, help="whether every frame must have forces"),
-    stress: bool = typer.Option(False, help="whether every frame must have stress"),
-    species: str | None = typer.Option(None, help="species of the model: `C,H,O`"),
+    files: list[str] = typer.Argument(help="Files that ASE reads, e.g. extended XYZ."),
+    forces: bool = typer.Option(True, help="Require forces in every frame."),
+    stress: bool = typer.Option(False, help="Require stress in every frame."),
+    species: str | None = typer.Option(
+        None, help="Species of the model, e.g. `C,H,O`; others in the files are errors."
+    ),
     e0s: str | None = typer.Option(
-        None, help='isolated-atom energies (eV): a file of atoms, or JSON `{"H": -13.6}`'
+        None, help='Isolated-atom energies (eV): a file of single atoms, or JSON `{"H": -13.6}`.'
     ),
-    r_max: float | None = typer.Option(None, help="cutoff (A)"),
-    key: list[str] | None = typer.Option(None, help="key in the file = label; may be repeated"),
+    r_max: float | None = typer.Option(None, help="Cutoff of the model (Å)."),
+    key: list[str] | None = typer.Option(
+        None, help="KEY=LABEL: a key in the files and its label. Repeat for several."
+    ),
     exclude: list[str] | None = typer.Option(
-        None, help="key in the file to ignore; may be repeated"
+        None, help="A key in the files to ignore. Repeat for several."
     ),
-    format: str | None = typer.Option(None, help="ASE's name of the file format"),
-    json: Path | None = typer.Option(None, help="write the report to this file"),
+    format: str | None = typer.Option(
+        None, help="ASE's name for the file format; default: recognised from the file."
+    ),
+    json: Path | None = typer.Option(None, help="Write the report to this file."),
 ) -> None:
-    """Check data files before training: every problem at once, each in one sentence.
+    """Is this data fit for training? Report every problem at once, each in one sentence.
 
-    Exit code 1 if there is an error. Warnings and notes do not fail. Give training and test files
-    together, and frames that are in both are reported.
+    Exit status 1 if there is an error; warnings and notes do not change it. Give training and test
+    files together to have frames that are in both reported.
 
     **Examples**
 
@@ -73,11 +86,13 @@ def check(
     if json:
         write_json(json, report.to_dict())
     if any(file.frames for file in report.files):
-        Console().print(_table(report.files))
+        Console(markup=False).print(_table(report.files))
     for problem in report.problems:
         typer.echo(f"eqplugin: {problem.level}: {problem.message}", err=True)
     if not report.ok:
         raise typer.Exit(1)
+    if not report.problems:
+        typer.echo("eqplugin: nothing wrong was found.")
 
 
 def _mapping(pairs: list[str]) -> dict[str, str]:
@@ -95,8 +110,9 @@ def _table(files: list) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     names = [Path(file.path).name for file in files]
     table.add_column("file", overflow="fold", min_width=min(14, max(map(len, names))))
-    for column in ("frames", "atoms", "types", "pbc", "labels"):
+    for column in ("frames", "atoms", "types", "pbc"):
         table.add_column(column, overflow="fold", min_width=len(column))
+    table.add_column("labels", no_wrap=True)  # a key is there to be copied
     table.add_column("energy\n(eV/atom)", no_wrap=True)
     table.add_column("F rms, max\n(eV/A)", no_wrap=True, min_width=10)
     for file, name in zip(files, names, strict=True):

@@ -9,6 +9,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from eqplugin.doctor import Verdict, diagnose
 
@@ -18,12 +19,16 @@ _STYLE = {Verdict.ok: "green", Verdict.note: "yellow", Verdict.fault: "bold red"
 def doctor(
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
-    """Check versions, MACE's numbers on e3nn 0.6, CUDA, optional kernels and the compiler.
+    """Does this installation work? Versions, MACE on e3nn 0.6, CUDA, optional kernels, compiler.
 
-    A note is about something optional; a fault is something that will not work, and makes the exit
-    status 1. Takes about ten seconds.
+    A note concerns something optional. A fault is something that will not work; the exit status is
+    then 1. The checks take about ten seconds.
 
-    Example: `eqplugin doctor`
+    **Examples**
+
+        eqplugin doctor
+
+        eqplugin doctor --json
     """
     findings = list(diagnose())
     faults = sum(finding.verdict is Verdict.fault for finding in findings)
@@ -38,11 +43,11 @@ def doctor(
     for finding in findings:
         table.add_row(
             finding.check,
-            f"[{_STYLE[finding.verdict]}]{finding.verdict.value}[/]",
+            Text(finding.verdict.value, _STYLE[finding.verdict]),
             finding.found,
             finding.advice,
         )
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     if faults:
         console.print(f"{faults} fault{'s' if faults > 1 else ''}.", style="bold red")

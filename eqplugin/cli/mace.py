@@ -31,16 +31,20 @@ def _import_mace() -> None:
 @user_errors()
 def mace(
     command: list[str] = typer.Argument(
-        None, metavar="[COMMAND [ARGUMENTS]...]", help="One of MACE's commands and its arguments."
+        None,
+        metavar="[COMMAND [ARGUMENTS]...]",
+        help="A MACE command and its arguments; without one, list the commands.",
     ),
 ) -> None:
-    """Run one of MACE's own commands with MACE repaired for e3nn 0.6; without one, list them.
+    """Run one of MACE's own commands, with MACE repaired for e3nn 0.6.
 
-    Examples:
+    The prefix mace_ may be left out. What follows the command's name goes to MACE.
 
-      `eqplugin mace -- mace_run_train --name my_model --train_file train.xyz ...`
+    **Examples**
 
-      `eqplugin mace -- eval_configs --help`
+        eqplugin mace
+
+        eqplugin mace -- eval_configs --help
     """
     _import_mace()
     from eqplugin.mace.commands import available_commands, run_command
@@ -57,14 +61,20 @@ def mace(
 @user_errors()
 def mace_convert(
     path: Path = typer.Argument(..., metavar="IN", help="A MACE .model file."),
-    out: Path = typer.Argument(..., metavar="OUT", help="Where to write; replaced if it exists."),
+    out: Path = typer.Argument(..., metavar="OUT", help="File to write; replaced if it exists."),
     e3nn: Literal["0.4", "0.6"] = typer.Option(
-        ..., "--e3nn", help="0.4: for a plain MACE installation; 0.6: for e3nn 0.5 and newer."
+        ...,
+        "--e3nn",
+        help="0.4: for a plain MACE installation; 0.6: for e3nn 0.5 and newer.",
     ),
 ) -> None:
-    """Write a MACE model in the form that another version of e3nn reads; no number changes.
+    """Write a MACE model for another version of e3nn; no number changes.
 
-    Example: `eqplugin mace-convert here.model there.model --e3nn 0.4`
+    **Examples**
+
+        eqplugin mace-convert mine.model for_plain_mace.model --e3nn 0.4
+
+        eqplugin mace-convert old.model new.model --e3nn 0.6
     """
     _import_mace()
     from eqplugin.mace.compat.convention import convention_of
@@ -77,10 +87,10 @@ def mace_convert(
 
 @user_errors()
 def mace_train(context: typer.Context) -> None:
-    """Train a MACE model: all options of mace_run_train, and two more model families.
+    """Train a MACE model: all options of mace_run_train, and dimension-matched models.
 
-    `--model SteerableMACE --feature_dim D --max_L L`, or `--model KHopInvariantMACE` with
-    `--hops h` as well. `eqplugin mace-train --help` lists all options.
+    `--model SteerableMACE --feature_dim D --max_L L`, with `--hops h` for k-hop invariant models.
+    `eqplugin mace-train --help` lists all options.
     """
     from eqplugin.mace.train import train
 
@@ -90,19 +100,32 @@ def mace_train(context: typer.Context) -> None:
 @user_errors()
 def mace_export(
     model: Path = typer.Argument(help="A .model or .eqm file of MACE or eqplugin."),
-    out: Path = typer.Option(None, help="File to write; default: MODEL-lammps.pt and the like."),
-    format: str = typer.Option("libtorch", help="libtorch (pair_style mace) or mliap (unified)."),
-    head: str = typer.Option(None, help="Head of a model with several; default: the last."),
+    out: Path = typer.Option(
+        None, help="File to write; default: MODEL-lammps.pt, or MODEL-mliap_lammps.pt for mliap."
+    ),
+    format: str = typer.Option(
+        "libtorch", help="libtorch (pair_style mace) or mliap (ML-IAP unified)."
+    ),
+    head: str = typer.Option(
+        None, help="Head to export, if the model has several; default: the last."
+    ),
     dtype: str = typer.Option("float64", help="float64 or float32."),
 ) -> None:
-    """Write a MACE model for LAMMPS; needs no cuEquivariance."""
+    """Write a MACE model for LAMMPS; cuEquivariance is not needed.
+
+    **Examples**
+
+        eqplugin mace-export water.model
+
+        eqplugin mace-export water.model --format mliap --dtype float32 --out water.pt
+    """
     import torch
 
     from eqplugin.mace.export import export_lammps
     from eqplugin.mace.loading import read_model
 
     if dtype not in ("float32", "float64"):
-        raise EqPluginError(f"--dtype {dtype} is not possible: use float32 or float64.")
+        raise EqPluginError(f"--dtype {dtype} is not valid: use float32 or float64.")
     suffix = "-mliap_lammps.pt" if format == "mliap" else "-lammps.pt"
     target = out or model.with_name(model.name + suffix)
     written = export_lammps(read_model(model), target, format, head, getattr(torch, dtype))
@@ -112,26 +135,26 @@ def mace_export(
 @user_errors()
 def products(
     path: Path = typer.Argument(..., metavar="IN", help="A MACE .model file."),
-    out: Path = typer.Argument(..., metavar="OUT", help="Where to write; replaced if it exists."),
-    back: bool = typer.Option(False, "--back", help="From converted to plain, bit for bit."),
+    out: Path = typer.Argument(..., metavar="OUT", help="File to write; replaced if it exists."),
+    back: bool = typer.Option(False, "--back", help="Convert back to the plain form, bit for bit."),
 ) -> None:
     """Make a MACE model faster on a CPU without changing its numbers, or make it plain again.
 
-    Tensor product and sum over neighbours become one C++ operator, and the symmetric contractions
-    are formed from distinct monomials: energies, forces, stress and gradients stay the same to
-    rounding, weights and state dict exactly. MACECalculator and `eqplugin md` run OUT like IN.
+    One C++ operator replaces the tensor product and the sum over neighbours, and the symmetric
+    contractions are formed from distinct monomials. Energies, forces, stress and gradients stay
+    the same to rounding, weights and state dict exactly. MACECalculator and `eqplugin md` run OUT
+    like IN.
 
-    OUT is for CPUs and for machines with eqplugin and a C++ compiler (half a minute, once): convert
-    it `--back` before handing it on, and before MACE's own converters for a GPU (cuEquivariance,
-    OpenEquivariance); `mace-export` and `mace-convert --e3nn 0.4` write the plain form by
-    themselves. NequIP models need no file of their own: there, name the modifier
-    `enable_CompiledTP`.
+    OUT runs on CPUs, where eqplugin and a C++ compiler are installed (half a minute, once). Convert
+    it `--back` before you share it and before MACE's own GPU converters (cuEquivariance,
+    OpenEquivariance). `mace-export` and `mace-convert --e3nn 0.4` write the plain form anyway.
+    NequIP models need no converted file: use the modifier `enable_CompiledTP`.
 
-    Examples:
+    **Examples**
 
-      `eqplugin products water.model water_fast.model`
+        eqplugin products water.model water_fast.model
 
-      `eqplugin products water_fast.model water.model --back`
+        eqplugin products water_fast.model water.model --back
     """
     _import_mace()
     from eqplugin.mace.products import convert_products, count_converted

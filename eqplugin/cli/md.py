@@ -16,28 +16,28 @@ from eqplugin.md.settings import MdRequest, MdSettings
 _HELP = {
     "Physics": {
         "ensemble": "nve, nvt-langevin, nvt-bussi or npt.",
-        "steps": "Steps in all; raise it later to go on.",
-        "timestep": "fs: 0.5 with hydrogen, 1 to 5 without.",
-        "temperature": "K: thermostat and starting velocities.",
+        "steps": "Total number of steps; raise it to continue a finished run.",
+        "timestep": "fs; 0.5 with hydrogen, 1 to 5 without.",
+        "temperature": "K, of the thermostat and of the starting velocities.",
         "pressure": "GPa, for npt.",
-        "friction": "1/fs, the thermostat's: 0.01 holds within 0.1 ps, 0.001 disturbs less.",
-        "velocities": "draw from --temperature, or file: the structure's.",
-        "seed": "Of velocities and noise.",
-        "max_temperature": "K: stop above it. Default: 10 x --temperature.",
+        "friction": "1/fs, of the thermostat; 0.01 acts within 0.1 ps, 0.001 disturbs less.",
+        "velocities": "draw: random, at --temperature; file: from the structure file.",
+        "seed": "Random seed of velocities and thermostat.",
+        "max_temperature": "K; stop above it. Default: 10 x --temperature, at least 3000 K.",
     },
     "Files": {
         "out": "Folder of the run.",
-        "traj": "Extended XYZ. Default: OUT/trajectory.xyz.",
-        "log": "CSV. Default: OUT/log.csv.",
-        "every": "Steps between frames: what a kill can cost.",
+        "traj": "Trajectory (extended XYZ). Default: OUT/trajectory.xyz.",
+        "log": "Log (CSV). Default: OUT/log.csv.",
+        "every": "Steps between frames; a killed run loses at most that many.",
     },
     "Speed": {
-        "engine": "ase, or torch-sim for many structures.",
+        "engine": "ase: one structure; torch-sim: many structures at once.",
         "device": "cpu or cuda.",
-        "dtype": "float32 or float64. Default: the model's.",
-        "skin": "Å of the neighbour list; numbers do not depend on it.",
-        "compile": "aoti: compile once (minutes), run 2-3 x faster; aoti-cudagraphs: small systems "
-        "on a GPU.",
+        "dtype": "float32 or float64. Default: that of the model.",
+        "skin": "Å added to the cutoff of the neighbour list; results do not depend on it.",
+        "compile": "aoti: compile once (minutes), then run 2-3 x faster; aoti-cudagraphs: for "
+        "small systems on a GPU. Default: not compiled.",
     },
 }
 _SETTINGS = {field.name for field in dataclasses.fields(MdSettings)}
@@ -66,29 +66,31 @@ def md(
     model: Path = typer.Argument(
         help="NequIP (.ckpt, .nequip.zip, .nequip.pt2) or MACE (.model) file, or .eqm of either."
     ),
-    structure: Path = typer.Argument(help="Start: any file ASE reads (.xyz, .cif, POSCAR, ...)."),
+    structure: Path = typer.Argument(
+        help="Starting structure: any file that ASE reads (.xyz, .cif, POSCAR, ...)."
+    ),
     **options: object,
 ) -> None:
-    """Run molecular dynamics; run the same command again to go on where it stopped.
+    """Run molecular dynamics; run the same command again to resume it.
 
-    Writes into `--out`: **trajectory.xyz** (`ase gui` and OVITO read it), **log.csv** (energies,
-    temperature, pressure, density), **plot.png** and a restart file. A run that is killed loses at
-    most one frame, and resumed it is the one it would have been, to the last bit (on a CPU).
+    Writes to `--out`: **trajectory.xyz** (for `ase gui` and OVITO), **log.csv** (energies,
+    temperature, pressure, density), **plot.png** and a restart file. A killed run loses at most one
+    frame. On a CPU, a resumed run equals an uninterrupted one to the last bit.
 
-    It stops, with the last good frame saved, on NaN, runaway temperature and atoms inside each
-    other.
+    The run stops and keeps the last good frame if it meets NaN, a runaway temperature or
+    overlapping atoms.
 
-    * Does the model conserve energy? `eqplugin md MODEL start.xyz --ensemble nve`: the drift should
-      stay below 1 meV/atom/ps.
+    * Does the model conserve energy? `eqplugin md best.ckpt start.xyz --ensemble nve`: the drift
+      should stay below 1 meV/atom/ps.
 
-    * Structure at 300 K: `eqplugin md MODEL start.xyz --steps 100000 --out run300`
+    * Structure at 300 K: `eqplugin md best.ckpt start.xyz --steps 100000 --out run300`
 
-    * Density at 1 bar: `eqplugin md MODEL liquid.xyz --ensemble npt --pressure 1e-4`
+    * Density at 1 bar: `eqplugin md best.ckpt liquid.xyz --ensemble npt --pressure 1e-4`
 
-    * Many molecules on one GPU: `eqplugin md MODEL frames.xyz --engine torch-sim --device cuda`
+    * Many molecules on one GPU: `eqplugin md best.ckpt frames.xyz --engine torch-sim --device cuda`
 
-    Thermostats: *nvt-langevin* samples anything; *nvt-bussi* disturbs the dynamics least, for
-    diffusion and spectra; *npt* scales the cell isotropically.
+    Ensembles: *nve* conserves energy; *nvt-langevin* suits any system; *nvt-bussi* disturbs the
+    dynamics least, for diffusion and spectra; *npt* scales the cell isotropically.
     """
     settings = MdSettings(**{name: options.pop(name) for name in _SETTINGS})
     request = MdRequest(model, structure, settings, **options)
@@ -97,7 +99,7 @@ def md(
     try:
         run_request(request)
     except KeyboardInterrupt:
-        print_error(f"interrupted; run the same command again to go on from {request.out}.")
+        print_error(f"interrupted; run the same command again to continue from {request.out}.")
         raise typer.Exit(130) from None
 
 

@@ -13,16 +13,16 @@ from eqplugin.cli._common import user_errors
 
 @user_errors()
 def report(
-    folder: Path = typer.Argument(help="A study's folder, or a .jsonl file of its lines."),
-    out: Path | None = typer.Option(None, help="Where to write; default: FOLDER/report."),
+    folder: Path = typer.Argument(help="A study's folder, or its results as a .jsonl file."),
+    out: Path | None = typer.Option(None, help="Folder to write to; default: FOLDER/report."),
     published: str | None = typer.Option(
-        None, help="Print published errors beside: acac, 3bpa, or a YAML file of your own."
+        None, help="Add published errors for comparison: acac, 3bpa, or a YAML file of your own."
     ),
 ) -> None:
-    """Tables, tests, plots and a recommendation from a study's results.
+    """Which model does a study recommend? Tables, statistical tests and plots of its results.
 
-    Reads the JSON lines alone, so a folder that holds nothing but `results.jsonl` is enough.
-    Writes `report.md`, its plots, and `report.html` with the plots inside.
+    Reads `results.jsonl` only; the rest of the study's folder is not needed. Writes `report.md`,
+    its plots, and `report.html`, which contains the plots.
 
     **Examples**
 
@@ -37,6 +37,6 @@ def report(
     beside = None if published is None else read_published(published)
     markdown, page = write_report(folder, target, beside)
     advice = markdown.read_text().split("\n## Accuracy", 1)[0]
-    console = Console()
+    console = Console(markup=False)
     console.print(Markdown(advice))
     console.print(f"\nwritten: {markdown}, {page}")

@@ -21,26 +21,32 @@ STUDY_SETTINGS = {"allow_extra_args": True}
 @user_errors()
 def study(
     context: typer.Context,
-    config: Path = typer.Argument(help="A config, or the name of a shipped one: quickstart."),
+    config: Path = typer.Argument(
+        help="A config (.yaml), or the name of a shipped one, such as quickstart."
+    ),
     multirun: bool = typer.Option(
-        False, "--multirun", "-m", help="Sweep the axes named behind it, instead of the arms."
+        False,
+        "--multirun",
+        "-m",
+        help="Sweep the axes given after it (l_max=0,1,2 ...) instead of the arms.",
     ),
     workers: int | None = typer.Option(
-        None, min=1, help="Jobs at a time on this machine (Hydra's joblib launcher)."
+        None, min=1, help="Jobs at a time on this machine (Hydra's joblib launcher); default: 1."
     ),
     dry_run: bool = typer.Option(
-        False, help="List the jobs with parameters and measured time; train nothing."
+        False, help="List the jobs with their parameters and estimated time; train nothing."
     ),
     plan_only: bool = typer.Option(
-        False, help="Match and write the plan, then end: for a cluster, before the jobs."
+        False,
+        help="Match the models and write the plan, then stop: run this before jobs on a cluster.",
     ),
 ) -> None:
-    """Which L, how many hops, NequIP or MACE, at what cost, on your data?
+    """Which L, how many hops, NequIP or MACE, and at what cost, for your data?
 
-    Trains every model of the study's arms with the stack's own trainer for the same number of
-    steps, tests them, measures time and memory, and writes one JSON line per job. Finished jobs
-    are reused and interrupted ones resumed when it is run again; a failed job is a line with its
-    error. `eqplugin report` makes tables, tests and plots of the lines.
+    Trains all models of the study's arms for the same number of steps, each with its stack's own
+    trainer. Tests them, measures time and memory, and writes one JSON line per job; a failed job's
+    line holds its error. Run it again to resume: finished jobs are reused. `eqplugin report` turns
+    the lines into tables, statistical tests and plots.
 
     **Examples**
 
@@ -50,17 +56,17 @@ def study(
 
         eqplugin study acac data_root=PATH budget=reduced
 
-        eqplugin study acac data_root=PATH -m family=nequip,mace l_max=0,1,2
-        seed=1,2,3 match=dimension,time
+        eqplugin study acac data_root=PATH -m family=nequip,mace l_max=0,1,2 \\
+          seed=1,2,3 match=dimension,time
 
-        eqplugin study acac data_root=PATH budget=full
-        hydra/launcher=submitit_slurm hydra.launcher.partition=gpu
+        eqplugin study acac data_root=PATH budget=full \\
+          hydra/launcher=submitit_slurm hydra.launcher.partition=gpu
     """
     from eqplugin.report.records import read_records
     from eqplugin.study.estimate import print_estimate
     from eqplugin.study.run import plan_study, prepare, run_study
 
-    console = Console()
+    console = Console(markup=False)
     chosen, frames, requests = prepare(config, context.args, multirun)
     for warning in frames.warnings:
         print_warning(warning)
@@ -83,8 +89,8 @@ def _tell_failures(records: list[Record]) -> None:
     if not failed:
         return
     sentence = (
-        f"{len(failed)} of {len(jobs)} jobs failed, {failed[0].job} because: "
-        f"{failed[0].error} Run the study again to try them again."
+        f"{len(failed)} of {len(jobs)} jobs failed; the first, {failed[0].job}: "
+        f"{failed[0].error} Run the study again to retry them."
     )
     if not any(record.status == "done" for record in jobs):
         raise EqPluginError(sentence)

@@ -10,12 +10,14 @@ from eqplugin.cli._common import user_errors
 
 
 def configs(
-    data: bool = typer.Option(False, "--data", help="The folder of the quick-start data instead."),
+    data: bool = typer.Option(
+        False, "--data", help="Print the folder of the quick-start data instead."
+    ),
 ) -> None:
-    """Print the folder of the shipped configs, whether in a clone or in an installed wheel.
+    """Print the folder of the shipped configs, in a clone or in an installed wheel.
 
-    The configs find the shipped data by themselves, from any working directory; data of your own
-    are named by `data_root=PATH`, or filled in by `eqplugin template`.
+    The configs find the shipped data from any working directory. For your own data, add
+    `data_root=PATH`, or let `eqplugin template` fill in your files.
 
     **Examples**
 
@@ -32,17 +34,25 @@ def configs(
 
 @user_errors()
 def template(
-    name: str = typer.Argument(None, help="Such as study/quickstart; without: list the names."),
+    name: str = typer.Argument(
+        None, help="Template, such as study/quickstart; default: list all names."
+    ),
     out: Path = typer.Option(None, "--out", "-o", help="File to write; default: standard output."),
-    train: Path = typer.Option(None, help="Your training file: its path and species go in."),
-    val: Path = typer.Option(None, help="Validation file; without: a tenth of the training file."),
-    test: Path = typer.Option(None, help="Test file; without: none (study: a tenth, too)."),
+    train: Path = typer.Option(
+        None, help="Your training file; its path and species are filled in."
+    ),
+    val: Path = typer.Option(None, help="Validation file; default: a tenth of the training file."),
+    test: Path = typer.Option(
+        None, help="Test file; default: none (for a study, a tenth of the training file)."
+    ),
     isolated_atoms: Path = typer.Option(
-        None, help="File of lone atoms with energies; without: the mean per atom."
+        None, help="File of isolated atoms with energies; default: the mean energy per atom."
     ),
     force: bool = typer.Option(False, "--force", help="Replace an existing file."),
 ) -> None:
-    """Write a shipped config to start from: one commented file that needs no other.
+    """Write a shipped config as a starting point: one commented file that needs no other.
+
+    With `--train`, your files and their species replace those of the shipped data.
 
     **Examples**
 
@@ -50,7 +60,7 @@ def template(
 
         eqplugin template nequip/minimal --train my.xyz -o my.yaml && nequip-train -cn my
 
-        eqplugin template mace/steerable_realistic --train my.xyz --isolated-atoms e0.xyz -o my.yaml
+        eqplugin template mace/realistic --train my.xyz --isolated-atoms e0.xyz -o my.yaml
 
         eqplugin template study/quickstart --train my.xyz -o my.yaml && eqplugin study my.yaml
     """
@@ -63,12 +73,12 @@ def template(
         typer.echo("\n".join(template_names()))
         return
     if train is None and (val or test or isolated_atoms):
-        raise EqPluginError("--val, --test and --isolated-atoms go with --train: give that, too.")
+        raise EqPluginError("--val, --test and --isolated-atoms need --train: give it, too.")
     files = None if train is None else UserFiles(train, val, test, isolated_atoms)
     if out is None:
         typer.echo(text_of(name, files), nl=False)
         return
     if out.exists() and not force:
-        raise EqPluginError(f"{out} exists: name another file, or replace it with --force.")
+        raise EqPluginError(f"{out} already exists: name another file, or replace it with --force.")
     write_text(out, text_of(name, files, out.stem))
     typer.echo(f"written: {out}")

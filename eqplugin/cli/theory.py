@@ -10,6 +10,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from eqplugin.cli._common import counting, integer_range, user_errors
 
@@ -20,7 +21,14 @@ _ENDLESS = 10_000  # characters: a width at which no table is cut
 _COUNTS_PER_TABLE = 8
 
 app = typer.Typer(
-    help="What steerable features can carry in a structure, by its symmetry.",
+    help="""What can steerable features carry in a structure of this symmetry?
+
+    For each site: the feature dimensions that its symmetry leaves, and the degree it needs.
+
+    **Examples**
+
+        eqplugin theory info butyne.xyz
+    """,
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -34,39 +42,43 @@ def _group() -> None:
 @app.command()
 @user_errors()
 def info(
-    structure: Path = typer.Argument(help="Any file that ASE reads: xyz, cif, POSCAR, ..."),
+    structure: Path = typer.Argument(help="Any file that ASE reads (.xyz, .cif, POSCAR, ...)."),
     feature_dim: int = typer.Option(
-        512, "--feature-dim", "-D", help="Feature dimension D = sum_l mul_l (2l+1)."
+        512, "--feature-dim", "-D", help="Feature dimension D: sum over l of mul_l (2l + 1)."
     ),
-    l_max: str = typer.Option("1..4", "--l-max", "-L", help="Highest degrees: 2, or 0,1,4, 0..6."),
+    l_max: str = typer.Option(
+        "1..4", "--l-max", "-L", help="Highest degrees L: 2, or 0,1,4, or 0..6."
+    ),
     cutoff: float | None = typer.Option(
         None,
-        help="What a site sees, in Å: a model's cutoff for its first layer. Default: the whole "
-        "molecule; 6 Å in a crystal.",
+        help="Radius in Å of a site's neighbourhood, such as the model's cutoff. Default: the "
+        "whole molecule; 6 Å in a crystal.",
     ),
     parity: Literal["natural", "both"] = typer.Option(
-        "natural", help="natural: 0e 1o 2e ...; both: every degree with both parities."
+        "natural", help="natural: 0e, 1o, 2e, ...; both: every degree with both parities."
     ),
     profile: Literal["uniform", "decreasing"] = typer.Option(
-        "uniform", help="Equal multiplicities, or halved with each degree."
+        "uniform", help="uniform: equal multiplicities; decreasing: halved with each degree."
     ),
     tolerance: float = typer.Option(
-        0.01, help="Å within which an image of an atom must fall on an atom; 0.1 for MD frames."
+        0.01,
+        help="Largest distance in Å between an atom's image and an atom for a symmetry to count; "
+        "use 0.1 for MD frames.",
     ),
-    frame: int = typer.Option(0, help="Which frame of the file."),
+    frame: int = typer.Option(0, help="Index of the frame in the file."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of a table."),
 ) -> None:
-    """Which dimensions of a feature survive at each site, and which degree the site needs.
+    """Which feature dimensions survive at each site, and which degree does the site need?
 
-    A feature's value is unchanged by every rotation that maps the site's neighbourhood onto
-    itself. What is left is V_l^Stab, and no weights bring back the rest. The smallest sufficient L
-    is the degree below which some turn of the neighbourhood goes unseen: n for an n-fold rotor.
+    Every rotation that maps a site's neighbourhood onto itself leaves the site's features
+    unchanged. This confines them to V_l^Stab, whatever the weights. L needed is the smallest degree
+    at which features see every rotation of the neighbourhood: n for an n-fold rotor.
 
-    Examples:
+    **Examples**
 
-      `eqplugin theory info butyne.xyz --feature-dim 512 --l-max 1..4`
+        eqplugin theory info butyne.xyz --feature-dim 512 --l-max 1..4
 
-      `eqplugin theory info diamond.cif --cutoff 4.0 --json`
+        eqplugin theory info diamond.cif --cutoff 4.0 --json
     """
     from eqplugin.design import Design
     from eqplugin.structures import read_structure
@@ -86,10 +98,10 @@ def info(
 
 
 def _print(path: Path, rows: list[dict], designs: list[Design]) -> None:
-    console = Console()
+    console = Console(markup=False)
     console.print(f"\n{path}", style="bold")
     table = _table(rows, designs, sites=True, counts=True)
-    if Console(width=_ENDLESS).measure(table).maximum <= console.width:
+    if Console(width=_ENDLESS, markup=False).measure(table).maximum <= console.width:
         console.print(table)
     else:  # nothing may be cut off: one table below the other
         console.print(_table(rows, designs, sites=True, counts=False))
@@ -118,11 +130,11 @@ def _table(rows: list[dict], designs: list[Design], *, sites: bool, counts: bool
         )
     if sites:
         table.add_column("L\nneeded", justify="right", no_wrap=True)
-        captions.append("L needed: below it some turn of the neighbourhood goes unseen")
+        captions.append("L needed: below it, some rotation of the neighbourhood goes unseen")
     table.caption = "; ".join(captions)
     for row in rows:
         needed = row["l_max_needed"]
-        cells = [f"{row['symbol']} {_indices(row['indices'])}"]
+        cells: list[str | Text] = [f"{row['symbol']} {_indices(row['indices'])}"]
         if sites:
             natural = " ".join(map(str, row["natural"][: degrees + 1]))
             cells += [row["group"], str(row["num_neighbors"]), natural]
@@ -134,9 +146,9 @@ def _table(rows: list[dict], designs: list[Design], *, sites: bool, counts: bool
     return table
 
 
-def _count(row: dict, level: int) -> str:
+def _count(row: dict, level: int) -> Text:
     count, needed = row["surviving_dimensions"][str(level)], row["l_max_needed"]
-    return f"[red]{count}[/]" if needed is None or level < needed else str(count)
+    return Text(str(count), "red" if needed is None or level < needed else "")
 
 
 def _indices(indices: list[int]) -> str:
@@ -147,15 +159,16 @@ def _indices(indices: list[int]) -> str:
 def _advice(rows: list[dict]) -> str:
     needs = [row["l_max_needed"] for row in rows]
     if None in needs:
-        return "Some site needs more than L = 8: no practical model fixes how it is turned."
+        return "At least one site needs more than L = 8: no practical model sees its orientation."
     most = max(needs)
     culprits = [row for row in rows if row["l_max_needed"] == most]
     where = ", ".join(
         f"{row['symbol']} {_indices(row['indices'])} ({row['group']})" for row in culprits[:3]
     )
     if most <= 1:
-        return "L = 1 is enough for every site: here a higher L changes cost, not what can be seen."
+        return "L = 1 is enough for every site: a higher L adds cost here, not information."
     return (
         f"L = {most} keeps every direction at every site; it is needed by {where}. A lower L can "
-        f"be enough where the sites' turns do not matter, and off these symmetric geometries."
+        f"be enough if the sites' orientations do not matter, or away from these "
+        f"symmetric geometries."
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from eqplugin.structures import ReadError, read_frames, structure_faults
 
 SHOWN = 5  # of a kind; the rest is counted, so that a broken file does not fill the screen
 NET_FORCE = 0.01  # eV/A per atom; sound references stay below 0.003
-XYZ_SUFFIXES = (".xyz", ".extxyz")
 # code -> level, and what such frames are or have
 _ODDITIES = {
     "duplicate": ("warning", "repeat an earlier frame of the file; remove the copies"),
@@ -32,8 +30,8 @@ _ODDITIES = {
         f"have a net force above {NET_FORCE} eV/A per atom; a model that conserves momentum "
         "cannot fit it",
     ),
-    "box": ("note", "have a cell although pbc is F; it is not used"),
-    "isolated": ("warning", "are isolated atoms inside the data; move them to a file of their own"),
+    "box": ("note", "have a cell although pbc is F; the cell is ignored"),
+    "isolated": ("warning", "are isolated atoms; move them to a separate file"),
 }
 _NAMED = {"energy": "an energy", "forces": "forces", "stress": "a stress"}
 _LIKE = {"energy": "energ", "forces": "force", "stress": "stress"}
@@ -93,8 +91,8 @@ class FileCheck:
             self._add_frame_error(*fault, index)
         for label, keys in conflicts.items():
             sentence = (
-                f"{' and '.join(map(repr, keys))} both give the {label} and differ, and "
-                f"'{keys[-1]}' would be used; pass exclude_keys for the other one."
+                f"{' and '.join(map(repr, keys))} both give the {label} but differ, and "
+                f"'{keys[-1]}' would be used; list the other in exclude_keys (`--exclude`)."
             )
             self._add_frame_error(f"conflict_{label}", sentence, index)
         self._note_missing(atoms, found, index)
@@ -157,24 +155,13 @@ class FileCheck:
     def _finish(self) -> None:
         for code, count in self._faults.items():
             if count > SHOWN:
-                self._add("error", code, f": {count - SHOWN} more frames with the fault `{code}`.")
+                self._add("error", code, f": {count - SHOWN} more frames have the fault `{code}`.")
         if not self._atoms:
             return
-        self._ignored_lines()
         for label in self.required:
             self._report_missing(label)
         self._report_oddities()
         self._summarise()
-
-    def _ignored_lines(self) -> None:
-        """Warn of an empty line, after which ASE drops the rest of the file without a word."""
-        path = Path(self.path)
-        if path.suffix in XYZ_SUFFIXES and (tail := _ignored_tail(path)):
-            text = (
-                f" has an empty line {tail[0]}, where reading stops: the {tail[1]} lines after it "
-                "would be ignored; remove the empty line."
-            )
-            self._add("error", "ignored_tail", text)
 
     def _report_missing(self, label: str) -> None:
         missing, total = self._missing[label], len(self._atoms)
@@ -232,16 +219,3 @@ def _geometry_digest(atoms: Atoms) -> bytes:
         digest.update((np.round(array, 4) + 0.0).tobytes())  # + 0.0 turns -0.0 into 0.0
     digest.update(atoms.pbc.tobytes())
     return digest.digest()
-
-
-def _ignored_tail(path: Path) -> tuple[int, int] | None:
-    """Number of the empty line where ASE stops reading XYZ, and of non-empty lines after it."""
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    at = 0
-    while at < len(lines) and lines[at].strip().isdigit():
-        at += int(lines[at]) + 2
-        while at < len(lines) and lines[at].lstrip().startswith("VEC"):
-            at += 1
-    rest = sum(1 for line in lines[at:] if line.strip())
-    blank = at < len(lines) and not lines[at].strip()
-    return (at + 1, rest) if blank and rest else None

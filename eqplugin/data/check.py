@@ -57,12 +57,14 @@ def check_files(
         raise DataError("No data file was given: name at least one.")
     for label in required:
         if label not in LABELS:
-            raise DataError(f"'{label}' is not a label to require: choose {', '.join(LABELS)}.")
+            raise DataError(
+                f"'{label}' is not a label that can be required: choose {', '.join(LABELS)}."
+            )
     options = dict(ase_args or {})
     for forbidden in ("index", "filename"):
         if forbidden in options:
             raise DataError(
-                f"ase_args may not hold '{forbidden}': the whole file is read; split the file "
+                f"ase_args may not contain '{forbidden}': the whole file is read; split the file "
                 "instead."
             )
     labels = Labels(normalized_mapping(key_mapping), exclude_keys)
@@ -100,7 +102,7 @@ def _unknown_species(check: FileCheck, species: Sequence[str]) -> list[Problem]:
             "error",
             "unknown_species",
             f"{check.path}, frame {frame}: {symbol} is not among the species "
-            f"{', '.join(species)}; add it to the list or remove such frames.",
+            f"{', '.join(species)}; add it to the list or remove these frames.",
             check.path,
             frame,
         )
@@ -114,7 +116,9 @@ def _unused_species(checks: list[FileCheck], species: Sequence[str]) -> list[Pro
     unused = [symbol for symbol in species if symbol not in present and symbol in atomic_numbers]
     if not present or not unused:
         return []
-    text = f"Listed but in no file: {', '.join(unused)}; a model cannot learn these species here."
+    text = (
+        f"Species listed but found in no file: {', '.join(unused)}; a model cannot learn them here."
+    )
     return [Problem("note", "unused_species", text)]
 
 
@@ -167,7 +171,9 @@ def _json(text: str, name: str) -> Mapping:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise DataError(f'{name}: this is not JSON ({error}); write {{"H": -13.6}}.') from error
+        raise DataError(
+            f'{name}: this is not JSON ({error}); write it like {{"H": -13.6}}.'
+        ) from error
     if not isinstance(content, dict):
         raise DataError(f'{name}: give a JSON object such as {{"H": -13.6}}.')
     return content
@@ -198,14 +204,14 @@ def _e0s_from_frames(path: Path, labels: Labels) -> dict[str, float]:
         symbol, energy = atoms.get_chemical_symbols()[0], labels.find(atoms)[0].get("energy")
         if energy is None or not is_valid_label("energy", energy, 1):
             raise DataError(
-                f"{path}, frame {index}: the isolated {symbol} atom has no usable energy; add it."
+                f"{path}, frame {index}: the isolated {symbol} atom has no usable energy; add one."
             )
         if energies.setdefault(symbol, float(energy)) != float(energy):
             raise DataError(
                 f"{path}, frame {index}: a second, different energy for {symbol}; keep one."
             )
     if not energies:
-        raise DataError(f"{path} holds no isolated atom: give a file of single-atom frames.")
+        raise DataError(f"{path} contains no isolated atoms: give a file of single-atom frames.")
     return energies
 
 
@@ -214,17 +220,19 @@ def _overlap(one: FileCheck, other: FileCheck) -> list[Problem]:
     shared = one.digests.keys() & other.digests.keys()
     if shared:
         first = min(shared, key=lambda digest: one.digests[digest])
+        frames = "frame" if len(shared) == 1 else "frames"
         text = (
-            f"{one.path} and {other.path} share {len(shared)} frames (first: "
-            f"{one.digests[first]} and {other.digests[first]}); training and test data must not."
+            f"{one.path} and {other.path} share {len(shared)} {frames} (first: "
+            f"{one.digests[first]} and {other.digests[first]}); training and test data "
+            "must not overlap."
         )
         problems.append(Problem("warning", "overlap", text, one.path, one.digests[first]))
     runs = sorted(one.runs & other.runs)
     if runs:
         seeds = ", ".join(run[2] for run in runs)
         text = (
-            f"{one.path} and {other.path} hold frames of the same trajectory (traj_seed {seeds}); "
-            "errors on such a test set flatter, so test on an independent trajectory."
+            f"{one.path} and {other.path} contain frames of the same trajectory (traj_seed "
+            f"{seeds}); such test errors are too optimistic: test on an independent trajectory."
         )
         problems.append(Problem("warning", "same_trajectory", text, one.path))
     return problems

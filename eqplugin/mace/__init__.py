@@ -23,8 +23,9 @@ __getattr__, __dir__, __all__ = lazy_exports(__name__, _HOMES)
 _before = os.environ.get(compat.UNSAFE)
 try:
     compat.apply()
-    # after the repair: the guards import MACE's modules
-    import_module(f"{__name__}._guards").install()
+    # after the repair: these import MACE's modules
+    for _name in ("_guards", "_reading"):
+        import_module(f"{__name__}.{_name}").install()
 finally:
     if _before is None:
         os.environ.pop(compat.UNSAFE, None)

@@ -164,7 +164,7 @@ def _check_labels(
     """Check that every frame has what the loss needs; return the atomic numbers of the file."""
     frames = [(i, a) for i, a in enumerate(read_frames(path)) if not is_isolated_atom(a)]
     if not frames:
-        raise EqPluginError(f"{path} holds only isolated atoms: give frames to learn from.")
+        raise EqPluginError(f"{path} holds only isolated atoms: give frames to train on.")
     for label in _needed(args):
         missing = [index for index, atoms in frames if not _has(atoms, keys[label])]
         if len(missing) == len(frames):
@@ -172,7 +172,7 @@ def _check_labels(
         if missing and not args.allow_missing_labels:
             raise EqPluginError(
                 f"{path}: {len(missing)} of {len(frames)} frames (first: {missing[0]}) have no "
-                f"'{keys[label]}' and would get zero weight: label or remove them, or say "
+                f"'{keys[label]}' and would get zero weight: label or remove them, or add "
                 f"--allow_missing_labels."
             )
     return {z for _, atoms in frames for z in atoms.numbers.tolist()}
@@ -205,8 +205,8 @@ def _check_roles(head: HeadData, seen: _Seen) -> None:
             if z not in known or (role != "train" and train and z not in train):
                 names = ", ".join(chemical_symbols[k] for k in sorted(train))
                 raise EqPluginError(
-                    f"{path}: the {role} data hold {chemical_symbols[z]}, which no training frame "
-                    f"holds ({names}): remove such frames or add training data."
+                    f"{path}: the {role} data contain {chemical_symbols[z]}, which no training "
+                    f"frame contains (they have {names}): remove these frames or add training data."
                 )
 
 
@@ -225,8 +225,8 @@ def _e0s(head: HeadData, elements: Sequence[int], args: argparse.Namespace) -> A
         if args.statistics_file is not None:
             return None
         raise EqPluginError(
-            "E0s are missing and the training file holds no isolated atoms: give --E0s as a file "
-            "of isolated atoms, a dictionary such as '{1: -13.6, 8: -2041.8}', or 'average'."
+            "E0s are missing and the training file contains no isolated atoms: give --E0s as a "
+            "file of isolated atoms, a dictionary such as '{1: -13.6, 8: -2041.8}', or 'average'."
         )
     else:
         energies = _read_e0s(given)
@@ -265,7 +265,10 @@ def e0s_for_mace(energies: Mapping[str, float]) -> str:
 def _read_e0s(given: Any) -> dict[str, float]:
     if isinstance(given, str) and given.lstrip().startswith("{"):
         # MACE's form; JSON with plain numbers reads the same
-        given = _literal(given, f"--E0s {given} cannot be read: write {{1: -13.6, 8: -2041.8}}.")
+        given = _literal(
+            given,
+            f"--E0s {given} cannot be read: write a dictionary such as {{1: -13.6, 8: -2041.8}}.",
+        )
     return read_e0s(given)
 
 
@@ -280,8 +283,8 @@ def _isolated_atoms(head: HeadData) -> dict[str, float]:
             symbol = atoms.get_chemical_symbols()[0]
             if not _has(atoms, key):
                 raise EqPluginError(
-                    f"{path}, frame {index}: the isolated {symbol} atom has no '{key}', which "
-                    f"MACE would take for an E0 of zero: add it or remove the frame."
+                    f"{path}, frame {index}: the isolated {symbol} atom has no '{key}', so "
+                    f"MACE would take its E0 to be zero: add it or remove the frame."
                 )
             results = atoms.calc.results if atoms.calc else {}
             energies[symbol] = float(results.get(key, atoms.info.get(key)))

@@ -40,19 +40,19 @@ def check_hdf5(path: str | Path, needed: Sequence[str], allow_missing: bool) -> 
         for where, frame in _frames(file)
     ]
     if not frames:
-        raise EqPluginError(f"{path} holds no frames: make it with mace_prepare_data.")
+        raise EqPluginError(f"{path} holds no frames: create it with mace_prepare_data.")
     for label in needed:
         missing = [where for where, has in frames if not has[label]]
         if len(missing) == len(frames):
             raise EqPluginError(
-                f"{path}: no frame has the label {label}: prepare it anew with "
+                f"{path}: no frame has the label {label}: prepare it again with "
                 f"mace_prepare_data --{label}_key KEY, the key of your file."
             )
         if missing and not allow_missing:
             raise EqPluginError(
                 f"{path}: {len(missing)} of {len(frames)} frames (first: {missing[0]}) have no "
                 f"{label} and would get zero weight: label or remove them and prepare the data "
-                f"anew, or say --allow_missing_labels."
+                f"again, or add --allow_missing_labels."
             )
 
 
@@ -69,7 +69,7 @@ def _frames(file: Path) -> Iterator[tuple[str, Any]]:
     except (OSError, KeyError, AttributeError, TypeError) as error:
         raise EqPluginError(
             f"{file} cannot be read as data of mace_prepare_data "
-            f"({type(error).__name__}): make it anew."
+            f"({type(error).__name__}): create it again."
         ) from error
 
 
@@ -85,7 +85,7 @@ def _is_labelled(frame: Any, label: str, where: str) -> bool:
     if not np.isfinite(values).all():
         raise EqPluginError(
             f"{where}: the {label} holds NaN or infinity: remove or relabel this frame, and "
-            f"prepare the data anew."
+            f"prepare the data again."
         )
     return True
 

@@ -259,14 +259,14 @@ class TrainingLoop:
             if name not in state:
                 raise EqPluginError(
                     f"{path} was written without {name.split('_')[0]}: resume with the options of "
-                    f"the interrupted run, or start anew under another --name."
+                    f"the interrupted run, or start again under another --name."
                 )
             try:
                 part.load_state_dict(state[name])
             except (RuntimeError, ValueError, KeyError) as error:
                 raise EqPluginError(
                     f"{path} belongs to another model or optimizer ({name} does not fit): resume "
-                    f"with the options of the interrupted run, or start anew under another --name."
+                    f"with the options of the interrupted run, or start again under another --name."
                 ) from error
         self.progress = Progress(**state["progress"])
         io = self.checkpoint_handler.io

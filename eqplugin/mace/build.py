@@ -147,15 +147,15 @@ def copy_foundation(source: torch.nn.Module, target: torch.nn.Module, name: str)
     elements = [[int(z) for z in model.atomic_numbers] for model in (source, target)]
     if elements[0] != elements[1]:
         raise EqPluginError(
-            f"{name} knows the elements {elements[0]}, the data have {elements[1]}: keep all of "
-            f"the foundation's with --foundation_model_elements True, or train from scratch."
+            f"{name} knows the elements {elements[0]}, but the data contain {elements[1]}: keep "
+            f"all of its elements with --foundation_model_elements True, or train from scratch."
         )
     old, new = source.state_dict(), target.state_dict()
     kept = [key for key in new if not key.startswith(_OF_THE_DATA)]
     differing = [key for key in kept if key not in old or old[key].shape != new[key].shape]
     if differing or {key for key in old if not key.startswith(_OF_THE_DATA)} != set(kept):
         raise EqPluginError(
-            f"{name} has another architecture than the model asked for (first difference: "
+            f"{name} has a different architecture from the requested model (first difference: "
             f"{differing[0] if differing else 'number of blocks'}): fine-tune with its own "
             f"feature_dim, max_L, hops and layer options, or train from scratch."
         )

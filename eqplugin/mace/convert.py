@@ -38,7 +38,7 @@ def convert_model(path: str | Path, out: str | Path, target: Target) -> nn.Modul
             with the Clebsch-Gordan signs of e3nn 0.6, i.e. built without eqplugin.mace.
     """
     if target not in ("0.4", "0.6"):
-        raise ModelFileError(f"e3nn={target} is not possible: choose 0.4 or 0.6.")
+        raise ModelFileError(f"e3nn={target} is not valid: choose 0.4 or 0.6.")
     model = read_model_file(path)
     if target == "0.4":
         make_plain(model)
@@ -59,5 +59,5 @@ def _compare(model: nn.Module, again: nn.Module, path: str | Path) -> None:
     )
     if not same:
         raise ModelFileError(
-            f"{path} was not converted: what was written does not read back as the same model."
+            f"{path} was not converted: the written file does not read back as the same model."
         )

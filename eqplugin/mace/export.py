@@ -103,9 +103,7 @@ def descriptors(
     """
     layers = len(model.products)
     if num_layers is not None and not 1 <= num_layers <= layers:
-        raise EqPluginError(
-            f"num_layers={num_layers} is not possible: the model has {layers} layers."
-        )
+        raise EqPluginError(f"num_layers={num_layers} is not valid: the model has {layers} layers.")
     features = (
         model(batch_of([atoms], model), compute_force=False)["node_feats"].detach().cpu().numpy()
     )
@@ -147,7 +145,7 @@ def export_lammps(
     if format not in FORMATS:
         raise EqPluginError(f"format={format!r} is not known: use {' or '.join(FORMATS)}.")
     if dtype not in (torch.float32, torch.float64):
-        raise EqPluginError(f"dtype={dtype} is not possible: use float32 or float64.")
+        raise EqPluginError(f"dtype={dtype} is not valid: use float32 or float64.")
     heads = getattr(model, "heads", None) or [None]
     if head is not None and head not in heads:
         raise EqPluginError(f"head={head!r} is not in the model: it has {', '.join(heads)}.")

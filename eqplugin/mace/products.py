@@ -73,7 +73,7 @@ def compile_products(model: torch.nn.Module) -> torch.nn.Module:
         raise EqPluginError(reason)
     blocks = _blocks(model)
     if any(count_converted(model)):
-        raise EqPluginError("The model has faster products already: nothing to convert.")
+        raise EqPluginError("The model already has faster products: nothing to convert.")
     compiled = [_compiled(number, block) for number, block in enumerate(blocks)]
     for block, product in zip(blocks, compiled, strict=True):
         block.conv_tp.__class__ = CompiledConvolution
@@ -157,7 +157,7 @@ def require_operators(model: torch.nn.Module, path: str | Path) -> None:
     if reason is not None:
         raise EqPluginError(
             f"{path} has faster products, which cannot run here: {reason} "
-            f"`eqplugin products {path} OUT.model --back` makes it plain."
+            f"`eqplugin products {path} OUT.model --back` converts it back."
         )
 
 

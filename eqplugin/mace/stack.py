@@ -62,7 +62,7 @@ class MACE:
         """No modifiers here: MACE files are converted once, by ``eqplugin products``."""
         if modifiers:
             raise EqPluginError(
-                f"modifiers={', '.join(modifiers)}: modifiers are NequIP's; leave them out for "
+                f"modifiers={', '.join(modifiers)}: modifiers are for NequIP; leave them out for "
                 f"MACE, whose files `eqplugin products` makes faster."
             )
         return model

@@ -40,11 +40,28 @@ from eqplugin.modelfile.eqm import SUFFIX
 from eqplugin.resources import shipped_file
 from eqplugin.structures import read_frames
 
+_DESCRIPTION = """\
+Train a MACE model: all options of mace_run_train, and dimension-matched models.
+
+Examples:
+eqplugin mace-train --config $(eqplugin configs)/mace/minimal.yaml
+eqplugin mace-train --config $(eqplugin configs)/mace/minimal.yaml --hops 1 --max_L 0"""
+
+
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Fills every line of a text on its own, so that examples can be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n".join(fill(line, width, indent) for line in text.splitlines())
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return MACE's parser with our models and options added."""
     parser = tools.build_default_arg_parser()
     parser.prog = "eqplugin mace-train"
+    parser.description = _DESCRIPTION
+    parser.formatter_class = _HelpFormatter
     for action in parser._actions:
         if action.dest == "model":
             action.choices = [*action.choices, *FAMILIES]
@@ -52,24 +69,24 @@ def build_parser() -> argparse.ArgumentParser:
     ours.add_argument(
         "--feature_dim",
         type=int,
-        help="feature dimension D = sum_l mul_l (2l+1), met exactly; with --max_L",
+        help="feature dimension D, the sum over l of mul_l (2l + 1), met exactly; give --max_L too",
     )
     ours.add_argument(
-        "--hops", type=int, help="products between two resets to scalars; left out: never"
+        "--hops", type=int, help="products between two resets to scalars; unset: never reset"
     )
     ours.add_argument(
-        "--reset_width", type=int, help="scalars a reset keeps; default: those of the features"
+        "--reset_width", type=int, help="scalars after a reset; unset: as many as in the features"
     )
     ours.add_argument(
         "--zero_shift",
         action="store_true",
-        help="our models: an isolated atom has exactly its E0, as with --model MACE; default: E0 "
-        "plus the mean interaction energy of the training data, which learns energies faster",
+        help="give an isolated atom exactly its E0, as --model MACE does; otherwise it has its E0 "
+        "plus the mean interaction energy of the training data, and energies are learnt faster",
     )
     ours.add_argument(
         "--allow_missing_labels",
         action="store_true",
-        help="accept frames without energy or forces; they get zero weight in the loss",
+        help="accept frames without energy or forces; such labels get zero weight in the loss",
     )
     parser.error = _one_sentence
     return parser
@@ -121,7 +138,9 @@ def _with_present_config(argv: Sequence[str]) -> list[str]:
         return parts
     new = path.with_name(f"{grade}{path.suffix}")
     changes = _KHOP_CONFIGS[grade] if prefix == "khop" else ()
-    logging.warning(f"{path} is now {' '.join([str(new), *changes])}: the old name goes soon.")
+    logging.warning(
+        f"{path} is now {' '.join([str(new), *changes])}: the old name will be removed soon."
+    )
     place = ("--name", path.stem, "--work_dir", f"outputs/mace/{path.stem}")
     return [*parts[:at], str(new), *changes, *place, *parts[at + 1 :]]
 
@@ -146,7 +165,7 @@ def _check_family(args: argparse.Namespace) -> None:
     ):
         if getattr(args, flag):
             raise EqPluginError(
-                f"--{flag} is not possible with {args.model}: {backend} conversion assumes the "
+                f"--{flag} cannot be used with {args.model}: {backend} conversion assumes the "
                 f"same irreps in every layer and would leave weights random; leave it out."
             )
     if args.foundation_model is not None and args.pt_train_file is not None:
@@ -156,7 +175,7 @@ def _check_family(args: argparse.Namespace) -> None:
         )
     if args.lora:
         raise EqPluginError(
-            f"--lora is not tried with {args.model}: fine-tune all weights, or --freeze layers."
+            f"--lora is untested with {args.model}: fine-tune all weights, or --freeze layers."
         )
     if args.zero_shift and "Residual" in args.interaction_first:
         raise EqPluginError(
@@ -182,7 +201,7 @@ def _check_stock(args: argparse.Namespace) -> None:
 def _require_at_least(args: argparse.Namespace, name: str, least: int) -> None:
     value = getattr(args, name)
     if value is not None and value < least:
-        raise EqPluginError(f"{name}={value} is not possible: give an integer >= {least}.")
+        raise EqPluginError(f"{name}={value} is not valid: give an integer >= {least}.")
 
 
 def _check_numbers(args: argparse.Namespace) -> None:
@@ -190,11 +209,11 @@ def _check_numbers(args: argparse.Namespace) -> None:
     for name in counts:
         _require_at_least(args, name, 1)
     if not args.r_max > 0:
-        raise EqPluginError(f"r_max={args.r_max} is not possible: give a cutoff in A > 0.")
+        raise EqPluginError(f"r_max={args.r_max} is not valid: give a cutoff in A > 0.")
     if args.valid_file is None and args.heads is None and not 0 < args.valid_fraction < 1:
         raise EqPluginError(
-            f"valid_fraction={args.valid_fraction} is not possible: give a number between 0 and "
-            f"1, or a --valid_file."
+            f"valid_fraction={args.valid_fraction} is not valid: give a number between 0 and "
+            f"1, or use --valid_file."
         )
     if args.device == "cuda" and not torch.cuda.is_available():
         raise EqPluginError("--device cuda: PyTorch sees no CUDA device here; use --device cpu.")
@@ -283,7 +302,9 @@ def _compile(*args: Any, **kwargs: Any) -> Any:
     try:
         return jit.compile(*args, **kwargs)
     except Exception as error:
-        logging.warning(f"No *_compiled.model is written: TorchScript failed ({reason_of(error)}).")
+        logging.warning(
+            f"No *_compiled.model was written: TorchScript failed ({reason_of(error)})."
+        )
         raise
 
 

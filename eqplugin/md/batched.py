@@ -24,7 +24,7 @@ from eqplugin.md.health import bad_numbers, close_pair, temperature_limit, too_h
 from eqplugin.md.observables import Sample, frame_text, header
 from eqplugin.md.run import Breakdown, MdFiles, MdRun, Watch
 from eqplugin.md.settings import MdSettings
-from eqplugin.md.start import degrees_of_freedom, draw_momenta, fingerprint
+from eqplugin.md.start import degrees_of_freedom, draw_momenta, start_options
 from eqplugin.md.store import Restart, RunStore
 from eqplugin.quiet import quiet
 from eqplugin.stacks import file_kind, parse_device
@@ -98,19 +98,19 @@ def check_batch(structures: Sequence[Atoms], settings: MdSettings) -> None:
     """Refuse what torch-sim cannot run, naming the option or the structure."""
     if why := _UNSUPPORTED.get(settings.ensemble):
         raise EqPluginError(
-            f"--engine torch-sim --ensemble {settings.ensemble} is not possible: {why}; use nve "
+            f"--engine torch-sim does not run --ensemble {settings.ensemble}: {why}; use nve "
             f"or nvt-langevin, or --engine ase."
         )
     for index, atoms in enumerate(structures):
         if atoms.constraints:
             raise EqPluginError(
-                f"structure {index} has fixed atoms, which torch-sim does not know: use "
+                f"structure {index} has fixed atoms, which torch-sim does not support: use "
                 f"--engine ase."
             )
         if atoms.pbc.any() != atoms.pbc.all() or atoms.pbc.any() != structures[0].pbc.any():
             raise EqPluginError(
-                f"structure {index} has pbc {atoms.pbc}: torch-sim needs all structures of a run "
-                f"periodic in three directions, or none; use --engine ase."
+                f"structure {index} has pbc {atoms.pbc}: torch-sim needs every structure of a run "
+                f"periodic in all three directions, or in none; use --engine ase."
             )
 
 
@@ -146,7 +146,7 @@ def run_batch(
     for index in range(len(structures)):
         own = files_of(folder, index)
         files |= {f"traj{index}": own.traj, f"log{index}": own.log}
-    options = settings.fixed() | dict(origin or {}) | {"structure": fingerprint(list(structures))}
+    options = settings.fixed() | dict(origin or {}) | start_options(list(structures))
     store = RunStore(folder / "restart.npz", files, options)
     with store.locked(), quiet(logging.NOTSET):
         return _BatchRunner(structures, model, settings, folder, store, watch).run()
@@ -302,8 +302,9 @@ class _BatchRunner:
         to_ps = timestep / 1e3
         raise Breakdown(
             f"the dynamics of structure {index} broke down before {step * to_ps:.4f} ps (step "
-            f"{step}): {trouble}; the last good frames, {self.good * to_ps:.4f} ps, end the "
-            f"trajectories in {self.folder}; leave the structure out, or try a smaller --timestep."
+            f"{step}): {trouble}; the trajectories in {self.folder} end with the last good "
+            f"frames, at {self.good * to_ps:.4f} ps; leave the structure out, or try a "
+            f"smaller --timestep."
         )
 
 

@@ -29,7 +29,7 @@ def run_request(request: MdRequest, console: Console | None = None) -> None:
     """Run what the command line asks for."""
     from eqplugin.md.plots import plot_run
 
-    console = console or Console()
+    console = console or Console(markup=False)
     origin = _origin(request)
     structures = read_structures(request.structure)
     with quiet():  # the stacks' loading messages would tear the progress bar apart
@@ -64,8 +64,8 @@ def _run_one(
 ) -> list[MdRun]:
     if len(structures) > 1:
         raise EqPluginError(
-            f"{request.structure} has {len(structures)} frames and one structure runs at a time: "
-            f"keep one of them, or run all with --engine torch-sim."
+            f"{request.structure} has {len(structures)} frames, but only one structure runs at a "
+            f"time: keep one frame, or run all with --engine torch-sim."
         )
     atoms, settings = structures[0], request.settings
     files = MdFiles(request.out, request.traj, request.log)
@@ -84,7 +84,7 @@ def _run_batch(
         value = getattr(request, option)
         if value != getattr(MdRequest, option):  # the default
             raise EqPluginError(
-                f"--{option} {value} is not possible with --engine torch-sim: leave it out."
+                f"--{option} {value} cannot be used with --engine torch-sim: leave it out."
             )
     from eqplugin.md.batched import check_batch, open_batch_model, run_batch
 
@@ -100,9 +100,9 @@ def _run_batch(
 
 def _say_resumed(console: Console, run: MdRun) -> None:
     if run.resumed_from == run.steps:
-        console.print(f"Nothing to run: all {run.steps} steps are there; raise --steps to go on.")
+        console.print(f"Nothing to run: all {run.steps} steps are done; raise --steps to continue.")
     elif run.resumed_from is not None:
-        console.print(f"Went on from step {run.resumed_from}.")
+        console.print(f"Resumed from step {run.resumed_from}.")
 
 
 def _print_summary(console: Console, runs: Sequence[MdRun]) -> None:
@@ -196,7 +196,7 @@ def _progress_line(
         BarColumn(bar_width=12),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     # without a terminal there is no bar, a line is printed now and then
     hidden = not console.is_terminal

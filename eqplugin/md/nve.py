@@ -13,6 +13,7 @@ from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from eqplugin.errors import EqPluginError
+from eqplugin.files import disk_refusals
 
 __all__ = ["NveRun", "run_nve"]
 
@@ -74,7 +75,7 @@ def run_nve(
     thermalize_momenta(atoms, temperature, rng=np.random.default_rng(seed))
     Stationary(atoms)
     partial = partial_log(log)
-    with partial.open("w", newline="") as file:
+    with disk_refusals(log), partial.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
 
@@ -83,7 +84,7 @@ def run_nve(
             if not np.isfinite(total):
                 raise EqPluginError(
                     f"the dynamics broke down at {dynamics.get_time() / units.fs:.1f} fs: the "
-                    f"energy is {total}; the log up to there is in {partial}."
+                    f"energy is {total}; the log up to that time is in {partial}."
                 )
             row = dynamics.get_time() / units.fs / 1e3, total, atoms.get_temperature()
             writer.writerow([f"{value:.10g}" for value in row])

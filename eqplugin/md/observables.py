@@ -112,7 +112,7 @@ def read_log(path: str | Path) -> pd.DataFrame:
     except OSError as error:
         raise EqPluginError(f"the log {path} cannot be read: {error.strerror}.") from error
     if not text.startswith(header()):
-        raise EqPluginError(f"{path} is not a log of `eqplugin md`: its first line differs.")
+        raise EqPluginError(f"{path} is not a log of `eqplugin md`: its header line differs.")
     whole_lines = StringIO(text[: text.rfind("\n") + 1])
     return pd.read_csv(whole_lines, dtype=float, engine="python")  # exact
 
@@ -127,6 +127,7 @@ def frame_text(atoms: Atoms, sample: Sample, forces: NDArray, stress: NDArray | 
         cell=atoms.cell,
         pbc=atoms.pbc,
         info={"step": sample.step, "time_ps": sample.time_ps},
+        constraint=atoms.constraints,  # a column move_mask; the forces stay the model's
     )
     energy = sample.potential_eV
     frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces, stress=stress)

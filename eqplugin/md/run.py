@@ -20,7 +20,7 @@ from eqplugin.md.health import bad_numbers, close_pair, temperature_limit, too_h
 from eqplugin.md.integrators import build_dynamics, exchanged_energy, load_state, save_state
 from eqplugin.md.observables import Sample, frame_text, header, kinetic_energy
 from eqplugin.md.settings import MdSettings
-from eqplugin.md.start import degrees_of_freedom, draw_momenta, fingerprint
+from eqplugin.md.start import degrees_of_freedom, draw_momenta, start_options
 from eqplugin.md.store import Restart, RunStore
 
 __all__ = ["Breakdown", "MdFiles", "MdRun", "run_md"]
@@ -56,8 +56,8 @@ class MdFiles:
         self.plot = self.folder / "plot.png"  #: drawn by `eqplugin md`
         if self.traj.suffix not in (".xyz", ".extxyz"):
             raise EqPluginError(
-                f"--traj {self.traj} is not possible: give a name that ends in .xyz or .extxyz, "
-                f"the format that survives a kill."
+                f"--traj {self.traj} is not valid: give a name that ends in .xyz or .extxyz, "
+                f"the format that stays readable when a run is killed."
             )
 
 
@@ -107,7 +107,7 @@ def run_md(
         EqPluginError: for options that are not possible or not those of the run to resume.
     """
     files = files if isinstance(files, MdFiles) else MdFiles(files)
-    options = settings.fixed() | dict(origin or {}) | {"structure": fingerprint([atoms])}
+    options = settings.fixed() | dict(origin or {}) | start_options([atoms])
     store = RunStore(files.restart, {"traj": files.traj, "log": files.log}, options)
     with store.locked():
         return _Runner(atoms, calculator, settings, files, store, watch).run()
@@ -150,7 +150,7 @@ class _Runner:
         potential = float(self.atoms.get_potential_energy())
         trouble = bad_numbers(self.atoms, potential, self.atoms.get_forces())
         if trouble:
-            raise EqPluginError(f"the model cannot run this structure: at its start {trouble}.")
+            raise EqPluginError(f"the model cannot run this structure: at the start, {trouble}.")
         dynamics = self._build()
         # ASE calls observers before the first step only at step 0; ours come after each step
         sample, forces, stress = self._frame(dynamics)
@@ -178,7 +178,7 @@ class _Runner:
             return build_dynamics(self.atoms, self.settings, self.rng)
         except PropertyNotImplementedError:
             raise EqPluginError(
-                "--ensemble npt needs the stress and this model has none: use another ensemble."
+                "--ensemble npt needs the stress, but this model has none: use another ensemble."
             ) from None
 
     def _frame(self, dynamics: MolecularDynamics) -> tuple[Sample, NDArray, NDArray | None]:
@@ -254,7 +254,7 @@ class _Runner:
         with whole_file(self.files.failed) as unfinished:
             write(unfinished, frame, format="extxyz")
         return Breakdown(
-            f"the dynamics broke down at {step * to_ps:.4f} ps (step {step}): {trouble}; the last "
-            f"good frame, {self.good * to_ps:.4f} ps, ends {self.files.traj}, the broken one is "
-            f"{self.files.failed}; try a smaller --timestep or a better model."
+            f"the dynamics broke down at {step * to_ps:.4f} ps (step {step}): {trouble}; "
+            f"{self.files.traj} ends with the last good frame, at {self.good * to_ps:.4f} ps, and "
+            f"{self.files.failed} is the broken one; try a smaller --timestep or a better model."
         )

@@ -52,7 +52,7 @@ class MdSettings:
     max_temperature: float | None = None
 
     def __post_init__(self) -> None:
-        positive = "is not possible: give a number above 0."
+        positive = "is not valid: give a number above 0."
         at_rest = self.temperature == 0 and self.ensemble == "nve"
         hottest = math.inf if self.max_temperature is None else self.max_temperature
         for name, possible, advice in (
@@ -62,15 +62,15 @@ class MdSettings:
             ("timestep", 0 < self.timestep < math.inf, positive),
             ("temperature", 0 < self.temperature < math.inf or at_rest, positive),
             ("friction", 0 < self.friction < math.inf, positive),
-            ("pressure", math.isfinite(self.pressure), "is not possible: give it in GPa."),
+            ("pressure", math.isfinite(self.pressure), "is not valid: give it in GPa."),
             ("friction", self.friction * self.timestep < 1,
-             f"is not possible with --timestep {self.timestep:g}: their product must stay below 1; "
+             f"is not valid with --timestep {self.timestep:g}: their product must stay below 1; "
              f"0.01 per fs is usual."),
             ("max_temperature", hottest > self.temperature,
-             f"is not possible: it must be above --temperature {self.temperature:g}."),
-            ("steps", self.steps >= 1, "is not possible: at least 1."),
-            ("every", self.every >= 1, "is not possible: at least 1."),
-            ("seed", self.seed >= 0, "is not possible: at least 0."),
+             f"is not valid: it must be above --temperature {self.temperature:g}."),
+            ("steps", self.steps >= 1, "is not valid: give 1 or more."),
+            ("every", self.every >= 1, "is not valid: give 1 or more."),
+            ("seed", self.seed >= 0, "is not valid: give 0 or more."),
         ):  # fmt: skip
             if not possible:
                 value = getattr(self, name)

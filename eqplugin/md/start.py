@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.io.jsonio import encode
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 
 from eqplugin.errors import EqPluginError
@@ -17,7 +18,7 @@ from eqplugin.structures import atom_name, check_structure, read_frames
 
 def read_structures(path: str | Path) -> list[Atoms]:
     """Read every frame of a structure file and check that dynamics can start from it."""
-    frames = list(read_frames(path))
+    frames = list(read_frames(path, constraints=True))
     for index, atoms in enumerate(frames):
         _check_start(atoms, f"{path}, frame {index}: ")
         atoms.calc = None
@@ -54,6 +55,18 @@ def fingerprint(frames: list[Atoms]) -> str:
     return digest.hexdigest()
 
 
+def start_options(frames: list[Atoms]) -> dict[str, str]:
+    """What a run may not exchange when it is resumed: the structures, and what is fixed in them."""
+    return {"structure": fingerprint(frames), "constraints": _constraint_fingerprint(frames)}
+
+
+def _constraint_fingerprint(frames: list[Atoms]) -> str:
+    if not any(atoms.constraints for atoms in frames):
+        return "none"
+    text = encode([[c.todict() for c in atoms.constraints] for atoms in frames])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def draw_momenta(atoms: Atoms, settings: MdSettings, rng: np.random.Generator) -> None:
     """Give the atoms, in place, their starting velocities.
 
@@ -65,8 +78,8 @@ def draw_momenta(atoms: Atoms, settings: MdSettings, rng: np.random.Generator) -
         thermalize_momenta(atoms, settings.temperature, rng=rng)
     elif not atoms.has("momenta"):
         raise EqPluginError(
-            "--velocities file: the structure file has no velocities; leave the option out to draw "
-            "them from --temperature."
+            "--velocities file: the structure file has no velocities; leave this option out to "
+            "draw them from --temperature."
         )
     if settings.conserves_momentum and not atoms.constraints and len(atoms) > 1:
         Stationary(atoms, preserve_temperature=False)
@@ -75,7 +88,7 @@ def draw_momenta(atoms: Atoms, settings: MdSettings, rng: np.random.Generator) -
                 ZeroRotation(atoms, preserve_temperature=False)
     if settings.ensemble == "nvt-bussi" and not atoms.get_kinetic_energy() > 0:
         raise EqPluginError(
-            "--ensemble nvt-bussi rescales velocities and there are none to rescale here: use "
+            "--ensemble nvt-bussi rescales velocities, but all velocities are zero here: use "
             "nvt-langevin."
         )
 

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
-from eqplugin.files import whole_file
+from eqplugin.files import disk_refusals, whole_file
 
 _FORMAT = 1
 
@@ -59,12 +59,16 @@ class RunStore:
     def locked(self) -> Iterator[None]:
         """Hold the run's folder against other processes; the lock goes with the process."""
         folder = self.restart.parent
-        folder.mkdir(parents=True, exist_ok=True)
+        place = folder / ".lock"
+        if place.is_symlink():  # opening the lock would empty what it points to
+            raise EqPluginError(f"{place} is a link: delete it.")
         try:
-            lock = FileLock(folder / ".lock").acquire(timeout=0)
+            with disk_refusals(place):
+                folder.mkdir(parents=True, exist_ok=True)
+                lock = FileLock(place).acquire(timeout=0)
         except Timeout:
             raise EqPluginError(
-                f"another run is writing to {folder}: wait for it, or give this one another --out."
+                f"another run is writing to {folder}: wait for it, or give this run another --out."
             ) from None
         with lock:
             yield
@@ -81,12 +85,12 @@ class RunStore:
         except Exception as error:  # zip, JSON and NumPy fail in their own ways
             raise EqPluginError(
                 f"the restart file {self.restart} cannot be read ({type(error).__name__}): delete "
-                f"it to start anew, or give another --out."
+                f"it to start over, or give another --out."
             ) from error
         if not known:
             raise EqPluginError(
-                f"the restart file {self.restart} is of another version of eqplugin: give another "
-                f"--out."
+                f"the restart file {self.restart} was written by another version of eqplugin: "
+                f"give another --out."
             )
         del meta["format"]
         found = Restart(arrays=arrays, **meta)
@@ -97,6 +101,14 @@ class RunStore:
         for name, value in self.options.items():
             if name in before and before[name] == value:
                 continue
+            if name == "constraints":
+                if name not in before:  # eqplugin up to 0.2.0 did not record them
+                    continue
+                raise EqPluginError(
+                    f"{self.restart.parent} holds a run with other constraints, such as fixed "
+                    f"atoms: continue it with the structure file it began with, or give another "
+                    f"--out."
+                )
             if name in ("model", "structure"):
                 raise EqPluginError(
                     f"{self.restart.parent} holds a run of another {name} file: continue it with "
@@ -114,21 +126,19 @@ class RunStore:
             # without a restart file what is there was killed before its first frame, or is not ours
             ours = self.restart.parent in path.parents
             if path.exists() and path.stat().st_size and not ours:
-                raise EqPluginError(f"{path} exists already: name another file, or delete it.")
+                raise EqPluginError(f"{path} already exists: name another file, or delete it.")
             _change(path, "wb")
             self._sizes[name] = 0
             self.append(name, heads.get(name, ""))
 
     def resume(self, restart: Restart) -> None:
         """Cut the growing files to where the restart file was written."""
-        for leftover in self.restart.parent.glob(f".{self.restart.stem}.*.tmp*"):
-            leftover.unlink()  # a kill while the restart file was being replaced
         for name, path in self.files.items():
             size = restart.sizes.get(name)
             if size is None or not path.is_file() or path.stat().st_size < size:
                 raise EqPluginError(
                     f"{path} has been removed or cut since the run wrote it: delete "
-                    f"{self.restart} to start anew, or give another --out."
+                    f"{self.restart} to start over, or give another --out."
                 )
             _change(path, "r+b", size)
             self._sizes[name] = size
@@ -136,7 +146,7 @@ class RunStore:
     def append(self, name: str, text: str) -> None:
         """Write to the end of a growing file, at once."""
         data = text.encode("utf-8")
-        with self.files[name].open("ab") as file:
+        with disk_refusals(self.files[name]), self.files[name].open("ab") as file:
             file.write(data)
         self._sizes[name] += len(data)
 
@@ -144,14 +154,13 @@ class RunStore:
         """Replace the restart file: from now on the run would continue from here."""
         meta = {"format": _FORMAT, "step": step, "rng": rng}
         meta |= {"sizes": self._sizes, "options": self.options}
-        with whole_file(self.restart) as unfinished:
+        # frames may come every few milliseconds, and waiting for the disk takes longer than that
+        with whole_file(self.restart, durable=False) as unfinished:
             np.savez(unfinished, meta=np.array(json.dumps(meta)), **arrays)
 
 
 def _change(path: Path, mode: str, size: int = 0) -> None:
-    try:
+    with disk_refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open(mode) as file:
             file.truncate(size)
-    except OSError as error:
-        raise EqPluginError(f"{path} cannot be written: {error.strerror or error}.") from error

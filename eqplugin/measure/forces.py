@@ -53,6 +53,7 @@ def evaluate(
 
 def _evaluate_frame(calculator: Calculator, frame: LabelledFrame) -> FrameResult:
     atoms = frame.atoms.copy()
+    atoms.set_constraint()  # references are forces on free atoms
     atoms.calc = calculator
     # stress and forces before the energy: one model call then serves all
     stress = _pair("stress", frame.stress, atoms.get_stress)

@@ -57,7 +57,7 @@ def read_labelled(
     report = checked_report([path], (), key_mapping=mapping, exclude_keys=sorted(replaced))
     frames = _labelled_frames(path, mapping, replaced)
     if not frames:
-        raise EqPluginError(f"{path} holds no frames but isolated atoms: give frames to test on.")
+        raise EqPluginError(f"{path} holds only isolated atoms: give frames to test on.")
     if all(f.energy is None and f.forces is None and f.stress is None for f in frames):
         have = ", ".join(report.files[0].labels) or "none"
         raise EqPluginError(
@@ -102,7 +102,7 @@ def _labelled_frames(
         for label, keys in conflicts.items():
             raise EqPluginError(
                 f"{path}, frame {index}: the keys {' and '.join(keys)} disagree about the "
-                f"{label}: say which one is the reference, --key {keys[0]}={label}."
+                f"{label}: name the reference with --key, such as --key {keys[0]}={label}."
             )
         for fault in label_faults(atoms, values):
             raise EqPluginError(f"{path}, frame {index}: {fault.sentence}")

@@ -51,7 +51,7 @@ def open_model(name: str, device: str = "cpu", dtype: str | None = None) -> Calc
     try:
         calculator = getattr(importlib.import_module(module), factory)()
     except (ImportError, AttributeError, TypeError) as error:
-        raise EqPluginError(f"{name} cannot be made a calculator: {error}.") from error
+        raise EqPluginError(f"{name} cannot be turned into a calculator: {error}.") from error
     if not hasattr(calculator, "get_potential_energy"):
         raise EqPluginError(f"{name} does not return an ASE calculator.")
     return calculator

@@ -70,7 +70,7 @@ def enlarged(atoms: Atoms, factor: int, seed: int = 0) -> Atoms:
     3 A between the copies, as in a liquid, so that its atoms have neighbours.
     """
     if factor < 1:
-        raise EqPluginError(f"--repeat {factor} is not possible: use 1 or more.")
+        raise EqPluginError(f"--repeat {factor} is not valid: use 1 or more.")
     if atoms.pbc.any():
         larger = atoms.repeat([factor if periodic else 1 for periodic in atoms.pbc])
     else:
@@ -132,7 +132,7 @@ def _peak_here(model: str, atoms: Atoms, device: str, dtype: str | None) -> floa
         before = _resident(peak=False)
     except OSError as error:
         raise EqPluginError(
-            "peak memory can only be measured on Linux: say --no-memory."
+            "peak memory can only be measured on Linux: add --no-memory."
         ) from error
     atoms.get_forces()
     return _resident(peak=True) - before
@@ -144,7 +144,7 @@ def _resident(peak: bool) -> float:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 2**10
-    raise EqPluginError("peak memory can only be measured on Linux: say --no-memory.")
+    raise EqPluginError("peak memory can only be measured on Linux: add --no-memory.")
 
 
 def scaling_table(timings: Mapping[str, Sequence[SizeTiming]]) -> Table:

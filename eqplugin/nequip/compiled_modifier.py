@@ -103,7 +103,7 @@ def compile_products(model: torch.nn.Module) -> torch.nn.Module:
     opaque = bool(getattr(model, "is_compile_graph_model", False))
     reason = load_operators()
     if reason is not None:
-        _notice(f"{reason} Going on with the factorised product in torch (enable_FactorizedTP).")
+        _notice(f"{reason} The factorised product in torch (enable_FactorizedTP) is used instead.")
         return factorize_products(model)
 
     def factory(old: torch.nn.Module) -> torch.nn.Module:

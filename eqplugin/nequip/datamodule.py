@@ -135,9 +135,9 @@ def _require_training_files(kwargs: Mapping[str, Any]) -> None:
     for file in _all_files({**kwargs, "val_file_path": [], "test_file_path": []}):
         if not Path(file).is_file():
             raise DataError(
-                f"{file} is not here: nequip-package and nequip-compile take an example frame from "
-                "the training data, so run them where that path leads to it, or on a package "
-                "(.nequip.zip), which brings its example along."
+                f"{file} is missing: nequip-package and nequip-compile take an example frame from "
+                "the training data, so run them where this path exists, or on a package "
+                "(.nequip.zip), which contains its example frame."
             )
 
 

@@ -80,7 +80,7 @@ def _type_embedding(model: torch.nn.Module, blocks: list[Any]) -> torch.nn.Embed
     embeddings = list(find_stock(model, NodeTypeEmbed))
     if len(embeddings) != 1:
         raise EqPluginError(
-            f"{name} needs a model with one type embedding, this one has {len(embeddings)}: "
+            f"{name} needs a model with one type embedding, but this one has {len(embeddings)}: "
             "remove the modifier."
         )
     if embeddings[0].do_categorical_graph_field_embed:

@@ -67,7 +67,7 @@ def _reading(path: Path, trust: bool | None) -> Iterator[None]:
     what = "NequIP package" if package else "NequIP checkpoint"
     if not path.is_file():
         raise EqPluginError(f"the model file {path} is missing: check the path.")
-    check_archive(path, f"no {what}")
+    check_archive(path, f"not a {what}")
     if package:
         check_code_file(path, trust)
     else:

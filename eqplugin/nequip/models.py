@@ -147,12 +147,12 @@ def _layers_in_blocks(hops: int | None, num_blocks: int, num_layers: int | None)
         raise DesignError("num_blocks and num_layers are both given: give one of the two.")
     if hops is None:
         raise DesignError(
-            "num_blocks has no meaning with hops=null, which never resets: "
+            "num_blocks has no effect with hops=null, which never resets: "
             "give num_layers, the number of convolutions, instead."
         )
     for name, value in (("hops", hops), ("num_blocks", num_blocks)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise DesignError(f"{name}={value!r} is not possible: give an integer >= 1.")
+            raise DesignError(f"{name}={value!r} is not valid: give an integer >= 1.")
     return hops * num_blocks
 
 
@@ -205,7 +205,7 @@ def _check_common(
 ) -> None:
     """Checks that NequIP leaves to asserts deep inside, with a sentence instead."""
     if r_max is None or not r_max > 0:
-        raise DesignError(f"r_max={r_max!r} is not possible: give a cutoff radius > 0 in A.")
+        raise DesignError(f"r_max={r_max!r} is not valid: give a cutoff radius > 0 in A.")
     for name, values in (
         ("per_type_energy_shifts", per_type_energy_shifts),
         ("per_type_energy_scales", per_type_energy_scales),

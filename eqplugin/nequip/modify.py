@@ -37,9 +37,10 @@ def modify_model(
     available = get_all_modifiers(model)
     for modifier in modifiers:
         if modifier not in available:
+            known = ", ".join(sorted(available))
+            advice = f"use some of {known}" if known else "leave it out, for the model has none"
             raise EqPluginError(
-                f"modifiers={modifier!r} is not a model modifier of {name}: use some of "
-                f"{', '.join(sorted(available)) or 'none, for it has none'}."
+                f"modifiers={modifier!r} is not a model modifier of {name}: {advice}."
             )
         unsupported = get_model_modifier_unsupported_devices(available[modifier])
         if device is not None and torch.device(device).type in unsupported:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from eqplugin.errors import EqPluginError
@@ -15,8 +15,12 @@ from eqplugin.nequip.eqm import convert
 log = logging.getLogger(__name__)
 
 
-def write_best(trainer: Trainer) -> None:
-    """Write ``best.eqm`` beside ``best.ckpt``; where that cannot be, say why and go on."""
+def write_best(trainer: Any) -> None:
+    """Write ``best.eqm`` beside ``best.ckpt``; where that cannot be, say why and go on.
+
+    Args:
+        trainer: Lightning's, at the end of a fit.
+    """
     if not trainer.is_global_zero:
         return
     for callback in trainer.callbacks:

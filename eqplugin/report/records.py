@@ -265,7 +265,7 @@ def parse_record(line: str, where: str) -> Record | None:
     if content.get("schema") != SCHEMA:
         raise EqPluginError(
             f"{where}: schema {content.get('schema')}, but this version reads {SCHEMA}: use the "
-            f"eqplugin that wrote it, or run the study again into another folder."
+            f"eqplugin that wrote it, or run the study again in another folder."
         )
     match content.get("kind"):
         case "speed":
@@ -288,5 +288,5 @@ def _validated(kind: type[_Kind], text: str, where: str) -> _Kind:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"])) or "the whole"
         raise EqPluginError(
-            f"{where}: {field} is wrong ({first['msg']}): mend or remove it."
+            f"{where}: {field} is wrong ({first['msg']}): correct or remove it."
         ) from None

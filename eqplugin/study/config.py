@@ -100,7 +100,7 @@ def _sort_overrides(overrides: Sequence[str], sweep: bool) -> tuple[list[str], A
         elif key not in AXES:
             raise EqPluginError(
                 f"{key} cannot be swept, only {', '.join(AXES)}: run the study once for each "
-                f"value, with an out= of its own."
+                f"value, each with its own out=."
             )
         else:
             swept[key] = list(override.sweep_iterator(transformer=lambda value: value))
@@ -125,7 +125,7 @@ def _compose(path: Path, overrides: list[str]) -> StudyConfig:
         )
     missing = sorted(OmegaConf.missing_keys(typed))
     if missing:
-        raise EqPluginError(f"{path.name}: {missing[0]} is not given: state it in the config.")
+        raise EqPluginError(f"{path.name}: {missing[0]} is missing: set it in the config.")
     OmegaConf.resolve(typed)
     config = cast(StudyConfig, OmegaConf.to_object(typed))
     _find_shipped(config.data)
@@ -194,8 +194,8 @@ def _check_numbers(config: StudyConfig) -> None:
     for name in _COUNTS:
         value = attrgetter(name)(config)
         if value is not None and value < 1:
-            raise EqPluginError(f"{name}={value} is not possible: give an integer >= 1.")
+            raise EqPluginError(f"{name}={value} is not valid: give an integer >= 1.")
     for name in _AMOUNTS:
         value = attrgetter(name)(config)
         if not 0 < value < float("inf"):
-            raise EqPluginError(f"{name}={value} is not possible: give a number above 0.")
+            raise EqPluginError(f"{name}={value} is not valid: give a number above 0.")

@@ -19,7 +19,7 @@ from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from eqplugin.errors import EqPluginError
-from eqplugin.files import whole_file
+from eqplugin.files import whole_file, write_json
 from eqplugin.md.nve import NveRun, partial_log, run_nve
 from eqplugin.measure.forces import evaluate
 from eqplugin.measure.labels import read_labelled
@@ -66,7 +66,7 @@ def run_demo(out: Path, epochs: int, workers: int) -> None:
     """
     from eqplugin.study.demo_report import write_report
 
-    start, out, console = time.monotonic(), out.resolve(), Console()
+    start, out, console = time.monotonic(), out.resolve(), Console(markup=False)
     console.print(Markdown(PLAN))
     overrides = [f"out={out}", f"train.steps={_STEPS_AN_EPOCH * epochs}"]
     study, frames, requests = prepare(CONFIG, overrides, sweep=False)
@@ -129,11 +129,11 @@ def _copied_model(storage: Storage, name: str, record: FinishedJob) -> Path:
 @contextmanager
 def _progress(console: Console) -> Iterator[Progress]:
     columns = (
-        TextColumn("{task.description:<24}"),
+        TextColumn("{task.description:<24}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Progress(*columns, console=console) as progress:
         yield progress
@@ -196,4 +196,4 @@ def _predict_and_move(model: Path, tests: dict[str, Path], fingerprint: str) -> 
             np.savez_compressed(unfinished, **forces)
         first = next(iter(frames.values()))[0].atoms
         run_nve(first, calculator, model.with_name("nve.csv"), MD_STEPS, TIMESTEP)
-    stamp.write_text(json.dumps(fingerprint))
+    write_json(stamp, fingerprint)

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from eqplugin.files import write_text
+from eqplugin.files import whole_file, write_text
 from eqplugin.measure.plots import plot_energy_drift, plot_errors, plot_parity
 from eqplugin.measure.tables import Table
 from eqplugin.report.records import Environment, FinishedJob, SpeedRecord
@@ -37,7 +37,7 @@ def write_report(
     """Write report.md, table.csv and the PNG plots into ``out``; returns the report's path."""
     first = models[0].record
     rows = [_row(model, speed) for model in models]
-    with (out / "table.csv").open("w", newline="") as file:
+    with whole_file(out / "table.csv") as unfinished, unfinished.open("w", newline="") as file:
         csv.writer(file).writerows([_columns(first), *rows])
     title = (
         f"ethanol, GFN2-xTB, D = {first.feature_dim}, trained on {first.frames['train']} frames at "

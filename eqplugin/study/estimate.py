@@ -137,5 +137,5 @@ def _print_notes(
     where = "this machine's CPU" if config.train.device == "cpu" else "this machine"
     console.print(
         f"total: about {total / 3600:.1f} hours on one worker with {where} to itself, from steps "
-        f"timed just now (good to a factor of 1.5); results: {study.out}"
+        f"timed just now (within a factor of 1.5); results: {study.out}"
     )

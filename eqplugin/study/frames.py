@@ -56,7 +56,7 @@ def check_frames(config: StudyConfig) -> Frames:
     elif _composition_varies(train):
         warnings.append(
             "the composition varies between frames and data.isolated_atoms is not given: energies "
-            "start from the mean per atom, which no lone atom obeys; forces are not affected."
+            "start from the mean per atom, which is wrong for a lone atom; forces are not affected."
         )
     return Frames(train[:kept], val, tests, species, e0s, (*warnings, *notes))
 
@@ -76,8 +76,8 @@ def _check_files(data: Data) -> list[str]:
         report = checked_report(files, ("forces",), key_mapping=mapping, species=species)
     if any(Path(file).resolve() == Path(data.train).resolve() for file in data.test.values()):
         raise EqPluginError(
-            f"{data.train} is both the training and a test file: give another test file, or none, "
-            f"and data.test_frames are drawn from it."
+            f"{data.train} is both the training file and a test file: give another test file, or "
+            f"none, so that data.test_frames are drawn from it."
         )
     return [problem.message for problem in report.leaks]
 
@@ -96,7 +96,7 @@ def _split(
     if len(drawn) - wanted < 1:
         raise EqPluginError(
             f"{data.train} has {len(drawn)} frames, but data.val_frames and data.test_frames take "
-            f"{wanted} of them: lower the two."
+            f"{wanted} of them: lower one or both."
         )
     if val is None:
         val, drawn = drawn[: data.val_frames], drawn[data.val_frames :]
@@ -111,7 +111,7 @@ def _split(
         drawn = drawn[data.test_frames :]
         notes.append(
             f"the test frames are drawn from {data.train}, the file that is trained on: errors "
-            f"flatter, so test on an independent trajectory where there is one."
+            f"are too optimistic, so test on an independent trajectory if there is one."
         )
     elif data.test_frames is not None:
         tests = {label: _evenly(frames, data.test_frames) for label, frames in tests.items()}

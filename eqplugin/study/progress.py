@@ -23,9 +23,9 @@ _SECONDS = 2.0  # between two looks
 def watching(storage: Storage, jobs: Sequence[Job], console: Console) -> Iterator[None]:
     """Show a bar over all epochs and what runs; without a terminal, a line per finished job."""
     columns = (
-        TextColumn("{task.description:<10}"),
+        TextColumn("{task.description:<10}", markup=False),
         BarColumn(bar_width=24),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
     )
     stop = threading.Event()

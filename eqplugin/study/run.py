@@ -141,7 +141,7 @@ def _time_all(storage: Storage, console: Console) -> None:
     if storage.config.train.device == "cuda" and not torch.cuda.is_available():
         console.print(
             "no GPU here, so the models are not timed in turn: each has the times of its own job "
-            "until the study is run once more on a machine with one."
+            "until the study is run again on a machine with a GPU."
         )
         return
     console.print(f"timing {len(fingerprints)} models in turn ...")
@@ -181,8 +181,8 @@ def _check_launcher(overrides: Sequence[str]) -> None:
         if found is None:
             raise EqPluginError(
                 f"Hydra's launcher {name} is not installed: `pip install hydra-{plugin}-launcher` "
-                f"(joblib and submitit: `pip install eqplugin[study]`), or run one job after the "
-                f"other."
+                f"(joblib and submitit: `pip install eqplugin[study]`), or run one job at a "
+                f"time."
             )
 
 
@@ -201,6 +201,6 @@ def _latest_record(storage: Storage, job: Job) -> JobRecord:
         finished_record(storage, job)
         or stored_record(storage, job)
         or record_of(
-            storage, job, "failed", error="the job did not end: run the study again to go on."
+            storage, job, "failed", error="the job did not finish: run the study again to continue."
         )
     )

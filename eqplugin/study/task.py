@@ -97,7 +97,7 @@ def _train_and_measure(storage: Storage, job: Job) -> dict[str, Any]:
     if curve and not any(map(math.isfinite, curve.values())):
         raise EqPluginError(
             f"the training diverged: its validation error is NaN in all {len(curve)} epochs; lower "
-            f"train.lr or limit the gradient."
+            f"train.lr or clip the gradients."
         )
     folder = storage.folder(job)
     command = [Path(sys.executable).name, "-m", "eqplugin.study.measuring"]

@@ -44,7 +44,7 @@ class DegenerateFrameError(EqPluginError):
         why = (
             f"its environment has the symmetry {symmetry}"
             if symmetry != "C1"
-            else "its reference vectors nearly fall together, although no symmetry is found"
+            else "its reference vectors are nearly dependent, although no symmetry is found"
         )
         rank = "two" if group == "SO(3)" else "three"
         super().__init__(
@@ -95,7 +95,7 @@ def find_frames(
     if group not in ("SO(3)", "O(3)"):
         raise EqPluginError(f"group={group!r} is not known: use 'SO(3)' or 'O(3)'.")
     if not threshold >= 0:
-        raise EqPluginError(f"threshold={threshold} is not possible: give a number >= 0.")
+        raise EqPluginError(f"threshold={threshold} is not valid: give a number >= 0.")
     vectors, singular_values, reach, environments = reference_vectors(
         positions, numbers, about, r_max
     )
@@ -180,13 +180,13 @@ def _frames(
     dimension = Irreps(irreps).dim
     if features.dim() != 2 or features.shape[1] != dimension:
         raise EqPluginError(
-            f"features of shape {tuple(features.shape)} are not (num_nodes, {dimension}), which "
-            f"irreps {irreps} ask for: give the layer's own irreps."
+            f"features have the shape {tuple(features.shape)} instead of (num_nodes, {dimension}), "
+            f"as irreps {irreps} require: give the layer's own irreps."
         )
     frames = positions if isinstance(positions, Frames) else find_frames(positions, **options)
     if len(frames.matrices) != len(features):
         raise EqPluginError(
-            f"{len(features)} nodes have features and {len(frames.matrices)} have frames: give "
+            f"{len(features)} nodes have features but {len(frames.matrices)} have frames: give "
             f"the positions of the same structure."
         )
     return frames

@@ -52,7 +52,7 @@ def many_body_pair(order: Literal[2, 3, 4], radius: float = 1.3) -> tuple[Atoms,
         rings = np.concatenate([_SCALENE, _turned_mirror_image(_SCALENE)])
         first, second = ([*rings, *(sign * _TOP)] for sign in (1, -1))
     else:
-        raise EqPluginError(f"order={order!r} is not possible: there are pairs for 2, 3 and 4.")
+        raise EqPluginError(f"order={order!r} is not valid: there are pairs for 2, 3 and 4.")
     return _environment(first, radius), _environment(second, radius)
 
 

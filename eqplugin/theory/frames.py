@@ -46,7 +46,7 @@ def reference_vectors(
     if about not in ("nodes", "centroid"):
         raise EqPluginError(f"about={about!r} is not known: use 'nodes' or 'centroid'.")
     if r_max is not None and not 0 < r_max < np.inf:
-        raise EqPluginError(f"r_max={r_max} is not possible: give a radius in A > 0.")
+        raise EqPluginError(f"r_max={r_max} is not valid: give a radius in A > 0.")
     frame, vectors, labels, count = _environments(positions, numbers, about, r_max)
     lengths = vectors.norm(dim=-1)
     reach = torch.zeros(count, dtype=torch.float64).scatter_reduce(0, frame, lengths, "amax")
@@ -89,12 +89,13 @@ def _environments(
     points = torch.as_tensor(positions, dtype=torch.float64).detach().cpu()
     if points.dim() != 2 or points.shape[1] != 3:
         raise EqPluginError(
-            f"positions of shape {tuple(points.shape)} are not (num_nodes, 3), one per node."
+            f"positions have the shape {tuple(points.shape)} instead of (num_nodes, 3): "
+            f"give one per node."
         )
     numbers = torch.zeros(len(points), dtype=torch.long) if numbers is None else numbers
     labels = torch.as_tensor(numbers).detach().cpu().reshape(-1)
     if len(labels) != len(points):
-        raise EqPluginError(f"{len(labels)} numbers for {len(points)} nodes: give one each.")
+        raise EqPluginError(f"{len(labels)} numbers for {len(points)} nodes: give one for each.")
     lost = (~points.isfinite().all(dim=-1)).nonzero().flatten()
     if len(lost):
         raise EqPluginError(f"Node {int(lost[0])} has a position that is not a number: correct it.")
@@ -106,7 +107,9 @@ def _environments(
         return torch.zeros(len(points), dtype=torch.long)[near], away[near], labels[near], 1
     if periodic is not None:
         if r_max is None:
-            raise EqPluginError("A periodic structure has endless neighbours: give r_max in A.")
+            raise EqPluginError(
+                "A periodic structure has infinitely many neighbours: give r_max in A."
+            )
         centre, other, vectors = neighbour_list("ijD", periodic, r_max)
         first = torch.as_tensor(centre, dtype=torch.long)
         return first, torch.as_tensor(vectors), labels[torch.as_tensor(other)], len(points)

@@ -78,9 +78,11 @@ def find_point_group(
     neighbors = np.asarray(vectors, dtype=float).reshape(-1, 3)
     kinds = np.unique(np.asarray(list(labels)), return_inverse=True)[1]
     if len(kinds) != len(neighbors):
-        raise EqPluginError(f"{len(labels)} labels for {len(neighbors)} neighbours: give one each.")
+        raise EqPluginError(
+            f"{len(labels)} labels for {len(neighbors)} neighbours: give one for each."
+        )
     if not tolerance > 0:
-        raise EqPluginError(f"tolerance={tolerance} is not possible: give a length in A > 0.")
+        raise EqPluginError(f"tolerance={tolerance} is not valid: give a length in A > 0.")
     away = np.linalg.norm(neighbors, axis=1) > tolerance
     neighbors, kinds = neighbors[away], kinds[away]
     if not len(neighbors):

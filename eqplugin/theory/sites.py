@@ -51,13 +51,13 @@ def environments(
             tolerance that is not positive, or a cutoff that is not finite and above it.
     """
     if not 0 < tolerance < np.inf:
-        raise EqPluginError(f"tolerance={tolerance} is not possible: give a length in A > 0.")
+        raise EqPluginError(f"tolerance={tolerance} is not valid: give a length in A > 0.")
     radius = cutoff
     if cutoff is None and atoms.pbc.any():
         radius = PERIODIC_CUTOFF
     if radius is not None and not tolerance < radius < np.inf:
         raise EqPluginError(
-            f"cutoff={radius} is not possible: give a radius in A above the tolerance, {tolerance}."
+            f"cutoff={radius} is not valid: give a radius in A above the tolerance, {tolerance}."
         )
     check_structure(atoms)
     if radius is not None and atoms.pbc.any():

@@ -29,7 +29,7 @@ Array = NDArray[Any]
 
 def _require_at_least(name: str, value: int, least: int) -> None:
     if value < least:
-        raise EqPluginError(f"{name}={value!r} is not possible: give an integer >= {least}.")
+        raise EqPluginError(f"{name}={value!r} is not valid: give an integer >= {least}.")
 
 
 def _axis(k: int, bond: float) -> Array:
@@ -121,7 +121,9 @@ def rotor(
     _require_at_least("n", n, 1)
     _require_at_least("k", k, 2)
     if n > 4:
-        raise EqPluginError(f"n={n} is not possible: more than 4 spokes come into reach.")
+        raise EqPluginError(
+            f"n={n} is not valid: more than 4 spokes come within reach of each other."
+        )
     axis = _axis(k, bond)
     near = axis[0] + _spoke(bond, angle, _regular(n, 0.0))
     far = axis[-1] + _spoke(bond, 180.0 - angle, _regular(n, twist))

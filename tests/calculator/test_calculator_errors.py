@@ -49,8 +49,8 @@ def put(atoms, atom, value):
             "periodic lattice vectors .* are not independent",
         ),
         (Atoms("O", cell=[[3, 0, 0], [0, np.nan, 0], [0, 0, 3]]), "entries that are not finite"),
-        (Atoms("OC", [[0, 0, 0], [0, 0, 1e-6]]), r"O \(atom 0\) and C \(atom 1\) are at the same"),
-        (Atoms("O", cell=[1e-5] * 3, pbc=True), "too dense|same place"),
+        (Atoms("OC", [[0, 0, 0], [0, 0, 1e-6]]), r"O \(atom 0\) and C \(atom 1\) have the same"),
+        (Atoms("O", cell=[1e-5] * 3, pbc=True), "too dense|same position"),
         (Atoms("O", cell=[0.02] * 3, pbc=True), "too dense"),
     ],
 )
@@ -80,13 +80,13 @@ def test_stale_results_do_not_survive_an_error():
         ({"device": "gpu"}, "device='gpu' is not known"),
         ({"device": "meta"}, "device='meta' is not supported"),
         ({"skinn": 0.3}, "has no option 'skinn'"),
-        ({"dtype": "float16"}, "dtype='float16' is not possible"),
-        ({"skin": -0.1}, "skin=-0.1 is not possible"),
-        ({"skin": float("nan")}, "skin=nan is not possible"),
-        ({"skin": "wide"}, "skin='wide' is not possible"),
+        ({"dtype": "float16"}, "dtype='float16' is not valid"),
+        ({"skin": -0.1}, "skin=-0.1 is not valid"),
+        ({"skin": float("nan")}, "skin=nan is not valid"),
+        ({"skin": "wide"}, "skin='wide' is not valid"),
         ({"neighbors": "ase"}, "neighbors='ase' is not known"),
         ({"compile": "jit"}, "compile='jit' is not known"),
-        ({"head": "Default"}, "head does not suit"),
+        ({"head": "Default"}, "head cannot be used with"),
         (
             {"modifiers": ["enable_Magic"]},
             "'enable_Magic' is not a model modifier of the model .*: use some of .*enable_",
@@ -94,7 +94,7 @@ def test_stale_results_do_not_survive_an_error():
         ({"modifiers": ["enable_OpenEquivariance"]}, "does not run on device=cpu"),
         ({"modifiers": ["enable_CuEquivariance"]}, "does not run on device=cpu"),
         ({"compile": "aoti-cudagraphs"}, "is for device='cuda', not cpu"),
-        ({"species_to_type": {"Xx": "H"}}, "'Xx' is no chemical symbol"),
+        ({"species_to_type": {"Xx": "H"}}, "'Xx' is not a chemical symbol"),
         ({"species_to_type": {"Cu": "copper"}}, "'copper', which the model .* does not have"),
     ],
 )
@@ -116,7 +116,7 @@ def test_kernels_whose_package_is_not_installed(name, package, monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_absent():
-    with pytest.raises(EqPluginError, match="no CUDA device; use 'cpu'"):
+    with pytest.raises(EqPluginError, match="no CUDA device was found; use 'cpu'"):
         EqCalculator(shared(), device="cuda")
 
 
@@ -125,7 +125,7 @@ def test_files(tmp_path):
         EqCalculator(tmp_path / "gone.ckpt")
     for name, what in (
         ("broken.ckpt", "NequIP checkpoint"),
-        ("broken.nequip.zip", "no NequIP package"),
+        ("broken.nequip.zip", "not a NequIP package"),
         ("broken.nequip.pt2", "not a compiled NequIP model"),
     ):
         path = tmp_path / name
@@ -146,7 +146,7 @@ def test_what_is_no_model():
     for nothing, message in (
         (torch.nn.Linear(2, 2), "a Linear is not a model"),
         (3, "not a int"),
-        ([], "an empty list makes no committee"),
+        ([], "the list of models is empty"),
     ):
         with pytest.raises(EqPluginError, match=message):
             EqCalculator(nothing)

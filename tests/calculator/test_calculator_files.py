@@ -71,7 +71,7 @@ def test_a_package_compiles_and_checks_itself(files, tmp_path):
 
 def test_a_compiled_file_is_used_as_it_is(files):
     for options in ({"dtype": "float32"}, {"compile": "aoti"}, {"modifiers": ["x"]}):
-        with pytest.raises(EqPluginError, match="the file is compiled already"):
+        with pytest.raises(EqPluginError, match="the file is already compiled"):
             EqCalculator(files / "m.nequip.pt2", **options)
     with pytest.raises(EqPluginError, match="returns no features"):
         EqCalculator(files / "m.nequip.pt2").get_descriptors(read(ETHANOL / "test_300K.xyz", 0))

@@ -96,13 +96,15 @@ def test_the_callers_array_may_change():
 @pytest.mark.parametrize("pbc", [False, True])
 def test_coincident_atoms_are_named(pbc):
     atoms = Atoms("OCH", [[0, 0, 0], [1.2, 0, 0], [1.2, 0, 1e-5]], cell=[9, 9, 9], pbc=pbc)
-    with pytest.raises(EqPluginError, match=r"C \(atom 1\) and H \(atom 2\) are at the same place"):
+    with pytest.raises(
+        EqPluginError, match=r"C \(atom 1\) and H \(atom 2\) have the same position"
+    ):
         graph(skin_list(0.5), atoms)
 
 
 def test_an_atom_on_the_image_of_another_is_named():
     atoms = Atoms("OC", [[0, 0, 0], [9, 0, 0]], cell=[9, 9, 9], pbc=True)
-    with pytest.raises(EqPluginError, match="in a neighbouring cell are at the same place"):
+    with pytest.raises(EqPluginError, match="in a neighbouring cell have the same position"):
         graph(skin_list(0.5), atoms)
 
 

@@ -73,7 +73,7 @@ def test_many_faults_of_a_kind_are_counted_not_listed(store):
     report = check_files(store([water(seed, energy=np.nan) for seed in range(20)]))
     sentences = [problem.message for problem in report.errors]
     assert len(sentences) == 6
-    assert sentences[-1] == "train.xyz: 15 more frames with the fault `bad_energy`."
+    assert sentences[-1] == "train.xyz: 15 more frames have the fault `bad_energy`."
 
 
 def test_key_mapping_finds_the_labels(store):
@@ -93,8 +93,8 @@ def test_a_plain_key_that_would_beat_the_mapped_one(store):
     path, mapping = store([atoms]), {"REF_energy": "total_energy"}
     report = check_files(path, key_mapping=mapping)
     assert [problem.message for problem in report.errors] == [
-        "train.xyz, frame 0: 'REF_energy' and 'energy' both give the energy and differ, and "
-        "'energy' would be used; pass exclude_keys for the other one."
+        "train.xyz, frame 0: 'REF_energy' and 'energy' both give the energy but differ, and "
+        "'energy' would be used; list the other in exclude_keys (`--exclude`)."
     ]
     cured = check_files(path, key_mapping=mapping, exclude_keys=["energy"])
     assert cured.ok
@@ -138,10 +138,10 @@ def test_warnings_do_not_fail(store):
         "zero, which only a perfect crystal has.",
         "eqplugin: warning: train.xyz: 1 of 6 frames (first: 3) have a net force above 0.01 eV/A "
         "per atom; a model that conserves momentum cannot fit it.",
-        "eqplugin: note: train.xyz: 1 of 6 frames (first: 4) have a cell although pbc is F; it is "
-        "not used.",
-        "eqplugin: warning: train.xyz: 1 of 6 frames (first: 5) are isolated atoms inside the "
-        "data; move them to a file of their own.",
+        "eqplugin: note: train.xyz: 1 of 6 frames (first: 4) have a cell although pbc is F; the "
+        "cell is ignored.",
+        "eqplugin: warning: train.xyz: 1 of 6 frames (first: 5) are isolated atoms; move "
+        "them to a separate file.",
     ]
 
 
@@ -151,7 +151,8 @@ def test_overlap_between_files(store):
     report = check_files([train, test])
     assert report.ok
     assert [problem.message for problem in report.warnings] == [
-        "train.xyz and test.xyz share 1 frames (first: 2 and 1); training and test data must not."
+        "train.xyz and test.xyz share 1 frame (first: 2 and 1); training and test data "
+        "must not overlap."
     ]
 
 
@@ -226,8 +227,8 @@ def test_raise_on_errors(store):
 @pytest.mark.parametrize(
     "options, words",
     [
-        ({"ase_args": {"index": ":10"}}, "ase_args may not hold 'index'"),
-        ({"required": ["dipole"]}, "'dipole' is not a label to require"),
+        ({"ase_args": {"index": ":10"}}, "ase_args may not contain 'index'"),
+        ({"required": ["dipole"]}, "'dipole' is not a label that can be required"),
     ],
 )
 def test_options_that_cannot_be_meant(store, options, words):
@@ -260,7 +261,7 @@ def test_e0s_from_every_source(store):
 @pytest.mark.parametrize(
     "frames, words",
     [
-        ([water(0)], "holds no isolated atom"),
+        ([water(0)], "contains no isolated atoms"),
         ([labelled(Atoms("H"), energy=None)], "frame 0: the isolated H atom has no usable energy"),
         (
             [labelled(Atoms("H"), energy=1.0), labelled(Atoms("H"), energy=2.0)],

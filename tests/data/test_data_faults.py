@@ -18,19 +18,19 @@ H 0 0 0 0 0 0
 
 # frames (or text), further arguments, the whole sentence
 BAD = {
-    "empty": ("", [], "train.xyz holds no frames: give a file that has some."),
+    "empty": ("", [], "train.xyz holds no frames: give a file with at least one."),
     "not xyz": (
         "hello\nworld\n",
         [],
         "train.xyz cannot be read at frame 0 (XYZError: ase.io.extxyz: Expected xyz header but "
-        "got: invalid literal for int() with base 10: 'hello\\n'): mend it, or save it in a format "
-        "that ASE recognises.",
+        "got: invalid literal for int() with base 10: 'hello\\n'): repair it, or save it in a "
+        "format that ASE recognises.",
     ),
     "truncated": (
         TRUNCATED,
         [],
         "train.xyz cannot be read at frame 0 (XYZError: ase.io.extxyz: Frame has 1 atoms, expected "
-        "2): mend it, or save it in a format that ASE recognises.",
+        "2): repair it, or save it in a format that ASE recognises.",
     ),
     "no element": (
         UNKNOWN_ELEMENT,
@@ -40,7 +40,7 @@ BAD = {
     "species": (
         [water(0), water(1)],
         ["--species", "H,C"],
-        "train.xyz, frame 0: O is not among the species H, C; add it to the list or remove such "
+        "train.xyz, frame 0: O is not among the species H, C; add it to the list or remove these "
         "frames.",
     ),
     "species option": (
@@ -146,7 +146,7 @@ BAD = {
         [water(0)],
         ["--e0s", "{H: 1}"],
         "The isolated-atom energies: this is not JSON (Expecting property name enclosed in double "
-        'quotes: line 1 column 2 (char 1)); write {"H": -13.6}.',
+        'quotes: line 1 column 2 (char 1)); write it like {"H": -13.6}.',
     ),
     "e0s file": (
         [water(0)],
@@ -161,7 +161,7 @@ BAD = {
     "blank line": (
         WRONG_SHAPE.replace("R:2", "R:3").replace("0.1 0.2", "0.1 0.2 0.3") * 2 + "\n1\n\nH 0 0 0",
         [],
-        "train.xyz has an empty line 9, where reading stops: the 2 lines after it would be "
+        "train.xyz: line 9 is empty, and reading stops there: the 2 lines after it would be "
         "ignored; remove the empty line.",
     ),
     "reversed mapping": (

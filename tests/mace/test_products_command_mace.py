@@ -93,7 +93,7 @@ def test_mistakes_are_one_sentence_and_leave_files_alone(plain, tmp_path):
     assert out.read_text() == "precious"
     assert run(plain, tmp_path / "fast.model").exit_code == 0
     again = one_sentence(run(tmp_path / "fast.model", out))
-    assert "fast.model was not converted: The model has faster products already" in again
+    assert "fast.model was not converted: The model already has faster products" in again
     assert out.read_text() == "precious"
 
 
@@ -107,5 +107,5 @@ def test_help_says_what_it_is_for():
     result = run("--help")
     assert result.exit_code == 0
     text = " ".join(result.stdout.split())
-    for words in ("faster on a CPU", "--back", "mace-export", "convert files you trust"):
+    for words in ("faster on a CPU", "--back", "mace-export", "convert only files you trust"):
         assert words in text

@@ -184,7 +184,7 @@ def test_fine_tuning_starts_from_the_foundation(ethanol, tmp_path):
 def test_fine_tuning_refuses_another_architecture(ethanol, tmp_path):
     trained(ethanol, tmp_path / "base", **KHOP, max_num_epochs=1)
     foundation = tmp_path / "base/run.model"
-    with pytest.raises(EqPluginError, match="another architecture"):
+    with pytest.raises(EqPluginError, match="different architecture"):
         trained(ethanol, tmp_path / "a", **STEERABLE, foundation_model=foundation)
     with pytest.raises(EqPluginError, match="--model KHopInvariantMACE"):
         trained(ethanol, tmp_path / "b", model="MACE", foundation_model=foundation)

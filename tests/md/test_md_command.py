@@ -54,7 +54,7 @@ def test_command_runs_resumes_and_plots(ensemble, mace_file, ethanol, tmp_path):
     assert invoke(*common, "--steps", 10, "--out", tmp_path / "b").exit_code == 0
     again = invoke(*common, "--steps", 20, "--out", tmp_path / "b")
     assert again.exit_code == 0, again.output
-    assert "Went on from step 10." in again.output
+    assert "Resumed from step 10." in again.output
     for name in ("trajectory.xyz", "log.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert (tmp_path / "b" / "plot.png").stat().st_size > 10_000
@@ -102,13 +102,13 @@ def test_mistakes_are_sentences(mace_file, ethanol, tmp_path):
         ((tmp_path / "no.model", ethanol), "no.model is missing"),
         ((mace_file, tmp_path / "no.xyz"), "no.xyz is missing"),
         ((mace_file, tmp_path / "not.xyz"), "not.xyz cannot be read"),
-        ((mace_file, several), "2 frames and one structure runs at a time"),
+        ((mace_file, several), "2 frames, but only one structure runs at a time"),
         ((mace_file, tmp_path / "close.xyz"), "close.xyz, frame 0: atoms 0 (O) and 1 (H) are 0.2"),
         ((mace_file, ethanol, "--ensemble", "nvt"), "--ensemble nvt is not known"),
-        ((mace_file, ethanol, "--traj", "run.traj"), "--traj run.traj is not possible"),
+        ((mace_file, ethanol, "--traj", "run.traj"), "--traj run.traj is not valid"),
         ((mace_file, several, *batch, "--ensemble", "nvt-bussi"), "no Bussi thermostat"),
         ((mace_file, several, *batch, "--ensemble", "npt"), "not validated"),
-        ((mace_file, several, *batch, "--skin", "1"), "--skin 1.0 is not possible with"),
+        ((mace_file, several, *batch, "--skin", "1"), "--skin 1.0 cannot be used with"),
     ):
         result = invoke(*arguments, *out)
         assert result.exit_code == 1, result.output

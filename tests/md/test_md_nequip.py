@@ -108,7 +108,7 @@ def test_compiled_models_run_and_resume(periodic, trained, tmp_path):
         md(trained / file, start, tmp_path / name, "--steps", 20, *common)
         md(trained / file, start, tmp_path / "parts" / name, "--steps", 10, *common)
         again = md(trained / file, start, tmp_path / "parts" / name, "--steps", 20, *common)
-        assert "Went on from step 10." in again.output
+        assert "Resumed from step 10." in again.output
         for written in WRITTEN:
             whole, parts = tmp_path / name / written, tmp_path / "parts" / name / written
             assert whole.read_bytes() == parts.read_bytes()
@@ -124,7 +124,7 @@ def test_compiled_models_run_and_resume(periodic, trained, tmp_path):
     refused = md(
         trained / "model.nequip.pt2", start, tmp_path / "no", "--compile", "aoti", status=1
     )
-    assert "the file is compiled already" in refused.stderr
+    assert "the file is already compiled" in refused.stderr
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 from ase.io import read
 from ase.md.velocitydistribution import thermalize_momenta
 from cheap_models import Fault, Springs, Wells, cluster
@@ -103,6 +104,7 @@ def test_half_written_frames_and_frames_beyond_the_restart_are_cut(tmp_path):
         file.write(b"25,0.05,1.")
     leftover = cut.folder / ".restart.xyz.tmp.npz"
     leftover.write_bytes(b"half")
+    os.utime(leftover, (0, 0))
     assert len(read_log(cut.log)) == 5  # readers leave the half line out
     run_md(copper(), EMT(), settings(), cut)
     assert same(straight, cut)
@@ -243,7 +245,7 @@ def test_a_damaged_restart_and_a_missing_trajectory_are_said(tmp_path):
 def test_someone_elses_file_is_not_overwritten(tmp_path):
     mine = tmp_path / "mine.xyz"
     mine.write_text("precious\n")
-    with pytest.raises(EqPluginError, match=r"mine\.xyz exists already"):
+    with pytest.raises(EqPluginError, match=r"mine\.xyz already exists"):
         run_md(copper(), EMT(), settings(), MdFiles(tmp_path / "run", traj=mine))
     assert mine.read_text() == "precious\n"
 
@@ -268,7 +270,7 @@ def test_breakdown_stops_the_run_and_keeps_the_last_good_frame(kind, culprit, tm
     frames, log = read(files.traj, ":"), read_log(files.log)
     assert len(frames) == len(log) >= 3
     assert np.isfinite(frames[-1].positions).all()
-    assert f"{log['time_ps'].iloc[-1]:.4f} ps, ends" in str(caught.value)
+    assert f"good frame, at {log['time_ps'].iloc[-1]:.4f} ps" in str(caught.value)
     assert files.failed.is_file()
     if kind != "close":  # with the fault mended the same call goes on; momentum no model mends
         healed = run_md(start, Wells(start), replace(chosen, steps=5 * len(log)), files)
@@ -283,7 +285,7 @@ def test_a_healthy_hot_run_is_left_alone(tmp_path):
 
 def test_a_model_that_cannot_run_the_start_writes_nothing(tmp_path):
     start, files = cluster(), MdFiles(tmp_path)
-    with pytest.raises(EqPluginError, match="at its start the force on atom 1"):
+    with pytest.raises(EqPluginError, match="at the start, the force on atom 1"):
         run_md(start, Fault(start, "nan", at_call=1), settings(), files)
     assert not files.traj.exists()
 
@@ -316,3 +318,43 @@ def test_start_structure_is_left_alone(tmp_path):
     log = read_log(MdFiles(tmp_path).log)
     assert log["pressure_GPa"].isna().all()
     assert np.ptp(log["conserved_eV"]) < 1e-3
+
+
+def test_a_lock_that_is_a_link_does_not_cost_what_it_points_to(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(EqPluginError, match=r"run/\.lock is a link: delete it"):
+        run_md(copper(), EMT(), settings(), tmp_path / "run")
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+# ---- fixed atoms
+
+
+def fixed_copper(*indices):
+    atoms = copper()
+    atoms.set_constraint(FixAtoms(list(indices)))
+    return atoms
+
+
+def test_fixed_atoms_stay_and_are_in_the_trajectory(tmp_path):
+    files = MdFiles(tmp_path)
+    run_md(fixed_copper(0, 1), EMT(), settings(), files)
+    frames = read(files.traj, ":")
+    assert [list(frame.constraints[0].index) for frame in frames] == [[0, 1]] * len(frames)
+    np.testing.assert_array_equal(frames[-1].positions[:2], copper().positions[:2])
+    assert not np.array_equal(frames[-1].positions[2:], copper().positions[2:])
+    # what the model says of them is kept
+    assert np.abs(frames[-1].get_forces(apply_constraint=False)[:2]).max() > 1e-3
+
+
+def test_a_run_with_fixed_atoms_goes_on_with_the_same_ones_only(tmp_path):
+    run_md(fixed_copper(0, 1), EMT(), settings(steps=10), tmp_path)
+    for start in (copper(), fixed_copper(0), fixed_copper(0, 1, 2)):
+        with pytest.raises(EqPluginError, match="other constraints, such as fixed atoms"):
+            run_md(start, EMT(), settings(steps=20), tmp_path)
+    assert run_md(fixed_copper(0, 1), EMT(), settings(steps=20), tmp_path).resumed_from == 10
+    run_md(copper(), EMT(), settings(steps=10), tmp_path / "free")
+    with pytest.raises(EqPluginError, match="other constraints"):
+        run_md(fixed_copper(0), EMT(), settings(steps=20), tmp_path / "free")

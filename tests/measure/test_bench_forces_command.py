@@ -11,6 +11,7 @@ import pytest
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.io import read, write
 from typer.testing import CliRunner
 
@@ -84,6 +85,22 @@ def test_what_is_not_labelled_or_not_predicted_has_no_plot(tmp_path):
     plots = {path.name for path in (tmp_path / "out").glob("*.png")}
     assert plots == {"parity_energy.png", "distribution_energy.png"}
     assert "forces" not in result.stdout.rpartition("written to")[2].replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize("suffix", ["xyz", "traj"])
+def test_fixed_atoms_have_errors_like_others(tmp_path, suffix):
+    frames = read(CUAU / "test_600K.xyz", ":3")
+    write(tmp_path / f"free.{suffix}", frames)
+    for atoms in frames:
+        atoms.set_constraint(FixAtoms([0, 1, 2]))
+    write(tmp_path / f"fixed.{suffix}", frames)
+    files = [tmp_path / f"{name}.{suffix}" for name in ("free", "fixed")]
+    result = bench("ase.calculators.lj:LennardJones", *files, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    errors = json.loads((tmp_path / "out/errors.json").read_text())["errors"]["LennardJones"]
+    free, fixed = errors.values()
+    assert fixed == free
+    assert free["force_max"] > 0
 
 
 def test_ref_keys_and_own_keys(tmp_path):
@@ -168,7 +185,7 @@ def test_shared_frames_are_reported(tmp_path):
     test = plain(tmp_path / "test.xyz", seeds=(1, 2))
     result = bench(EMT_NAME, test, "--train", train)
     assert result.exit_code == 0
-    assert "share 1 frames" in " ".join(result.stderr.split())
+    assert "share 1 frame " in " ".join(result.stderr.split())
     assert result.stderr.startswith("eqplugin: warning: ")
     result = bench(EMT_NAME, plain(tmp_path / "other.xyz", seeds=(3,)), "--train", train)
     assert "share" not in result.stderr

@@ -11,6 +11,7 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.constraints import FixAtoms
 from ase.io import write
 from typer.testing import CliRunner
 
@@ -157,6 +158,15 @@ def test_each_fault_is_found_and_nothing_else(calculator, culprits, atoms):
         "NetForce": {"isolated atoms"},
     }.get(type(calculator).__name__, set())
     assert found <= culprits | allowed
+
+
+def test_fixed_atoms_are_free_in_the_checks(atoms):
+    fixed = atoms.copy()
+    fixed.set_constraint(FixAtoms([0, 1, 2]))
+    free = check_physics(Pairs(), atoms, "float64", md_steps=5)
+    assert check_physics(Pairs(), fixed, "float64", md_steps=5).checks == free.checks
+    assert not free.failures
+    assert fixed.constraints
 
 
 def test_the_cutoff_is_found_without_being_told():

@@ -289,7 +289,7 @@ def test_without_compiler_the_numbers_stay_and_one_line_says_so(capfd, monkeypat
     for found, expected in zip(*both, strict=True):
         assert_same(found, expected)
     (line,) = capfd.readouterr().err.splitlines()
-    assert line.startswith(f"eqplugin: {reason} Going on with the ")
+    assert line.startswith(f"eqplugin: {reason} The factorised product ")
 
 
 @needs_operators

@@ -147,7 +147,7 @@ def test_trainings_go_on(old, stack, folder, more, model):
 def test_dynamics_go_on(old):
     stopped = len((old / "md/log.csv").read_text().splitlines())
     said = run(REFERENCE["commands"]["md"], old, scratch="md")
-    assert "Went on from step" in said
+    assert "Resumed from step" in said
     lines = (old / "md/log.csv").read_text().splitlines()
     assert len(lines) > stopped
     assert int(lines[-1].split(",")[0]) == REFERENCE["steps"]

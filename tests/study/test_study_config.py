@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.io import read, write
 from typer.testing import CliRunner
 
@@ -166,7 +167,7 @@ def test_what_cannot_be_matched_is_named(study, monkeypatch):
             "hops=3 is more than num_layers=2",
         ),
         (["nequip.modifiers=[enable_Magic]"], "modifiers='enable_Magic' is not a model modifier"),
-        (["mace.modifiers=[enable_FactorizedTP]"], "modifiers are NequIP's"),
+        (["mace.modifiers=[enable_FactorizedTP]"], "modifiers are for NequIP"),
         (["data.train=nowhere.xyz"], "nowhere.xyz"),
         (["data.train_frames=9"], "not a multiple of train.batch_size=2"),
         (["data.train_frames=12"], "leaves 10 for training"),
@@ -229,6 +230,22 @@ def test_frames_are_split_once_and_written_with_plain_keys(study, tmp_path):
     np.testing.assert_allclose(stored[0].get_forces(), first.train[0].forces, atol=1e-8)
 
 
+def test_fixed_atoms_keep_their_labels(study, tmp_path):
+    config = read_study(study).config
+    free = check_frames(config)
+    fixed = read(config.data.train, ":")
+    for atoms in fixed:
+        atoms.set_constraint(FixAtoms([0]))
+    write(config.data.train, fixed)
+    assert "move_mask" in Path(config.data.train).read_text()
+    found = check_frames(config)
+    files = write_frames(found, config, tmp_path / "data")
+    assert "move_mask" not in files["train"].read_text()
+    for before, after in zip(free.train, read(files["train"], ":"), strict=True):
+        np.testing.assert_allclose(after.get_forces(), before.forces, atol=1e-8)
+        assert np.abs(before.forces[0]).max() > 1e-3
+
+
 def test_keys_of_the_users_own(study):
     molecules(study.parent / "other.xyz", 13, key="dft_energy")
     molecules(study.parent / "test.xyz", 4, start=100, key="dft_energy")
@@ -253,10 +270,10 @@ def test_frames_in_both_sets_are_reported(study):
 def test_a_test_set_from_the_training_file_is_warned_of(study):
     found = frames(study, "~data.test.hot", "data.test_frames=4")
     assert found.counts == {"train": 6, "val": 3, "test drawn": 4}
-    assert "flatter" in found.warnings[0]
+    assert "too optimistic" in found.warnings[0]
     drawn = {frame.energy for frame in found.tests["drawn"]}
     assert not drawn & {frame.energy for frame in [*found.train, *found.val]}
-    with pytest.raises(EqPluginError, match="both the training and a test file"):
+    with pytest.raises(EqPluginError, match="both the training file and a test file"):
         frames(study, "data.test.hot=${data.train}")
 
 

@@ -145,7 +145,7 @@ def test_an_interrupted_job_leaves_no_line(study, trained, monkeypatch):
         task.run_job(storage, storage.jobs[0])
     assert not (storage.folder(storage.jobs[0]) / "result.jsonl").exists()
     (record, *_) = read_records(gather(storage).parent)
-    assert (record.status, record.error[:19]) == ("failed", "the job did not end")
+    assert (record.status, record.error[:22]) == ("failed", "the job did not finish")
 
 
 def test_what_no_dimension_matches_is_a_line(study, trained, monkeypatch):

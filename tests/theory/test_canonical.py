@@ -220,14 +220,17 @@ def test_only_the_stabiliser_space_can_be_filled():
     [
         (lambda: find_frames(cloud(0), group="U(1)"), "group='U"),
         (lambda: find_frames(cloud(0), about="edges"), "about='edges'"),
-        (lambda: find_frames(cloud(0)[:, :2]), "not \\(num_nodes, 3\\)"),
+        (lambda: find_frames(cloud(0)[:, :2]), "instead of \\(num_nodes, 3\\)"),
         (lambda: find_frames(cloud(0), numbers=[1, 2]), "2 numbers for 7 nodes"),
         (lambda: find_frames(cloud(0) / 0), "Node 0 has a position that is not a number"),
         (lambda: find_frames(cloud(0), r_max=-1.0), "r_max=-1.0"),
         (lambda: find_frames(cloud(0), threshold=-1.0), "threshold=-1.0"),
         (lambda: find_frames(bulk("Cu")), "give r_max"),
         (lambda: find_frames(bulk("Cu"), about="centroid"), "has no centroid"),
-        (lambda: to_invariants(random_features(7), "8x0e", cloud(0)), "not \\(num_nodes, 8\\)"),
+        (
+            lambda: to_invariants(random_features(7), "8x0e", cloud(0)),
+            "instead of \\(num_nodes, 8\\)",
+        ),
         (lambda: to_invariants(random_features(3), IRREPS, cloud(0)), "3 nodes have features"),
     ],
 )

@@ -60,7 +60,7 @@ def detect_convention(model: nn.Module) -> Convention:
     if {"0.4", "0.6"} <= found:
         raise ConventionError(
             "This model mixes the Clebsch-Gordan signs of e3nn 0.4 and 0.6; "
-            "build it anew after `import eqplugin.mace`."
+            "rebuild it after `import eqplugin.mace`."
         )
     for convention in ("0.4", "0.6", "unknown"):
         if convention in found:
@@ -114,7 +114,7 @@ def require_legacy(model: nn.Module, purpose: str) -> None:
         raise ConventionError(
             f"{purpose} is not possible: this model was built with the Clebsch-Gordan signs of "
             "e3nn 0.6 (without eqplugin.mace), and rebuilt with those of e3nn 0.4, which MACE "
-            "pins, it would silently predict other forces; train it anew with "
+            "pins, it would silently predict other forces; train it again with "
             "`eqplugin mace -- mace_run_train`."
         )
 

@@ -50,7 +50,7 @@ def load_subject(model: str, overrides: Sequence[str] = ()) -> Subject:
         return _from_mace_file(path)
     if path.suffix == ".eqm":
         return _from_mace_file(path) if file_kind(path) == "mace" else _from_nequip_file(path)
-    raise EqPluginError(f"{path} has an ending that is not known: {_WAYS}.")
+    raise EqPluginError(f"{path} has an unknown ending: {_WAYS}.")
 
 
 def _from_config(path: Path, overrides: list[str]) -> Subject:
@@ -84,7 +84,7 @@ def _from_section(
     if "_target_" not in options:
         raise EqPluginError(
             "The config's training_module.model has no _target_: several models at once are not "
-            "possible; give a config with one."
+            "supported; give a config with one."
         )
     for key in ("checkpoint_path", "package_path"):
         if key in options:  # fine-tuned: the architecture is the older file's

@@ -60,7 +60,7 @@ def _elements(text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.strip("[]() ").split(","))
     except ValueError:
-        raise EqPluginError(f"atomic_numbers={text} is no list such as [1, 6, 8].") from None
+        raise EqPluginError(f"atomic_numbers={text} is not a list such as [1, 6, 8].") from None
 
 
 class MACESubject(Subject):

@@ -74,7 +74,7 @@ def _renamed(options: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
 
 def _require_positive(name: str, key: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise EqPluginError(f"--model {name}: {key}={value} is not possible: give an integer >= 1.")
+        raise EqPluginError(f"--model {name}: {key}={value} is not valid: give an integer >= 1.")
 
 
 def _nequip(family: str, options: dict[str, Any], name: str) -> Subject:
@@ -171,7 +171,7 @@ def _mace(family: str, options: dict[str, Any], name: str) -> Subject:
     except EqPluginError:
         raise
     except Exception as error:
-        raise EqPluginError(f"--model {name} does not build: {reason_of(error)}") from error
+        raise EqPluginError(f"--model {name} cannot be built: {reason_of(error)}") from error
     return MACESubject(name, model)
 
 
@@ -182,7 +182,7 @@ def _atomic_numbers(numbers: Any, name: str) -> list[int]:
         or not all(isinstance(z, int) and 0 < z < len(chemical_symbols) for z in numbers)
     ):
         raise EqPluginError(
-            f"--model {name}: atomic_numbers={numbers} is not possible: give a list of atomic "
+            f"--model {name}: atomic_numbers={numbers} is not valid: give a list of atomic "
             f"numbers such as [1,6,8]."
         )
     return list(numbers)

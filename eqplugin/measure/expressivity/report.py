@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from eqplugin import files
 from eqplugin.measure.expressivity.run import Result
@@ -67,13 +68,13 @@ def _limits(results: Sequence[Result]) -> str:
     )
 
 
-def _row(result: Result, trained: bool) -> list[str]:
+def _row(result: Result, trained: bool) -> list[str | Text]:
     colours = {"separates": "green", "cannot separate": "cyan", "undecided": "yellow"}
     short = {"separates": "yes", "cannot separate": "no", "undecided": "?"}
-    verdict = f"[{colours[result.verdict]}]{short[result.verdict]}[/]"
+    verdict = Text(short[result.verdict], colours[result.verdict])
     if result.agrees is False:
-        verdict = f"[bold red]{short[result.verdict]} ![/]"
-    row = [result.case, _number(result.difference)]
+        verdict = Text(f"{short[result.verdict]} !", "bold red")
+    row: list[str | Text] = [result.case, _number(result.difference)]
     if trained:
         row.append("-" if result.own is None else _number(result.own))
     return [*row, verdict, _ANSWERS[result.expected], result.why]

@@ -96,7 +96,7 @@ def run_suites(
         EqPluginError: for an unknown suite, too few draws, or a model that answers to nothing.
     """
     if draws < 1:
-        raise EqPluginError(f"draws={draws} is not possible: give an integer >= 1.")
+        raise EqPluginError(f"draws={draws} is not valid: give an integer >= 1.")
     cases = cases_of(suites)
     seeds: list[int | None] = [*range(draws), *([None] if subject.trained else [])]
     values = np.full((len(cases), len(seeds)), np.nan)
@@ -111,7 +111,7 @@ def run_suites(
         subject.draw(None)
     if np.isnan(values).all():
         raise EqPluginError(
-            f"{subject.name} gives the same energy whatever the structure, with every draw of its "
+            f"{subject.name} gives the same energy for every structure, with every draw of its "
             f"weights: nothing can be measured."
         )
     return [_judge(subject, case, row) for case, row in zip(cases, values, strict=True)]

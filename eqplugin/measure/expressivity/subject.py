@@ -72,7 +72,7 @@ class Subject(ABC):
                    if key not in weights or weights[key].shape != value.shape]  # fmt: skip
         if missing:
             raise EqPluginError(
-                f"{name} holds other weights than its own configuration asks for (first: "
+                f"{name} has other weights than its own configuration describes (first: "
                 f"{missing[0]}): was it made with a model modifier?"
             )
         with torch.no_grad():
@@ -149,6 +149,6 @@ def require_symbols(symbols: Sequence[str], name: str) -> None:
     unknown = [symbol for symbol in symbols if symbol not in atomic_numbers]
     if unknown:
         raise EqPluginError(
-            f"{name} names its species {', '.join(symbols)}, of which {', '.join(unknown)} are no "
+            f"{name} names its species {', '.join(symbols)}, of which {', '.join(unknown)} are not "
             f"chemical symbols: structures cannot be built from them."
         )

@@ -59,5 +59,5 @@ def energy_and_forces(atoms: Atoms, calculator: Calculator) -> tuple[float, np.n
     """Energy (eV) and forces (num_atoms, 3) (eV/A) of a copy of the atoms."""
     atoms = atoms.copy()
     atoms.calc = calculator
-    forces = atoms.get_forces()
+    forces = atoms.get_forces(apply_constraint=False)
     return atoms.get_potential_energy(), forces

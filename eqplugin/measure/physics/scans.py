@@ -62,13 +62,13 @@ def read_scan(path: Path) -> Scan:
     """Read a scan: three frames or more of the same atoms, with reference energies or without."""
     labelled = frames_with_labels(path)
     if len(labelled) < _FEWEST:
-        raise EqPluginError(f"{path} holds {len(labelled)} frames: a scan has {_FEWEST} or more.")
+        raise EqPluginError(f"{path} holds {len(labelled)} frames: a scan needs {_FEWEST} or more.")
     frames = [frame.atoms for frame in labelled]
     for index, atoms in enumerate(frames):
         if not np.array_equal(atoms.numbers, frames[0].numbers):
             raise EqPluginError(
-                f"{path}, frame {index}: other atoms than in frame 0, so their energies have no "
-                f"common zero: give the frames of one path."
+                f"{path}, frame {index}: its atoms differ from those of frame 0, so the energies "
+                f"have no common zero: give the frames of one path."
             )
     energies = [frame.energy for frame in labelled]
     known = None if None in energies else np.array(energies, float)

@@ -58,6 +58,8 @@ def check_physics(
         scans: paths whose energies are compared.
     """
     precision = Precision.of(dtype)
+    atoms = atoms.copy()
+    atoms.set_constraint()  # fixed atoms would not follow rotations and displacements
     say("symmetries")
     checks = symmetry_checks(calculator, atoms, precision)
     say("pairs")

@@ -49,8 +49,8 @@ def symmetry_checks(
     except Exception as error:  # calculators of others may raise anything
         reason = reason_of(error).rstrip(".")
         raise EqPluginError(
-            f"{calculator.name}: the structure cannot be evaluated ({reason}): give one that the "
-            f"model is made for."
+            f"{calculator.name}: the structure cannot be evaluated ({reason}): give one that "
+            f"the model is meant for."
         ) from error
 
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
