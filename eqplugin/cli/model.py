@@ -54,4 +54,4 @@ def info(
     table = Table(show_header=False, box=None)
     for name, text in describe_file(model).items():
         table.add_row(name, text)
-    Console().print(table)
+    Console(markup=False).print(table)

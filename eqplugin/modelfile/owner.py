@@ -36,10 +36,20 @@ def private_folder(path: Path) -> Path:
     if not path.is_dir():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
+    require_ours(path)
+    return path
+
+
+def require_ours(path: Path) -> None:
+    """Refuse a folder or file of a cache that others could have written.
+
+    Raises:
+        EqPluginError: naming it.
+        OSError: where it is not there.
+    """
     reason = why_not_ours(path)
     if reason is not None:
         raise EqPluginError(
-            f"the cache {path} holds code to run, and {reason}: `chmod 700 {path}` where it is "
+            f"the cache {path} holds code to run, and {reason}: `chmod go-w {path}` where it is "
             f"yours, or set EQPLUGIN_CACHE_DIR to a folder of your own."
         )
-    return path
