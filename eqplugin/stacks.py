@@ -101,6 +101,21 @@ def _kind_of_eqm(path: Path) -> str:
     return _KINDS[stack]
 
 
+def heads_of(path: str | Path) -> list[str]:
+    """Heads of a MACE model file, which is not opened for it; none for other files.
+
+    Raises:
+        EqPluginError: for a missing, damaged or foreign file.
+    """
+    if file_kind(path) != "mace":
+        return []
+    if Path(path).suffix == SUFFIX:
+        return list(read_header(path).config.get("heads") or ["Default"])
+    stack_named("mace")
+    view, _ = import_module("eqplugin.mace.inert").read_inert(path)
+    return list(getattr(view, "heads", None) or ["Default"])
+
+
 def convert_model(path: str | Path, out: str | Path, trust: bool | None = None) -> EqmHeader:
     """Write a model file as ``.eqm``, without code in it: the same numbers, and opened by nobody.
 

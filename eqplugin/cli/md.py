@@ -24,6 +24,7 @@ _HELP = {
         "velocities": "draw: random, at --temperature; file: from the structure file.",
         "seed": "Random seed of velocities and thermostat.",
         "max_temperature": "K; stop above it. Default: 10 x --temperature, at least 3000 K.",
+        "head": "Head of a MACE model with several.",
     },
     "Files": {
         "out": "Folder of the run.",

@@ -148,17 +148,24 @@ def _is_converted(model: Any) -> bool:
 
 
 def _arguments(model: Any) -> dict[str, Any]:
-    """The builder's arguments; MACE reads those of a ScaleShiftMACE alone."""
+    """The builder's arguments: MACE reads those of a ScaleShiftMACE with Bessel functions alone."""
+    parts = {name: getattr(model, name) for name in _ATTRIBUTES if hasattr(model, name)}
+    radial = parts["radial_embedding"]
+    if not hasattr(radial.bessel_fn, "bessel_weights"):
+        basis = type(type(radial.bessel_fn).__name__, (SimpleNamespace,), {})
+        kept = {
+            "cutoff_fn": radial.cutoff_fn,
+            "bessel_fn": basis(bessel_weights=range(radial.out_dim)),
+        }
+        if hasattr(radial, "distance_transform"):
+            kept["distance_transform"] = radial.distance_transform
+        parts["radial_embedding"] = SimpleNamespace(**kept)
+    zero = torch.zeros(())
+    parts.setdefault("scale_shift", SimpleNamespace(scale=zero, shift=zero))
+    config = extract_config(type("ScaleShiftMACE", (SimpleNamespace,), {})(**parts))
     if type(model).__name__ == "MACE":
-        stand_in = type("ScaleShiftMACE", (SimpleNamespace,), {})
-        parts = {name: getattr(model, name) for name in _ATTRIBUTES if hasattr(model, name)}
-        zero = torch.zeros(())
-        scales = SimpleNamespace(scale=zero, shift=zero)
-        config = extract_config(stand_in(**parts, scale_shift=scales))
-        return {key: value for key, value in config.items() if key not in _SCALES}
-    config = extract_config(model)
-    if "error" in config:
-        raise EqmError(str(config["error"]))
+        for name in _SCALES:
+            del config[name]
     return config
 
 
@@ -168,7 +175,7 @@ _ATTRIBUTES = (
     "interactions", "num_interactions", "atomic_numbers", "edge_irreps", "use_reduced_cg",
     "use_so3", "use_edge_irreps_first", "use_agnostic_product", "use_last_readout_only",
     "embedding_readout", "cueq_config", "atomic_energies_fn", "embedding_specs", "apply_cutoff",
-    "pair_repulsion_fn",
+    "pair_repulsion_fn", "scale_shift", "eqplugin_spec",
 )  # fmt: skip
 
 

@@ -27,14 +27,36 @@ def read_model(
             faster products (``eqplugin products``) where those cannot run.
     """
     model = read_model_file(path, trust)
-    if not isinstance(model, MACE):
-        raise ModelFileError(
-            f"{path} holds a {type(model).__name__}, which has no energies: give a .model file of "
-            f"a MACE or ScaleShiftMACE."
-        )
+    require_energies(model, str(path))
     require_operators(model, path)
     # from the CPU: a file saved on a GPU loads where there is none
     return as_family(model).to(device)
+
+
+# what else MACE's models predict, and what its calculator calls them
+_OTHERS = {
+    "AtomicDipolesMACE": ("dipoles and no energies", "DipoleMACE"),
+    "AtomicDielectricMACE": ("dipoles, polarizabilities, no energies", "DipolePolarizabilityMACE"),
+    "EnergyDipolesMACE": ("dipoles beside energies", "EnergyDipoleMACE"),
+}
+
+
+def require_energies(model: torch.nn.Module, name: str) -> None:
+    """Refuse models of MACE for anything but energies and forces.
+
+    Raises:
+        ModelFileError: saying what the model is for, and what runs it.
+    """
+    if isinstance(model, MACE):
+        return
+    kind = type(model).__name__
+    if kind not in _OTHERS:
+        raise ModelFileError(f"{name} is a {kind}: only a MACE or ScaleShiftMACE runs here.")
+    predicts, known = _OTHERS[kind]
+    raise ModelFileError(
+        f"{name} is a {kind}, which predicts {predicts}: only a MACE or ScaleShiftMACE runs here; "
+        f"for this one use mace.calculators.MACECalculator(model_type={known!r})."
+    )
 
 
 load_model = read_model  # by this name users import it from eqplugin.mace
