@@ -24,7 +24,8 @@ from eqplugin.mace.compat._rebind import MODEL_CLASSES
 from eqplugin.mace.compat.pickles import NEW_ATTRIBUTES
 from eqplugin.modelfile.archive import check_archive, is_archive
 from eqplugin.modelfile.eqm import SUFFIX
-from eqplugin.modelfile.trust import check_pickle_file
+from eqplugin.modelfile.pickles import HostileFileError
+from eqplugin.modelfile.trust import check_pickle_file, trusted
 from eqplugin.process import loading
 
 Target = Literal["0.4", "0.6"]
@@ -64,10 +65,13 @@ def read_model_file(path: str | Path, trust: bool | None = None) -> nn.Module:
             f"{path} is a compiled (TorchScript) model, which does not depend on e3nn: "
             "give the .model file it was made from."
         )
-    check_pickle_file(path, trust)
+    trust = trusted(trust)
     try:
+        check_pickle_file(path, trust)
         with loading():  # e3nn's graphs are traced anew
             model = torch.load(path, map_location="cpu", weights_only=False)
+    except HostileFileError:
+        raise
     except Exception as error:  # unpickling runs code of many packages: anything may be raised
         raise ModelFileError(
             f"{path} cannot be read as a MACE model: it is corrupt or needs a package that is "

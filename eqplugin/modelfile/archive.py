@@ -41,6 +41,6 @@ def check_archive(path: str | Path, otherwise: str = "not a model file") -> None
 def damage(path: str | Path, what: str) -> EqPluginError:
     """The sentence for a file that is not what was written."""
     return EqPluginError(
-        f"{path} is damaged ({what.rstrip('.')}): copy it again from where it came, or write it "
-        f"anew."
+        f"{path} is damaged and cannot be read (corrupt: {what.rstrip('.')}): copy it again from "
+        f"where it came, or write it anew."
     )
