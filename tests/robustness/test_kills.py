@@ -72,8 +72,34 @@ class MaceTraining:
         return {name: weight.numpy().tobytes() for name, weight in weights.items()}
 
 
+class NequipTraining:
+    """`nequip-train`, to go on with ++ckpt_path, or from the start where no epoch ended."""
+
+    def command(self, folder, resumes):
+        frames = [f"{name}_files={OLD}/data/{name}.xyz" for name in ("train", "val")]
+        model = ["type_names=[H,C,O]", "r_max=3.0", "feature_dim=8", "num_layers=1"]
+        # restless: the best epoch is not the last
+        options = ["dataset=_files", "max_epochs=5", "lr=0.3", f"hydra.run.dir={folder}"]
+        last = folder / "last.ckpt"
+        return [
+            *("nequip-train", "-cp", str(ROOT / "configs/nequip"), "-cn", "minimal"),
+            *(*frames, *model, *options),
+            *([f"++ckpt_path={last}"] if resumes and last.is_file() else []),
+        ]
+
+    def result(self, folder):
+        assert {path.name for path in folder.glob("*.ckpt")} == NEQUIP_FILES
+        return {
+            f"{name} {key}": value.numpy().tobytes()
+            for name in ("best.ckpt", "last.ckpt")
+            for key, value in torch.load(folder / name, weights_only=False)["state_dict"].items()
+            if isinstance(value, torch.Tensor)
+        }
+
+
+NEQUIP_FILES = {"best.ckpt", "last.ckpt", "latest.ckpt"}
 FILES = {"train": "train", "valid": "val"}
-RUNS = {"md": Md(), "mace-train": MaceTraining()}
+RUNS = {"md": Md(), "mace-train": MaceTraining(), "nequip-train": NequipTraining()}
 
 
 def start(run, folder, resumes=False, **environment):
