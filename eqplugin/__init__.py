@@ -22,7 +22,7 @@ _HOMES = {
     "measure.labels": "read_labelled",
     "measure.physics.suite": "check_physics",
     "measure.speed": "time_force_calls",
-    "stacks": "load_model stack_named",
+    "stacks": "convert_model load_model stack_named",
     "theory.canonical": "from_invariants to_invariants",
     "theory.capture": "capture_features",
     "theory.orientation": "recommended_l_max",

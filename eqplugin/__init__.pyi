@@ -12,7 +12,7 @@ from eqplugin.measure.expressivity.run import run_suites
 from eqplugin.measure.labels import read_labelled
 from eqplugin.measure.physics.suite import check_physics
 from eqplugin.measure.speed import time_force_calls
-from eqplugin.stacks import load_model, stack_named
+from eqplugin.stacks import convert_model, load_model, stack_named
 from eqplugin.theory.canonical import from_invariants, to_invariants
 from eqplugin.theory.capture import capture_features
 from eqplugin.theory.orientation import recommended_l_max
@@ -31,6 +31,7 @@ __all__ = [
     "check_files",
     "check_physics",
     "compare_forces",
+    "convert_model",
     "count_costs",
     "find_sites",
     "from_invariants",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["EqPluginError", "reason_of"]
+__all__ = ["EqPluginError", "TrustWarning", "reason_of"]
 
 
 class EqPluginError(ValueError):
     """A mistake the user can mend; commands print it as one sentence and exit non-zero."""
+
+
+class TrustWarning(UserWarning):
+    """A file that is code, and that others could have written; never held back."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,6 +8,8 @@ import logging
 import warnings
 from collections.abc import Iterator
 
+from eqplugin.errors import TrustWarning
+
 
 @contextlib.contextmanager
 def quiet(log_level: int = logging.WARNING, stdout: bool = False) -> Iterator[None]:
@@ -26,6 +28,7 @@ def quiet(log_level: int = logging.WARNING, stdout: bool = False) -> Iterator[No
     try:
         with warnings.catch_warnings(), printed:
             warnings.simplefilter("ignore")
+            warnings.simplefilter("default", TrustWarning)
             yield
     finally:
         logging.disable(before)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from eqplugin.costs import NequIPOptions
+    from eqplugin.modelfile.eqm import EqmHeader
 
 __all__ = ["Recipe", "Stack", "TrainingFiles", "hydra_value", "oldest_first"]
 
@@ -74,9 +75,16 @@ class Stack(Protocol):
         """The model as its trainer would build it, with weights nobody has trained."""
 
     def read(
-        self, path: Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
+        self,
+        path: Path,
+        device: str | torch.device = "cpu",
+        modifiers: Sequence[str] = (),
+        trust: bool | None = None,
     ) -> torch.nn.Module:
         """A model file as a torch module that can be trained."""
+
+    def convert(self, path: Path, out: Path, trust: bool | None = None) -> EqmHeader:
+        """A model file written as ``.eqm``."""
 
     def modify(self, model: torch.nn.Module, modifiers: Sequence[str]) -> torch.nn.Module:
         """The model with model modifiers applied: the same numbers, faster."""

@@ -108,7 +108,7 @@ def test_files_that_cannot_be_loaded(tmp_path):
         ("gone.ckpt", "is missing"),
         ("model.pth", "none of the endings"),
         ("fast.nequip.pt2", "is compiled"),
-        ("broken.ckpt", "cannot be loaded as a NequIP checkpoint"),
+        ("broken.ckpt", "not a NequIP checkpoint"),
         ("broken.nequip.zip", "not a NequIP package"),
         ("broken.model", "cannot be read as a MACE model"),
     ):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,10 +14,12 @@ import torch
 from filelock import FileLock
 
 from eqplugin.errors import EqPluginError
+from eqplugin.modelfile.owner import private_folder, require_ours
 from eqplugin.nn.product.build import cache_dir, processor_features
 
 # raise when what is compiled, or how, changes
 _RECIPE = 1
+_INDUCTOR = "TORCHINDUCTOR_CACHE_DIR"
 _PACKAGES = ("torch", "nequip", "e3nn", "eqplugin")
 
 
@@ -25,6 +28,22 @@ def cache_directory(chosen: Path | None = None) -> Path:
     ``$XDG_CACHE_HOME`` or ``~/.cache``. Files may be deleted at any time.
     """
     return cache_dir() if chosen is None else Path(chosen)
+
+
+@contextmanager
+def inductor_cache(directory: Path) -> Iterator[None]:
+    """Let torch's compiler keep its files in a folder of this cache, but where the user chose one.
+
+    Its own is in /tmp, under a name that anybody can take first.
+    """
+    if _INDUCTOR in os.environ:
+        yield
+        return
+    os.environ[_INDUCTOR] = str(private_folder(private_folder(directory) / "inductor"))
+    try:
+        yield
+    finally:
+        del os.environ[_INDUCTOR]
 
 
 def compile_key(model: torch.nn.Module, device: torch.device, options: tuple[object, ...]) -> str:
@@ -61,16 +80,20 @@ def cached_file(directory: Path, key: str, suffix: str, make: Callable[[Path], N
     Another process that wants the same file waits, and then finds it.
 
     Raises:
-        EqPluginError: when the directory cannot be written.
+        EqPluginError: when the directory cannot be written, or others can write to it.
     """
     path = directory / f"{key}{suffix}"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        private_folder(directory)
         with FileLock(directory / f"{key}.lock"):
-            if not path.is_file():
+            if path.is_file():
+                require_ours(path)
+            else:
                 unfinished = directory / f".{key}.{os.getpid()}{suffix}"
                 try:
-                    make(unfinished)
+                    with inductor_cache(directory):
+                        make(unfinished)
+                    unfinished.chmod(0o600)  # whatever the umask
                     os.replace(unfinished, path)
                 finally:
                     unfinished.unlink(missing_ok=True)

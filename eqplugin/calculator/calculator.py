@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +25,8 @@ from eqplugin.calculator.neighbors import choose_search
 from eqplugin.calculator.results import COMMITTEE_PROPERTIES, PROPERTIES, as_results
 from eqplugin.calculator.skin import SkinList
 from eqplugin.errors import EqPluginError
+from eqplugin.modelfile.trust import trusted
+from eqplugin.process import evaluating
 from eqplugin.stacks import parse_device
 from eqplugin.structures import check_structure
 
@@ -38,6 +41,22 @@ class StressError(EqPluginError, PropertyNotImplementedError):
     """The stress of a structure without a volume."""
 
 
+class _Lock:
+    """A lock that a thread may take again; copies of a calculator have one each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[_Lock], tuple[()]]:
+        return _Lock, ()
+
+
 class EqCalculator(Calculator):
     """ASE calculator for NequIP and MACE models, ours and theirs.
 
@@ -48,12 +67,12 @@ class EqCalculator(Calculator):
 
     Numbers are those of the stacks' own calculators. Edges are searched by a library, within a
     skin, and are those of a search without one, in the same order: on a CPU a trajectory is the
-    same to the last bit whatever the skin.
+    same to the last bit whatever the skin. Threads may share a calculator; each waits for its turn.
 
     Args:
         model: a file (NequIP checkpoint .ckpt, package .nequip.zip or compiled .nequip.pt2; MACE
-            .model), a live NequIP GraphModel or MACE model (a copy runs), or a list of them. Model
-            files are pickles: open only those that you trust.
+            .model; .eqm of either), a live NequIP GraphModel or MACE model (a copy runs), or a
+            list of them.
         device: ``"cpu"`` or ``"cuda"``.
         dtype: ``"float32"`` or ``"float64"``; None: the model's own. float64 costs about twice as
             much; it is for relaxations, phonons and finite differences.
@@ -73,6 +92,10 @@ class EqCalculator(Calculator):
             symbols.
         head: of a MACE model with several.
         cache_dir: of compiled models; None: ``$EQPLUGIN_CACHE_DIR`` or ``~/.cache/eqplugin``.
+        trust: None: a pickle (.ckpt, .model) is walked before it is opened, and refused where it
+            would run what no honest file does; files that are code (.nequip.zip, .nequip.pt2) are
+            opened silently where only you can have written them, else with a warning. True opens
+            everything, False refuses code. None follows EQPLUGIN_TRUST_MODELS, 1 or 0.
         **kwargs: ASE's own: ``label``, ``directory``, ``atoms``.
 
     Raises:
@@ -94,6 +117,7 @@ class EqCalculator(Calculator):
         species_to_type: Mapping[str, str] | None = None,
         head: str | None = None,
         cache_dir: str | Path | None = None,
+        trust: bool | None = None,
         **kwargs: Any,
     ) -> None:
         for name in kwargs:
@@ -113,12 +137,14 @@ class EqCalculator(Calculator):
             species_to_type=species_to_type,
             head=head,
             cache_dir=None if cache_dir is None else Path(cache_dir),
+            trust=trusted(trust),
         )
         search = choose_search(neighbors, self.device)
         self.backends = [load_backend(member, options) for member in members]
         check_committee(self.backends)
         self.r_max = self.backends[0].r_max
         self.neighbors = SkinList(self.r_max, float(skin), search, self.device)
+        self._lock = _Lock()
         self._name = ", ".join(backend.name for backend in self.backends)
         self._stress_calls = 0
         super().__init__(**kwargs)
@@ -129,6 +155,13 @@ class EqCalculator(Calculator):
     def species(self) -> tuple[int, ...]:
         """Atomic numbers that the model knows."""
         return self.backends[0].species
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """See ASE; threads that share a calculator wait for one another."""
+        with self._lock:
+            return super().get_property(name, atoms, allow_calculation)
 
     def calculate(
         self,
@@ -142,8 +175,12 @@ class EqCalculator(Calculator):
             EqPluginError: for structures and results that are not usable.
             StressError: when the stress is asked for and the cell has no volume.
         """
-        super().calculate(atoms, properties, system_changes)
-        self.results = {}
+        with self._lock, evaluating():
+            super().calculate(atoms, properties, system_changes)
+            self.results = {}
+            self.results = self._evaluate(properties)
+
+    def _evaluate(self, properties: Sequence[str]) -> dict[str, Any]:
         asked = any(name.startswith("stress") for name in properties)
         graph = self._graph(self.atoms)
         if asked and not graph.volume > 0:
@@ -157,7 +194,7 @@ class EqCalculator(Calculator):
             out = backend.evaluate(graph, want_stress)
             check_outputs(out, graph, backend.name)
             outputs.append(out)
-        self.results = as_results(outputs)
+        return as_results(outputs)
 
     def get_descriptors(self, atoms: Atoms | None = None) -> NDArray | list[NDArray]:
         """Invariant features of each atom, for similarity and active learning.
@@ -174,11 +211,12 @@ class EqCalculator(Calculator):
         Raises:
             EqPluginError: without a structure, and for compiled files, which return no features.
         """
-        atoms = self.atoms if atoms is None else atoms
-        if atoms is None:
-            raise EqPluginError("get_descriptors needs a structure: give atoms.")
-        graph = self._graph(atoms)
-        found = [backend.descriptors(graph) for backend in self.backends]
+        with self._lock, evaluating():
+            atoms = self.atoms if atoms is None else atoms
+            if atoms is None:
+                raise EqPluginError("get_descriptors needs a structure: give atoms.")
+            graph = self._graph(atoms)
+            found = [backend.descriptors(graph) for backend in self.backends]
         for features, backend in zip(found, self.backends, strict=True):
             if not np.isfinite(features).all():
                 raise EqPluginError(

@@ -36,6 +36,8 @@ from eqplugin.calculator.nequip_backend import (
 )
 from eqplugin.calculator.paired import PairedModel, can_be_paired
 from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.modelfile.archive import check_archive
+from eqplugin.modelfile.trust import check_code_file
 from eqplugin.nequip.loading import prepare_session
 
 _INPUTS = [
@@ -96,9 +98,15 @@ class CompiledFile:
     """
 
     def __init__(
-        self, path: Path, device: torch.device, species_to_type: Mapping[str, str] | None
+        self,
+        path: Path,
+        device: torch.device,
+        species_to_type: Mapping[str, str] | None,
+        trust: bool | None = None,
     ) -> None:
         prepare_session()
+        check_archive(path, "not a compiled NequIP model")
+        check_code_file(path, trust)
         self.name = str(path)
         target = COMPILE_TARGET_DICT[AOTI_ASE_TARGET]
         first = _first_of(device)
@@ -162,6 +170,7 @@ def compile_backend(
     def load() -> CompiledBackend:
         path = cached_file(directory, key, _SUFFIX, lambda to: _compile(eager, paired, to))
         try:
+            check_archive(path)
             run, _ = load_compiled_model(str(path), device, _INPUTS, _OUTPUTS)
         except Exception as error:
             path.unlink(missing_ok=True)

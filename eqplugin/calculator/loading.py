@@ -11,6 +11,7 @@ import torch
 
 from eqplugin.calculator.graph import Backend
 from eqplugin.errors import EqPluginError
+from eqplugin.process import loading
 from eqplugin.stacks import file_kind
 
 # what ``compile`` is called where small systems also run as CUDA graphs
@@ -41,6 +42,7 @@ class Options:
     species_to_type: Mapping[str, str] | None = None
     head: str | None = None
     cache_dir: Path | None = None
+    trust: bool | None = None
 
 
 def load_backend(model: str | Path | torch.nn.Module, options: Options) -> Backend:
@@ -49,6 +51,11 @@ def load_backend(model: str | Path | torch.nn.Module, options: Options) -> Backe
     Raises:
         EqPluginError: for a missing, damaged or unknown file, and options that do not suit it.
     """
+    with loading():
+        return _load_backend(model, options)
+
+
+def _load_backend(model: str | Path | torch.nn.Module, options: Options) -> Backend:
     kind = kind_of(model)
     name = f"({type(model).__name__})" if isinstance(model, torch.nn.Module) else str(model)
     _check_options(kind, name, options)
@@ -57,7 +64,7 @@ def load_backend(model: str | Path | torch.nn.Module, options: Options) -> Backe
     if kind == "compiled":
         from eqplugin.calculator.compiled import CompiledFile
 
-        return CompiledFile(Path(model), options.device, options.species_to_type)
+        return CompiledFile(Path(model), options.device, options.species_to_type, options.trust)
     return _nequip(model, kind, name, options)
 
 
@@ -106,7 +113,7 @@ def _nequip(model: str | Path | torch.nn.Module, kind: str, name: str, options: 
     from eqplugin.nequip.loading import read_model
 
     owned = kind != "nequip"
-    module = read_model(model) if owned else model
+    module = read_model(model, trust=options.trust) if owned else model
 
     def build(**changes: Any) -> NequIPBackend:
         given = {"dtype": options.dtype, "modifiers": options.modifiers, "owned": False, **changes}
@@ -135,5 +142,5 @@ def _mace(model: str | Path | torch.nn.Module, name: str, options: Options) -> B
             f"run `pip install --no-deps mace-torch==0.3.16` and install the extra eqplugin[mace]."
         ) from error
     owned = not isinstance(model, torch.nn.Module)
-    module = read_model(model, options.device) if owned else model
+    module = read_model(model, options.device, options.trust) if owned else model
     return MACEBackend(module, name, options.device, options.dtype, options.head, owned)

@@ -16,12 +16,12 @@ import eqplugin.mace  # isort: skip  (repairs MACE before anything of it is impo
 import numpy as np
 import torch
 from e3nn.o3 import Irreps
-from mace.modules.models import MACE
 from numpy.typing import NDArray
 
 from eqplugin.calculator.graph import Graph
 from eqplugin.calculator.results import scalars_of
 from eqplugin.errors import EqPluginError
+from eqplugin.mace.loading import require_energies
 
 
 class MACEBackend:
@@ -48,11 +48,7 @@ class MACEBackend:
         head: str | None = None,
         owned: bool = False,
     ) -> None:
-        if not isinstance(model, MACE):
-            raise EqPluginError(
-                f"the model {name} is a {type(model).__name__}: only MACE models for energies "
-                f"and forces run here."
-            )
+        require_energies(model, f"the model {name}")
         if hasattr(model, "joint_embedding"):
             raise EqPluginError(
                 f"the model {name} needs more than positions and species "
@@ -67,8 +63,7 @@ class MACEBackend:
         self.device = device
         self.r_max = float(self.model.r_max)
         self.species = tuple(int(z) for z in self.model.atomic_numbers)
-        heads = list(getattr(self.model, "heads", None) or ["Default"])
-        self._head = torch.tensor([_head_index(heads, head, name)], device=device)
+        self._head = torch.tensor([chosen_head(self.model, head, name)], device=device)
         self._known: tuple[NDArray, dict[str, torch.Tensor]] | None = None
 
     def evaluate(self, graph: Graph, want_stress: bool) -> dict[str, torch.Tensor]:
@@ -127,7 +122,13 @@ def _copied(model: torch.nn.Module) -> torch.nn.Module:
         return eqplugin.mace.rebuild(model)
 
 
-def _head_index(heads: list[str], head: str | None, name: str) -> int:
+def chosen_head(model: torch.nn.Module, head: str | None, name: str) -> int:
+    """Index of a model's head; None: the only one, or the one called ``Default``.
+
+    Raises:
+        EqPluginError: for an unknown head, or none where one has to be chosen.
+    """
+    heads = list(getattr(model, "heads", None) or ["Default"])
     if head is not None:
         if head not in heads:
             raise EqPluginError(

@@ -24,6 +24,7 @@ from eqplugin.cli.mace import (
     products,
 )
 from eqplugin.cli.md import md
+from eqplugin.cli.model import app as model_app
 from eqplugin.cli.report import report
 from eqplugin.cli.study import STUDY_SETTINGS, study
 from eqplugin.cli.templates import configs, template
@@ -93,5 +94,6 @@ for command in (mace_export, md, lammps, products):
 app.command(context_settings=STUDY_SETTINGS)(study)
 for command in (report, template):
     app.command()(command)
-for group, name in ((bench, "bench"), (data_app, "data"), (theory_app, "theory")):
+groups = {"bench": bench, "data": data_app, "model": model_app, "theory": theory_app}
+for name, group in groups.items():
     app.add_typer(group, name=name)

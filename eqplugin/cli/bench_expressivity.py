@@ -18,7 +18,7 @@ def expressivity(
         ...,
         "--model",
         "-m",
-        help="NequIP or MACE config (.yaml), NequIP .ckpt or .nequip.zip, MACE .model, or an "
+        help="NequIP or MACE config (.yaml), NequIP .ckpt or .nequip.zip, MACE .model, .eqm, or an "
         "architecture such as steerable:L=2,layers=3. Repeat the option to compare models.",
     ),
     suite: list[str] = typer.Option(

@@ -34,13 +34,16 @@ def forces(
     dtype: str | None = typer.Option(
         None, help="`float32` or `float64`; default: that of the model."
     ),
+    head: str | None = typer.Option(
+        None, help="Head of MACE models with several; models with one run as they are."
+    ),
 ) -> None:
     """How large are the energy, force and stress errors of these models on this data?
 
-    MODEL is a NequIP checkpoint, package or compiled file, a MACE .model, or any ASE calculator as
-    `module:factory`. DATA is any file that ASE reads, with the keys energy, forces, stress or
-    REF_energy, REF_forces, REF_stress. Labels missing from a file are reported as '-', never as
-    zero.
+    MODEL is a NequIP checkpoint, package or compiled file, a MACE .model, an .eqm file of either,
+    or any ASE calculator as `module:factory`. DATA is any file that ASE reads, with the keys
+    energy, forces, stress or REF_energy, REF_forces, REF_stress. Labels missing from a file are
+    reported as '-', never as zero.
 
     **Examples**
 
@@ -59,7 +62,7 @@ def forces(
         write_comparison,
     )
     from eqplugin.measure.labels import read_labelled
-    from eqplugin.measure.models import is_model, labels_of, open_model
+    from eqplugin.measure.models import check_head, is_model, labels_of, open_model
 
     if by is not None and by not in GROUPINGS:
         raise EqPluginError(f"--by {by} is not valid: choose {' or '.join(GROUPINGS)}.")
@@ -68,6 +71,7 @@ def forces(
     if not models or not files:
         missing = "model" if not models else "file of labelled frames"
         raise EqPluginError(f"No {missing} among {', '.join(names)}: name models, then data.")
+    check_head(models, head)
     named_models = dict(zip(labels_of(models), models, strict=True))
     named_files = dict(zip(labels_of(files), files, strict=True))
     mapping = _mapping(key or [])
@@ -76,7 +80,7 @@ def forces(
         print_warning(sentence)
     with counting("frames", len(models) * sum(map(len, frames.values()))) as advance:
         calculators = {
-            label: open_model(model, device, dtype) for label, model in named_models.items()
+            label: open_model(model, device, dtype, head) for label, model in named_models.items()
         }
         results = compare_forces(calculators, frames, advance)
     comparison = Comparison(named_models, named_files, results)

@@ -31,6 +31,9 @@ def physics(
     dtype: str = typer.Option(
         "float64", help="`float64` finds small faults; `float32` shows what dynamics see."
     ),
+    head: str | None = typer.Option(
+        None, help="Head of MACE models with several; models with one run as they are."
+    ),
 ) -> None:
     """Is it a sound potential? Symmetries, forces = -dE/dx, extensivity, smooth pairs, drift.
 
@@ -46,7 +49,7 @@ def physics(
 
         eqplugin bench physics my.model --structure a.xyz --scan dihedral.xyz --scan mode_7.xyz
     """
-    from eqplugin.measure.models import labels_of, open_model
+    from eqplugin.measure.models import check_head, labels_of, open_model
     from eqplugin.measure.physics.scans import read_scan
     from eqplugin.measure.physics.suite import check_physics, check_table, write_physics
     from eqplugin.structures import read_structure
@@ -55,6 +58,7 @@ def physics(
         raise EqPluginError(f"--dtype {dtype} is not valid: use float32 or float64.")
     if md_steps < 0:
         raise EqPluginError(f"--md-steps {md_steps} is not valid: use 0 or more.")
+    check_head(models, head)
     atoms = read_structure(structure)
     atoms.calc = None
     scans = [read_scan(path) for path in scan or ()]
@@ -66,7 +70,7 @@ def physics(
     console = Console(stderr=True, markup=False)
     for label, model in zip(labels_of(models), models, strict=True):
         with console.status(Text(label)) as status:
-            calculator = open_model(model, device, dtype)
+            calculator = open_model(model, device, dtype, head)
             results[label] = check_physics(
                 calculator,
                 atoms,

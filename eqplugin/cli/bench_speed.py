@@ -26,6 +26,9 @@ def speed(
     dtype: str | None = typer.Option(
         None, help="`float32` or `float64`; default: that of the model."
     ),
+    head: str | None = typer.Option(
+        None, help="Head of MACE models with several; models with one run as they are."
+    ),
 ) -> None:
     """How long does a force call take, and how much memory, as the number of atoms grows?
 
@@ -40,7 +43,7 @@ def speed(
     """
     from dataclasses import replace
 
-    from eqplugin.measure.models import labels_of, open_model
+    from eqplugin.measure.models import check_head, labels_of, open_model
     from eqplugin.measure.scaling import (
         enlarged,
         peak_memory,
@@ -53,18 +56,21 @@ def speed(
     if calls < 3:
         raise EqPluginError(f"--calls {calls} is too few to show the spread: use 3 or more.")
     factors = integer_range("--repeat", repeat)
+    check_head(models, head)
     atoms = read_structure(structure)
     structures = [enlarged(atoms, factor) for factor in factors]
     with Console(stderr=True, markup=False).status("loading models") as status:
         named = dict(zip(labels_of(models), models, strict=True))
-        calculators = {label: open_model(name, device, dtype) for label, name in named.items()}
+        calculators = {
+            label: open_model(name, device, dtype, head) for label, name in named.items()
+        }
         timings = time_by_size(
             calculators, structures, calls, lambda n: status.update(f"timing on {n} atoms")
         )
         for label, name in named.items() if memory else ():
             status.update(Text(f"memory of {label}"))
             timings[label] = [
-                replace(timing, peak_mib=peak_memory(name, large, device, dtype))
+                replace(timing, peak_mib=peak_memory(name, large, device, dtype, head))
                 for timing, large in zip(timings[label], structures, strict=True)
             ]
     console = Console(markup=False)

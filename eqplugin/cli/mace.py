@@ -70,8 +70,6 @@ def mace_convert(
 ) -> None:
     """Write a MACE model for another version of e3nn; no number changes.
 
-    A .model file is a pickle, which can run code when it is read: convert only files you trust.
-
     **Examples**
 
         eqplugin mace-convert mine.model for_plain_mace.model --e3nn 0.4
@@ -101,7 +99,7 @@ def mace_train(context: typer.Context) -> None:
 
 @user_errors()
 def mace_export(
-    model: Path = typer.Argument(help="A .model file of MACE or eqplugin."),
+    model: Path = typer.Argument(help="A .model or .eqm file of MACE or eqplugin."),
     out: Path = typer.Option(
         None, help="File to write; default: MODEL-lammps.pt, or MODEL-mliap_lammps.pt for mliap."
     ),
@@ -114,8 +112,6 @@ def mace_export(
     dtype: str = typer.Option("float64", help="float64 or float32."),
 ) -> None:
     """Write a MACE model for LAMMPS; cuEquivariance is not needed.
-
-    A .model file is a pickle, which can run code when it is read: export only files you trust.
 
     **Examples**
 
@@ -153,8 +149,6 @@ def products(
     it `--back` before you share it and before MACE's own GPU converters (cuEquivariance,
     OpenEquivariance). `mace-export` and `mace-convert --e3nn 0.4` write the plain form anyway.
     NequIP models need no converted file: use the modifier `enable_CompiledTP`.
-
-    A .model file is a pickle, which can run code when it is read: convert only files you trust.
 
     **Examples**
 

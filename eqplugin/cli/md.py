@@ -24,6 +24,7 @@ _HELP = {
         "velocities": "draw: random, at --temperature; file: from the structure file.",
         "seed": "Random seed of velocities and thermostat.",
         "max_temperature": "K; stop above it. Default: 10 x --temperature, at least 3000 K.",
+        "head": "Head of a MACE model with several.",
     },
     "Files": {
         "out": "Folder of the run.",
@@ -64,8 +65,7 @@ def _option_parameters() -> list[inspect.Parameter]:
 @user_errors()
 def md(
     model: Path = typer.Argument(
-        help="NequIP (.ckpt, .nequip.zip, .nequip.pt2) or MACE (.model) file, from a source "
-        "you trust."
+        help="NequIP (.ckpt, .nequip.zip, .nequip.pt2) or MACE (.model) file, or .eqm of either."
     ),
     structure: Path = typer.Argument(
         help="Starting structure: any file that ASE reads (.xyz, .cif, POSCAR, ...)."

@@ -3,6 +3,7 @@
 The import repairs MACE for e3nn 0.6 (see `eqplugin.mace.compat`); it does not touch NequIP.
 """
 
+import os
 from importlib import import_module
 
 from eqplugin._lazy import lazy_exports
@@ -17,7 +18,17 @@ _HOMES = {
 }
 __getattr__, __dir__, __all__ = lazy_exports(__name__, _HOMES)
 
-compat.apply()
-# after the repair: these import MACE's modules
-for _name in ("_guards", "_neighborhood", "_reading"):
-    import_module(f"{__name__}.{_name}").install()
+# MACE sets it at its import, for all that this process and its children read with torch.load; what
+# MACE reads itself goes through compat.opening
+_before = os.environ.get(compat.UNSAFE)
+try:
+    compat.apply()
+    # after the repair: these import MACE's modules
+    for _name in ("_guards", "_neighborhood", "_reading"):
+        import_module(f"{__name__}.{_name}").install()
+finally:
+    if _before is None:
+        os.environ.pop(compat.UNSAFE, None)
+    else:
+        os.environ[compat.UNSAFE] = _before
+import_module(f"{__name__}.compat.opening").repair()

@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
 from eqplugin.mace._finite import FiniteLoss, NotFinite, require_finite
+from eqplugin.modelfile.pickles import HostileFileError
+from eqplugin.modelfile.trust import check_pickle_file
 
 # `mace.tools.train` as an attribute is the function of the same name
 _TRAIN = importlib.import_module("mace.tools.train")
@@ -359,7 +361,10 @@ class TrainingLoop:
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:
+            check_pickle_file(path)
             return torch.load(path, map_location=self.device, weights_only=False)
+        except HostileFileError:
+            raise
         except Exception as error:  # a damaged file fails in many ways
             raise EqPluginError(
                 f"{path} cannot be read ({type(error).__name__}): remove it to resume from MACE's "

@@ -10,6 +10,7 @@ from importlib import metadata
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.exchange import exchanged
 from eqplugin.mace import compat
+from eqplugin.mace.compat import opening
 
 _LOGGER = logging.getLogger(__name__)
 _PREFIX = "mace_"
@@ -41,6 +42,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         raise EqPluginError(f"MACE has no command {name}; choose one of: {known}.")
     compat.apply()
     main = script.load()
+    opening.repair()  # of the command's module too
     exchanges: list[tuple[object, str, object]] = [(sys, "argv", [script.name, *arguments])]
     if script.name == "mace_eval_configs":
         from eqplugin.mace import _evaluation

@@ -1,7 +1,7 @@
 """Reading and writing MACE's ``.model`` files, in the form of e3nn 0.4 or 0.6.
 
-A ``.model`` file is a pickle of modules, and e3nn 0.4 and 0.6 store other attributes. Like every
-pickle, it can run code when it is read: read files from people you trust.
+A ``.model`` file is a pickle of modules, and e3nn 0.4 and 0.6 store other attributes. A pickle can
+run code when it is read; it is walked before (:mod:`eqplugin.modelfile.pickles`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ from torch import fx, nn
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.mace.compat._rebind import MODEL_CLASSES
 from eqplugin.mace.compat.pickles import NEW_ATTRIBUTES
+from eqplugin.modelfile.archive import check_archive, is_archive
+from eqplugin.modelfile.eqm import SUFFIX
+from eqplugin.modelfile.pickles import HostileFileError
+from eqplugin.modelfile.trust import check_pickle_file, trusted
+from eqplugin.process import loading
 
 Target = Literal["0.4", "0.6"]
 
@@ -32,25 +37,41 @@ class ModelFileError(EqPluginError):
     """A file that is not a MACE model, or not readable, or not writable."""
 
 
-def read_model_file(path: str | Path) -> nn.Module:
-    """Read what a ``.model`` file holds, written on e3nn 0.4.x or 0.6, onto the CPU, as it is.
+def read_model_file(path: str | Path, trust: bool | None = None) -> nn.Module:
+    """Read what a ``.model`` file, of e3nn 0.4.x or 0.6, or an ``.eqm`` holds, onto the CPU.
 
     :func:`eqplugin.mace.load_model` gives models of ours their class.
 
+    Args:
+        path: the file.
+        trust: see :mod:`eqplugin.modelfile.trust`.
+
     Raises:
-        ModelFileError: for a missing or corrupt file, or one that holds something else.
+        EqPluginError: for a missing or corrupt file, one that holds something else, or one that
+            would run what no honest file does.
     """
     path = Path(path)
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
         raise ModelFileError(f"{path} {what}: give a MACE .model file.")
+    if path.suffix == SUFFIX:
+        from eqplugin.mace.eqm import load_eqm  # which rests on this module
+
+        return load_eqm(path)
+    if is_archive(path):
+        check_archive(path)
     if _is_torchscript(path):
         raise ModelFileError(
             f"{path} is a compiled (TorchScript) model, which does not depend on e3nn: "
             "give the .model file it was made from."
         )
+    trust = trusted(trust)
     try:
-        model = torch.load(path, map_location="cpu", weights_only=False)
+        check_pickle_file(path, trust)
+        with loading():  # e3nn's graphs are traced anew
+            model = torch.load(path, map_location="cpu", weights_only=False)
+    except HostileFileError:
+        raise
     except Exception as error:  # unpickling runs code of many packages: anything may be raised
         raise ModelFileError(
             f"{path} cannot be read as a MACE model: it is corrupt or needs a package that is "
@@ -67,7 +88,16 @@ def read_model_file(path: str | Path) -> nn.Module:
 
 
 def save_model(model: nn.Module, path: str | Path, target: Target = "0.6") -> None:
-    """Pickle a MACE model in the form that e3nn ``target`` reads, without any check."""
+    """Pickle a MACE model in the form that e3nn ``target`` reads, without any check.
+
+    Raises:
+        ModelFileError: for the ending of files without pickles.
+    """
+    if Path(path).suffix == SUFFIX:
+        raise ModelFileError(
+            f"This would write a pickle under the ending {SUFFIX}: name a .model file, or use "
+            f"`eqplugin model convert`, which writes {SUFFIX} files."
+        )
     module = pickle if target == "0.6" else _E3NN04_PICKLE
     torch.save(model, path, pickle_module=module)
 

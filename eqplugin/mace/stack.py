@@ -21,6 +21,7 @@ from eqplugin.mace.build import build_untrained
 from eqplugin.mace.loading import read_model
 from eqplugin.mace.plan import design_arguments
 from eqplugin.mace.train import build_parser
+from eqplugin.modelfile.eqm import EqmHeader
 from eqplugin.resources import CONFIGS
 from eqplugin.stack import Recipe, TrainingFiles, oldest_first
 
@@ -42,10 +43,20 @@ class MACE:
         return self.modify(model, recipe.modifiers)
 
     def read(
-        self, path: Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
+        self,
+        path: Path,
+        device: str | torch.device = "cpu",
+        modifiers: Sequence[str] = (),
+        trust: bool | None = None,
     ) -> torch.nn.Module:
         """A ``.model`` file."""
-        return self.modify(read_model(path, device), modifiers)
+        return self.modify(read_model(path, device, trust=trust), modifiers)
+
+    def convert(self, path: Path, out: Path, trust: bool | None = None) -> EqmHeader:
+        """A ``.model`` file, without running it."""
+        from eqplugin.mace.eqm import convert
+
+        return convert(path, out)
 
     def modify(self, model: torch.nn.Module, modifiers: Sequence[str]) -> torch.nn.Module:
         """No modifiers here: MACE files are converted once, by ``eqplugin products``."""

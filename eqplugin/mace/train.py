@@ -7,8 +7,10 @@ Every option and YAML config of ``mace_run_train`` is accepted; the work is done
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import math
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -41,8 +43,11 @@ from eqplugin.mace.build import (
     design_of_arguments,
     in_stock_words,
 )
+from eqplugin.mace.compat import opening
+from eqplugin.mace.eqm import convert
 from eqplugin.mace.models import FAMILIES, check_degrees
 from eqplugin.mace.plan import design_from, plan_layers
+from eqplugin.modelfile.eqm import SUFFIX
 from eqplugin.resources import shipped_file
 
 # no warning through `logging` itself before MACE has set its log up: every line would come twice
@@ -288,6 +293,7 @@ def train(argv: Sequence[str]) -> None:
             and whatever else stops MACE.
     """
     args, findings = _checked(argv)
+    opening.repair()  # of MACE's trainer
     design = design_of_arguments(args)
     with (
         surroundings_kept(),
@@ -297,6 +303,24 @@ def train(argv: Sequence[str]) -> None:
         _in_trainer(args, findings),
     ):
         run_train.run(in_stock_words(args))
+    _write_without_code(args)
+
+
+def _write_without_code(args: argparse.Namespace) -> None:
+    """Write the models of a run beside its ``.model`` files; where that cannot be, say why."""
+    if int(os.environ.get("RANK", 0)) != 0:
+        return
+    extra = {}
+    if isinstance(args.train_file, str) and Path(args.train_file).is_file():
+        with open(args.train_file, "rb") as file:
+            extra["training_data"] = hashlib.file_digest(file, "sha256").hexdigest()
+    for name in (args.name, f"{args.name}_stagetwo"):
+        path = Path(args.model_dir or args.work_dir) / f"{name}.model"
+        if path.is_file():
+            try:
+                convert(path, path.with_suffix(SUFFIX), extra)
+            except EqPluginError as error:
+                _LOGGER.warning("No %s is written: %s", path.with_suffix(SUFFIX), error)
 
 
 def _in_trainer(args: argparse.Namespace, findings: Findings) -> AbstractContextManager[None]:

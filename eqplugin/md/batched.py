@@ -34,13 +34,16 @@ from eqplugin.stacks import file_kind, parse_device
 _STATE = ("positions", "momenta", "forces", "energy")
 
 
-def open_batch_model(model: str | Path, device: str = "cpu", dtype: str | None = None) -> Any:
+def open_batch_model(
+    model: str | Path, device: str = "cpu", dtype: str | None = None, head: str | None = None
+) -> Any:
     """Open a model file for torch-sim, as its ``ModelInterface``.
 
     Args:
-        model: .ckpt or .nequip.zip; .nequip.pt2 made with ``--target batch``; .model.
+        model: .ckpt or .nequip.zip; .nequip.pt2 made with ``--target batch``; .model; .eqm.
         device: ``"cpu"`` or ``"cuda"``.
         dtype: of a MACE model; None: its own. NequIP models run in theirs.
+        head: of a MACE model with several.
 
     Raises:
         EqPluginError: when torch-sim is not installed, and for files it cannot run.
@@ -49,17 +52,30 @@ def open_batch_model(model: str | Path, device: str = "cpu", dtype: str | None =
     path, kind = Path(model), file_kind(model)
     parse_device(device)
     if kind == "mace":
-        return _mace_batch(path, device, dtype)
+        return _mace_batch(path, device, dtype, head)
+    if head is not None:
+        raise EqPluginError(f"head={head!r} does not suit {path}: only MACE models have heads.")
     if dtype is not None:
         raise EqPluginError(f"--dtype {dtype}: a NequIP model runs in the dtype it was trained in.")
     return _nequip_batch(path, device, kind == "compiled")
 
 
-def _mace_batch(path: Path, device: str, dtype: str | None) -> Any:
+def _mace_batch(path: Path, device: str, dtype: str | None, head: str | None) -> Any:
     from eqplugin.mace.loading import read_model  # isort: skip  (repairs MACE)
     from torch_sim.models.mace import MaceModel
 
+    from eqplugin.calculator.mace_backend import chosen_head
+
     module = read_model(path, device)
+    index = chosen_head(module, head, str(path))
+
+    def choose(_: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """torch-sim names no head, and MACE would take the first."""
+        batch, *rest = arguments
+        heads = torch.full((len(batch["ptr"]) - 1,), index, device=batch["ptr"].device)
+        return {**batch, "head": heads}, *rest
+
+    module.register_forward_pre_hook(choose)
     chosen = parse_dtype(dtype) or next(module.parameters()).dtype
     return MaceModel(module, device=torch.device(device), dtype=chosen)
 
@@ -67,10 +83,18 @@ def _mace_batch(path: Path, device: str, dtype: str | None) -> Any:
 def _nequip_batch(path: Path, device: str, compiled: bool) -> Any:
     from nequip.integrations.torchsim import NequIPTorchSimCalc
 
-    cls = NequIPTorchSimCalc
-    read = cls.from_compiled_model if compiled else cls._from_saved_model
+    from eqplugin.modelfile.trust import check_code_file
+    from eqplugin.nequip.loading import integration_of, nequip_session
+
+    options = {"device": device, "chemical_species_to_atom_type_map": True}
     try:
-        return read(path, device=device, chemical_species_to_atom_type_map=True)
+        if not compiled:
+            return integration_of(NequIPTorchSimCalc, path, **options)
+        check_code_file(path)
+        with nequip_session():
+            return NequIPTorchSimCalc.from_compiled_model(path, **options)
+    except EqPluginError:
+        raise
     except Exception as error:
         hint = "compile it with `--target batch`" if compiled else "give a model that loads"
         raise EqPluginError(

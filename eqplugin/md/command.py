@@ -51,7 +51,7 @@ def _origin(request: MdRequest) -> dict[str, object]:
     with request.model.open("rb") as file:
         model = hashlib.file_digest(file, "sha256").hexdigest()
     paths = {"traj": request.traj, "log": request.log}
-    names = ("engine", "device", "dtype", "skin", "compile")
+    names = ("engine", "device", "dtype", "skin", "compile", "head")
     return (
         {"model": model}
         | {name: None if path is None else str(path) for name, path in paths.items()}
@@ -70,7 +70,12 @@ def _run_one(
     atoms, settings = structures[0], request.settings
     files = MdFiles(request.out, request.traj, request.log)
     calculator = EqCalculator(
-        request.model, request.device, request.dtype, request.skin, compile=request.compile
+        request.model,
+        request.device,
+        request.dtype,
+        request.skin,
+        compile=request.compile,
+        head=request.head,
     )
     console.print(f"{atoms.get_chemical_formula()}, {len(atoms)} atoms: {settings}")
     with _progress_line(console, settings, len(atoms)) as watch:
@@ -90,7 +95,7 @@ def _run_batch(
 
     settings = request.settings
     check_batch(structures, settings)
-    model = open_batch_model(request.model, request.device, request.dtype)
+    model = open_batch_model(request.model, request.device, request.dtype, request.head)
     atoms = sum(len(frame) for frame in structures)
     console.print(f"{len(structures)} structures, {atoms} atoms: {settings}")
     mean = atoms / len(structures)

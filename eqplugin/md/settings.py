@@ -120,3 +120,4 @@ class MdRequest:
     dtype: str | None = None
     skin: float = 0.5
     compile: str | None = None
+    head: str | None = None

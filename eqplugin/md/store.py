@@ -105,7 +105,8 @@ class RunStore:
 
     def _check_options(self, before: Mapping[str, object]) -> None:
         for name, value in self.options.items():
-            if name in before and before[name] == value:
+            # what an earlier version did not record was left at its default
+            if before.get(name) == value:
                 continue
             if name == "constraints":
                 if name not in before:  # eqplugin up to 0.2.0 did not record them

@@ -9,10 +9,11 @@ from pathlib import Path
 from ase.calculators.calculator import Calculator
 
 from eqplugin.errors import EqPluginError
+from eqplugin.stacks import heads_of
 
 __all__ = ["MODEL_SUFFIXES", "is_model", "labels_of", "ml_peg_calculator", "open_model"]
 
-MODEL_SUFFIXES = (".ckpt", ".zip", ".pt2", ".model")
+MODEL_SUFFIXES = (".ckpt", ".zip", ".pt2", ".model", ".eqm")
 
 
 def is_model(name: str) -> bool:
@@ -25,14 +26,17 @@ def is_model(name: str) -> bool:
     )
 
 
-def open_model(name: str, device: str = "cpu", dtype: str | None = None) -> Calculator:
+def open_model(
+    name: str, device: str = "cpu", dtype: str | None = None, head: str | None = None
+) -> Calculator:
     """Open a model as an ASE calculator.
 
     Args:
-        name: a NequIP checkpoint, package or compiled file, a MACE ``.model`` file, or
+        name: a NequIP checkpoint, package or compiled file, a MACE ``.model``, an ``.eqm`` file, or
             ``module:factory``, a callable without arguments that returns an ASE calculator, such
             as ``ase.calculators.emt:EMT`` or a function in a file of yours on PYTHONPATH.
         device: ``cpu`` or ``cuda``; for files only, as ``dtype``.
+        head: of MACE files with several; others have none to choose and run as they are.
         dtype: ``float32`` or ``float64``; default: the model's own.
 
     Raises:
@@ -41,7 +45,8 @@ def open_model(name: str, device: str = "cpu", dtype: str | None = None) -> Calc
     if name.endswith(MODEL_SUFFIXES):
         from eqplugin.calculator import EqCalculator
 
-        return EqCalculator(name, device=device, dtype=dtype)
+        chosen = head if head is not None and len(heads_of(name)) > 1 else None
+        return EqCalculator(name, device=device, dtype=dtype, head=chosen)
     if not is_model(name):
         raise EqPluginError(
             f"{name} is not a model: name a file ending in {', '.join(MODEL_SUFFIXES)}, or an ASE "
@@ -55,6 +60,25 @@ def open_model(name: str, device: str = "cpu", dtype: str | None = None) -> Calc
     if not hasattr(calculator, "get_potential_energy"):
         raise EqPluginError(f"{name} does not return an ASE calculator.")
     return calculator
+
+
+def check_head(models: Sequence[str], head: str | None) -> None:
+    """Refuse a head that no model would use.
+
+    Raises:
+        EqPluginError: naming the heads that there are.
+    """
+    if head is None:
+        return
+    known = {
+        name: heads_of(name)
+        for name in models
+        if name.endswith(MODEL_SUFFIXES) and Path(name).is_file()
+    }
+    if not any(len(heads) > 1 for heads in known.values()):
+        raise EqPluginError(
+            f"head={head!r} has nothing to choose from: none of the models has several heads."
+        )
 
 
 def ml_peg_calculator(

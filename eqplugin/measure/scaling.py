@@ -107,18 +107,20 @@ def time_by_size(
     return timings
 
 
-def peak_memory(model: str, atoms: Atoms, device: str, dtype: str | None) -> float:
+def peak_memory(
+    model: str, atoms: Atoms, device: str, dtype: str | None, head: str | None = None
+) -> float:
     """Peak memory of a force call, MiB, measured in a process of its own.
 
     On CUDA the device's peak; on a CPU the resident memory beyond that of the opened model.
     """
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        return pool.apply(_peak_here, (model, atoms, device, dtype))
+        return pool.apply(_peak_here, (model, atoms, device, dtype, head))
 
 
-def _peak_here(model: str, atoms: Atoms, device: str, dtype: str | None) -> float:
-    calculator = open_model(model, device, dtype)
+def _peak_here(model: str, atoms: Atoms, device: str, dtype: str | None, head: str | None) -> float:
+    calculator = open_model(model, device, dtype, head)
     atoms = atoms.copy()
     atoms.calc = calculator
     if device.startswith("cuda"):

@@ -13,12 +13,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from nequip.utils.global_state import set_global_state
 from nequip.utils.resolvers import _register_default_resolvers
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.nequip.loading import nequip_session
 
 
 def read_model_section(folder: Path, name: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -62,9 +62,9 @@ def build_model(section: Mapping[str, Any]) -> torch.nn.Module:
     Raises:
         EqPluginError: what a builder of ours refuses.
     """
-    set_global_state()
     try:
-        built = instantiate(dict(section), _convert_="all")
+        with nequip_session():
+            built = instantiate(dict(section), _convert_="all")
     except InstantiationException as error:
         raise error.__cause__ if isinstance(error.__cause__, EqPluginError) else error from None
     return built if isinstance(built, torch.nn.Module) else built["sole_model"]

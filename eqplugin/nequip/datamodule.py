@@ -110,6 +110,15 @@ class CheckedASEDataModule(ASEDataModule):
             }
         return statistics
 
+    def teardown(self, stage: str) -> None:
+        """At the end of a training, write the best model without code beside its checkpoint."""
+        super().teardown(stage)
+        if stage == "fit" and self.trainer is not None:
+            # here alone: loading rests on modules that data have nothing to do with
+            from eqplugin.nequip.writing import write_best
+
+            write_best(self.trainer)
+
     def _leave_out_partial_labels(self) -> None:
         """A batch cannot be made of frames of which some have a label and some have not."""
         if self._report is None:

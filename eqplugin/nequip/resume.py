@@ -23,6 +23,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.files import whole_file
+from eqplugin.nequip.targets import check_checkpoint
 
 STATISTICS = "training_data_stats"  # NequIP's resolver
 _UNKNOWN = "<statistic of the training data>"
@@ -64,10 +65,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of ``nequip-train`` as it was saved.
 
     Raises:
-        EqPluginError: missing, damaged, or of another program.
+        EqPluginError: missing, damaged, of another program, or one that would run what no honest
+            checkpoint does.
     """
     if not path.is_file():
         raise EqPluginError(f"the checkpoint {path} is missing: check ckpt_path.")
+    check_checkpoint(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
         checkpoint["hyper_parameters"]["info_dict"]["training_module"]["model"]

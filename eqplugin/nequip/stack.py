@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from eqplugin.costs import NequIPOptions
+    from eqplugin.modelfile.eqm import EqmHeader
 
 _FOLDER = CONFIGS / "nequip"
 _CURVE = "val0_epoch/forces_mae"
@@ -34,12 +35,22 @@ class NequIP:
         return build_model(self._model_section(design, recipe, species))
 
     def read(
-        self, path: Path, device: str | torch.device = "cpu", modifiers: Sequence[str] = ()
+        self,
+        path: Path,
+        device: str | torch.device = "cpu",
+        modifiers: Sequence[str] = (),
+        trust: bool | None = None,
     ) -> torch.nn.Module:
         """A checkpoint or package."""
         from eqplugin.nequip.loading import read_model
 
-        return read_model(path, device, modifiers)
+        return read_model(path, device, modifiers, trust)
+
+    def convert(self, path: Path, out: Path, trust: bool | None = None) -> EqmHeader:
+        """A checkpoint or package."""
+        from eqplugin.nequip.eqm import convert
+
+        return convert(path, out, trust)
 
     def modify(self, model: torch.nn.Module, modifiers: Sequence[str]) -> torch.nn.Module:
         """NequIP's own and eqplugin's modifiers."""
@@ -57,10 +68,13 @@ class NequIP:
             NeighborListTransform,
         )
 
+        from eqplugin.nequip.loading import nequip_session
+
         types = list(model.type_names)
         mapper = ChemicalSpeciesToAtomTypeMapper(types, {t: t for t in types})
         neighbours = NeighborListTransform(r_max=r_max)
-        items = [neighbours(mapper(from_ase(atoms))) for atoms in frames]
+        with nequip_session():  # positions in float64
+            items = [neighbours(mapper(from_ase(atoms))) for atoms in frames]
         batch = AtomicDataDict.batched_from_list(items)
         return AtomicDataDict.to_(batch, next(model.parameters()).device)
 

@@ -119,6 +119,10 @@ def _copied_model(storage: Storage, name: str, record: FinishedJob) -> Path:
     file = storage.out / name / (f"{name}.model" if trained.suffix == ".model" else trained.name)
     with whole_file(file) as unfinished:
         shutil.copyfile(trained, unfinished)
+    without_code = trained.with_suffix(".eqm")
+    if without_code.is_file():
+        with whole_file(file.with_suffix(".eqm")) as unfinished:
+            shutil.copyfile(without_code, unfinished)
     return file
 
 

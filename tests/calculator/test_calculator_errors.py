@@ -130,7 +130,7 @@ def test_files(tmp_path):
     ):
         path = tmp_path / name
         path.write_bytes(b"PK not really")
-        with pytest.raises(EqPluginError, match=f"{name} .*{what}"):
+        with pytest.raises(EqPluginError, match=f"{name} .*{what}: it is not a zip file"):
             EqCalculator(path)
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(EqPluginError, match=r"other\.ckpt cannot be loaded as a NequIP checkpoint"):

@@ -5,7 +5,8 @@
 * `pickles`: e3nn's classes read what e3nn 0.4.x wrote, and are copied as they are,
 * `signs`: MACE builds with the Clebsch-Gordan signs of e3nn 0.4.x,
 * `convention`: models record these signs,
-* `jitmode`: models are built in e3nn's mode "eager", and the mode is restored afterwards.
+* `jitmode`: models are built in e3nn's mode "eager", and the mode is restored afterwards,
+* `opening`: MACE opens pickles as this package does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from eqplugin.quiet import quiet
 from eqplugin.resources import installed_version
 
 _LOGGER = logging.getLogger(__name__)
+# the environment variable that lets torch.load run what it finds
+UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 _active = False
 _PINNED_TO_0_4 = re.compile(r"^e3nn\s*\(?\s*(==|~=)\s*0\.4(\.|\s|\)|;|$)")
 

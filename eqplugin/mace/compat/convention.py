@@ -18,6 +18,7 @@ from eqplugin.exchange import default_dtype
 from eqplugin.mace.compat import signs
 from eqplugin.mace.compat._rebind import MODEL_CLASSES, rebind
 from eqplugin.mace.compat.jitmode import building_eagerly
+from eqplugin.modelfile.trust import check_pickle_file
 
 Convention = Literal["0.4", "0.6", "both", "unknown"]
 """Signs of e3nn 0.4.x; of e3nn >= 0.5; equal in both; neither (a basis of cuEquivariance)."""
@@ -152,6 +153,7 @@ def _checking(run: Callable[..., Any], purpose: str) -> Callable[..., Any]:
     def checked(input_model: str | nn.Module, *args: object, **kwargs: object) -> Any:
         model = input_model
         if isinstance(model, str):
+            check_pickle_file(model)
             model = torch.load(model, map_location="cpu", weights_only=False)
         require_legacy(model, purpose)
         return run(input_model, *args, **kwargs)

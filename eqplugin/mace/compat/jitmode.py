@@ -9,6 +9,7 @@ import e3nn
 import mace.tools.compile
 
 from eqplugin.mace.compat._rebind import rebind
+from eqplugin.process import loading
 
 
 @contextmanager
@@ -35,12 +36,13 @@ def building_eagerly() -> Iterator[None]:
     NequIP's ``conditional_torchscript_mode`` (nequip/utils/compile.py:17-29) leaves "script"
     behind whenever it has built a model for torch.compile in the same process.
     """
-    before = e3nn.get_optimization_defaults()["jit_mode"]
-    e3nn._OPT_DEFAULTS["jit_mode"] = "eager"
-    try:
-        yield
-    finally:
-        e3nn._OPT_DEFAULTS["jit_mode"] = before
+    with loading():
+        before = e3nn.get_optimization_defaults()["jit_mode"]
+        e3nn._OPT_DEFAULTS["jit_mode"] = "eager"
+        try:
+            yield
+        finally:
+            e3nn._OPT_DEFAULTS["jit_mode"] = before
 
 
 def repair() -> None:

@@ -11,12 +11,13 @@ from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.measure.expressivity.named import FAMILIES, build_named, is_named
 from eqplugin.measure.expressivity.subject import Subject
 from eqplugin.quiet import quiet
+from eqplugin.stacks import file_kind
 
 __all__ = ["load_subject"]
 
 _WAYS = (
     "give a NequIP or MACE config (.yaml), a checkpoint (.ckpt), a package (.nequip.zip), a MACE "
-    "model (.model), or an architecture such as steerable:L=2,layers=3"
+    "model (.model), an .eqm file, or an architecture such as steerable:L=2,layers=3"
 )
 
 
@@ -25,7 +26,7 @@ def load_subject(model: str, overrides: Sequence[str] = ()) -> Subject:
 
     Args:
         model: path to a NequIP YAML config, a MACE YAML config, a NequIP checkpoint or package, or
-            a MACE ``.model`` file (a pickle, as are checkpoints: open only files that you trust);
+            a MACE ``.model`` file, or an ``.eqm`` file;
             or ``family:key=value,...``, see :mod:`eqplugin.measure.expressivity.named`.
         overrides: ``key=value`` entries that replace those of a config.
 
@@ -47,6 +48,8 @@ def load_subject(model: str, overrides: Sequence[str] = ()) -> Subject:
         return _from_nequip_file(path)
     if path.suffix == ".model":
         return _from_mace_file(path)
+    if path.suffix == ".eqm":
+        return _from_mace_file(path) if file_kind(path) == "mace" else _from_nequip_file(path)
     raise EqPluginError(f"{path} has an unknown ending: {_WAYS}.")
 
 

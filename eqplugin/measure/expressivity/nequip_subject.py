@@ -14,9 +14,10 @@ from nequip.data.transforms import ChemicalSpeciesToAtomTypeMapper
 from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
+from eqplugin.exchange import default_dtype
 from eqplugin.measure.expressivity.rules import Architecture, Block
 from eqplugin.measure.expressivity.subject import Subject, require_symbols
-from eqplugin.nequip.loading import prepare_session
+from eqplugin.nequip.loading import nequip_session
 from eqplugin.quiet import quiet
 
 
@@ -35,7 +36,8 @@ class NequIPSubject(Subject):
         _forget_constants(model)
 
     def _energies(self, atoms: Atoms, edges: NDArray | None) -> torch.Tensor:
-        data = self._types(from_ase(atoms))
+        with default_dtype(torch.float64):
+            data = self._types(from_ase(atoms))
         if edges is None:
             data = compute_neighborlist_(data, self.r_max)
         else:
@@ -66,12 +68,11 @@ def build_nequip(
     Raises:
         EqPluginError: when the model cannot be built, or weights find no place.
     """
-    prepare_session()
     options = dict(config) | {"model_dtype": "float64", "do_derivatives": False}
     options.setdefault("seed", 0)
     options.pop("compile_mode", None)
     try:
-        with quiet(logging.NOTSET):
+        with quiet(logging.NOTSET), nequip_session():
             model = instantiate(options, _convert_="all")
     except EqPluginError:
         raise

@@ -31,6 +31,9 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from eqplugin.errors import EqPluginError
+from eqplugin.modelfile.owner import private_folder, require_ours
+
 SOURCES = Path(__file__).with_name("csrc")
 MAIN = "uvu_scatter.cpp"
 LIBRARY = "libeqplugin_ops.so"
@@ -118,13 +121,15 @@ def build() -> Path:
         Unavailable: no compiler, no writable cache, or the compiler fails.
     """
     target = library_path()
-    if _whole(target):
-        return target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(private_folder(cache_dir()) / target.parent.name)
+        if _whole(target):
+            return target
         with FileLock(target.with_suffix(".lock")):
             if not _whole(target):
                 _compile(target)
+    except EqPluginError as error:
+        raise Unavailable(str(error).rstrip(".")) from error
     except OSError as error:
         raise Unavailable(
             f"the cache {target.parent} cannot be written ({error}); set EQPLUGIN_CACHE_DIR"
@@ -133,8 +138,14 @@ def build() -> Path:
 
 
 def _whole(library: Path) -> bool:
-    """Whether a library is there as it was built: opening a damaged one kills the process."""
+    """Whether a library is there as it was built: opening a damaged one kills the process.
+
+    Raises:
+        EqPluginError: where somebody else could have written it; the hash beside it tells nothing.
+    """
     try:
+        for file in (library, library.with_suffix(".sha256")):
+            require_ours(file)
         expected = library.with_suffix(".sha256").read_text()
         return hashlib.sha256(library.read_bytes()).hexdigest() == expected
     except OSError:
@@ -154,6 +165,8 @@ def _compile(target: Path) -> None:
             if done.returncode == 0:
                 digest = hashlib.sha256(part.read_bytes()).hexdigest()
                 part.with_suffix(".sha256").write_text(digest)
+                for made in (part, part.with_suffix(".sha256")):
+                    made.chmod(0o700)  # whatever the umask
                 part.with_suffix(".sha256").replace(target.with_suffix(".sha256"))
                 part.replace(target)
                 return
