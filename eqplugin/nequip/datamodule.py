@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from eqplugin.data import DataError, check_files, raise_on_errors, read_e0s
 from eqplugin.nequip._workflow import one_sentence_errors
+from eqplugin.nequip.optimizers import check_learning_rates, check_resumed, chosen_optimizer
 
 
 class CheckedASEDataModule(ASEDataModule):
@@ -77,12 +78,25 @@ class CheckedASEDataModule(ASEDataModule):
             }
         return statistics
 
+    def setup(self, stage: str) -> None:
+        """NequIP's; in a training it checks the learning rate as well."""
+        super().setup(stage)
+        if self.trainer is not None and stage == "fit":
+            with one_sentence_errors():
+                check_learning_rates(self.trainer.lightning_module.optimizer_config or {})
+
+    def state_dict(self) -> dict[str, Any]:
+        """NequIP's, and the name of the optimiser."""
+        return super().state_dict() | {"eqplugin_optimizer": chosen_optimizer()}
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the data order of the interrupted run.
+        """Go on with the data order of the interrupted run, and with its optimiser.
 
         Lightning restores the state after ``setup`` has already made the generators, so NequIP
         0.19 would shuffle a resumed run's epochs like its first ones.
         """
+        with one_sentence_errors():
+            check_resumed(state_dict.get("eqplugin_optimizer"))
         super().load_state_dict(state_dict)
         if hasattr(self, "train_generator"):
             self.train_generator.set_state(self.train_generator_state)

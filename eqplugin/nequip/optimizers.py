@@ -1,0 +1,101 @@
+"""What NequIP's trainer needs for the optimisers of configs/nequip/optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from nequip.train.schedulefree import ScheduleFreeLightningModule
+
+from eqplugin.errors import EqPluginError
+from eqplugin.nequip._workflow import one_sentence_errors
+
+
+class ScheduleFreeModule(ScheduleFreeLightningModule):
+    """NequIP's schedule-free module in configs that are written for averaged weights.
+
+    The optimiser averages weights itself, and validation and files hold its average: `ema_decay`
+    is accepted, and has no effect. A checkpoint can be read where the optimiser's package is not
+    installed.
+
+    Args:
+        ema_decay: not used.
+        **kwargs: of :class:`nequip.train.ScheduleFreeLightningModule`.
+    """
+
+    def __init__(self, ema_decay: float | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+    def configure_optimizers(self) -> Any:
+        """NequIP's, after a look whether the package is there.
+
+        Raises:
+            EqPluginError: it is not, or there is a learning-rate schedule.
+        """
+        with one_sentence_errors():
+            if find_spec("schedulefree") is None:
+                raise EqPluginError(
+                    "optimizer=schedulefree needs a package that is not installed: "
+                    "run `pip install schedulefree`, or choose another optimizer."
+                )
+            if self.lr_scheduler_config is not None:
+                raise EqPluginError(
+                    "optimizer=schedulefree takes no learning-rate schedule: "
+                    "set training_module.lr_scheduler to null."
+                )
+        return super().configure_optimizers()
+
+    @property
+    def evaluation_model(self) -> torch.nn.Module:
+        """The model with averaged weights, which a checkpoint after a validation holds already."""
+        groups = self._schedulefree_state_dict.get("param_groups", [])
+        if groups and not any(group["train_mode"] for group in groups):
+            return self.model
+        return super().evaluation_model
+
+
+def check_learning_rates(optimizer: Mapping[str, Any]) -> None:
+    """Refuse learning rates that cannot be meant, wherever in an optimiser's config they stand.
+
+    Raises:
+        EqPluginError: for one that is not positive.
+    """
+    for name, value in _learning_rates(optimizer, "training_module.optimizer"):
+        if not value > 0:
+            raise EqPluginError(f"{name}={value} is not valid: give a learning rate > 0.")
+
+
+def _learning_rates(section: Mapping[str, Any], path: str) -> Iterator[tuple[str, float]]:
+    for key, value in section.items():
+        name = f"{path}.{key}"
+        if isinstance(value, Mapping):
+            yield from _learning_rates(value, name)
+        elif key == "lr" and isinstance(value, int | float):
+            yield name, value
+
+
+def chosen_optimizer() -> str | None:
+    """``optimizer=`` of the running ``nequip-train``; None where its config has no such group."""
+    if not HydraConfig.initialized():
+        return None
+    return HydraConfig.get().runtime.choices.get("optimizer")
+
+
+def check_resumed(then: str | None) -> None:
+    """Refuse to resume with another optimiser, which NequIP would ignore.
+
+    Args:
+        then: :func:`chosen_optimizer` of the interrupted run; None where it is not known.
+
+    Raises:
+        EqPluginError: naming both.
+    """
+    now = chosen_optimizer()
+    if then is not None and now is not None and then != now:
+        raise EqPluginError(
+            f"The checkpoint was trained with optimizer={then}, and optimizer={now} cannot "
+            f"continue it: resume with optimizer={then}, or start a new training from its model."
+        )
