@@ -22,6 +22,7 @@ from mace.tools.checkpoint import CheckpointState
 
 from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
+from eqplugin.mace.optimizers import kind_of
 
 # `mace.tools.train` as an attribute is the function of the same name
 _TRAIN = importlib.import_module("mace.tools.train")
@@ -245,6 +246,7 @@ class TrainingLoop:
     def _save(self, path: Path) -> None:
         self.progress.old_checkpoint = self.checkpoint_handler.io.old_path
         state = {name: part.state_dict() for name, part in self._parts().items()}
+        state["optimizer_kind"] = kind_of(self.optimizer)
         state["progress"] = dict(vars(self.progress))
         state["torch_rng"] = torch.get_rng_state()
         state["data_order"] = self.train_loader.generator.get_state()
@@ -253,6 +255,7 @@ class TrainingLoop:
 
     def _load(self, path: Path) -> None:
         state = self._read(path)
+        self._check_optimizer(path, state.get("optimizer_kind"))
         for name, part in self._parts().items():
             if name not in state:
                 raise EqPluginError(
@@ -274,6 +277,15 @@ class TrainingLoop:
         torch.set_rng_state(state["torch_rng"].cpu())
         self.train_loader.generator.set_state(state["data_order"].cpu())
         logging.info(f"Resuming from {path} at epoch {self.progress.epoch}")
+
+    def _check_optimizer(self, path: Path, then: str | None) -> None:
+        """PyTorch would take another optimizer's state; older files do not name theirs."""
+        now = kind_of(self.optimizer)
+        if then not in (None, now):
+            raise EqPluginError(
+                f"{path} belongs to a training with the optimizer {then}, which {now} cannot "
+                f"continue: resume with the same --optimizer, or start again under another --name."
+            )
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:

@@ -64,16 +64,16 @@ def check_learning_rates(optimizer: Mapping[str, Any]) -> None:
         EqPluginError: for one that is not positive.
     """
     for name, value in _learning_rates(optimizer, "training_module.optimizer"):
-        if not value > 0:
+        if not (isinstance(value, int | float) and value > 0):
             raise EqPluginError(f"{name}={value} is not valid: give a learning rate > 0.")
 
 
-def _learning_rates(section: Mapping[str, Any], path: str) -> Iterator[tuple[str, float]]:
+def _learning_rates(section: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
     for key, value in section.items():
         name = f"{path}.{key}"
         if isinstance(value, Mapping):
             yield from _learning_rates(value, name)
-        elif key == "lr" and isinstance(value, int | float):
+        elif key == "lr":
             yield name, value
 
 

@@ -68,9 +68,7 @@ def block_groups(model: torch.nn.Module, **options: Any) -> list[dict[str, Any]]
     return with_blocks(groups, model)
 
 
-def with_blocks(
-    groups: Iterable[dict[str, Any]], model: torch.nn.Module
-) -> list[dict[str, Any]]:
+def with_blocks(groups: Iterable[dict[str, Any]], model: torch.nn.Module) -> list[dict[str, Any]]:
     """Copies of parameter groups of `model` with ``blocks``, a list per parameter, added."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     blocks = parameter_blocks(model)

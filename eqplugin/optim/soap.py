@@ -50,6 +50,8 @@ class SOAP(torch.optim.Optimizer):
         warmup: int = 50,
         max_dim: int = 256,
     ) -> None:
+        if not lr > 0:
+            raise EqPluginError(f"lr={lr} is not valid: give a learning rate > 0.")
         options = dict(eps=eps, weight_decay=weight_decay, freq=freq, warmup=warmup)
         super().__init__(params, dict(lr=lr, betas=tuple(betas), max_dim=max_dim, **options))
 
@@ -213,10 +215,8 @@ def _plain(part: Any) -> Any:
 
 def _check(group: State) -> None:
     """Refuse numbers that cannot be meant."""
-    if not group["lr"] > 0:
-        raise EqPluginError(f"lr={group['lr']} is not valid: give a learning rate > 0.")
     if not all(0 <= beta < 1 for beta in group["betas"]):
         raise EqPluginError(f"betas={group['betas']} is not valid: give two numbers in [0, 1).")
-    for name, least in (("freq", 1), ("warmup", 0), ("max_dim", 1), ("weight_decay", 0)):
+    for name, least in (("lr", 0), ("freq", 1), ("warmup", 0), ("weight_decay", 0), ("eps", 0)):
         if not group[name] >= least:
             raise EqPluginError(f"{name}={group[name]} is not valid: give a number >= {least}.")
