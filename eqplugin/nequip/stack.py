@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _FOLDER = CONFIGS / "nequip"
 _CURVE = "val0_epoch/forces_mae"
+_DEFAULT_OPTIMIZERS = ("adam", "amsgrad")  # of the three grades
 
 
 class NequIP:
@@ -130,6 +131,8 @@ class NequIP:
         """The grade's config, what it starts from, and the data set's."""
         grades = {"minimal", "realistic", recipe.grade}
         names = [*sorted(grades), "dataset/_files", "dataset/_files_stress"]
+        chosen = recipe.options.get("optimizer")
+        names += [f"optimizer/{name}" for name in ([chosen] if chosen else _DEFAULT_OPTIMIZERS)]
         files = [_FOLDER / f"{name}.yaml" for name in names]
         return [file for file in files if file.is_file()]
 
@@ -168,7 +171,10 @@ class NequIP:
 
 def _added(recipe: Recipe) -> list[str]:
     """Options in NequIP's own names, as overrides that may add to the config."""
-    return [f"++{key}={value}" for key, value in recipe.options.items()]
+    return [
+        f"{'' if key == 'optimizer' else '++'}{key}={value}"  # a group of configs, not a value
+        for key, value in recipe.options.items()
+    ]
 
 
 STACK = NequIP()

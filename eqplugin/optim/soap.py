@@ -70,8 +70,9 @@ class SOAP(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: State) -> None:
         """Go on from a saved state, to the last bit."""
-        ours = [_comparable(group.get("blocks")) for group in self.param_groups]
-        if ours != [_comparable(group.get("blocks")) for group in state_dict["param_groups"]]:
+        groups = (self.param_groups, state_dict["param_groups"])
+        ours, theirs = ([group.get("blocks") for group in listed] for listed in groups)
+        if ours != theirs:
             raise EqPluginError(
                 "The saved state does not belong to SOAP on this model: resume with the "
                 "optimiser and the model of the interrupted run, or start again."
@@ -79,7 +80,7 @@ class SOAP(torch.optim.Optimizer):
         super().load_state_dict(state_dict)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Change the parameters by one step; one without a gradient counts as having zero."""
         loss = None
         if closure is not None:
@@ -89,28 +90,17 @@ class SOAP(torch.optim.Optimizer):
             if group["weight_decay"]:
                 decayed = [p for p in group["params"] if p.grad is not None]
                 torch._foreach_mul_(decayed, 1 - group["lr"] * group["weight_decay"])
-            for turn, (key, members) in enumerate(_batches(group).items()):
-                state = self.state[members[0][0]].setdefault(str(key[:2]), {})
-                self._step(group, key[0], key[1], members, state, turn)
+            for turn, ((shape, ranks, *_), members) in enumerate(_batches(group).items()):
+                state = self.state[members[0][0]].setdefault(f"{shape} {ranks}", {})
+                grads = torch.stack([_part(p, p.grad, at, shape) for p, at in members])
+                if not state:
+                    _start(state, grads, ranks, group)
+                    continue
+                update = _update(state, grads, group, turn)
+                lr = group["lr"] * min(1.0, state["n"] / max(1, group["warmup"]))
+                parts = [_part(p, p, at, shape) for p, at in members]
+                torch._foreach_add_(parts, list(update.unbind()), alpha=-lr)
         return loss
-
-    def _step(
-        self,
-        group: State,
-        shape: tuple[int, ...],
-        ranks: tuple[int, ...],
-        members: list[tuple[torch.Tensor, int]],
-        state: State,
-        turn: int,
-    ) -> None:
-        grads = torch.stack([_part(p, p.grad, at, shape) for p, at in members])
-        if not state:
-            _start(state, grads, ranks, group)
-            return
-        update = _update(state, grads, group, turn)
-        lr = group["lr"] * min(1.0, state["n"] / max(1, group["warmup"]))
-        parts = [_part(p, p, at, shape) for p, at in members]
-        torch._foreach_add_(parts, list(update.unbind()), alpha=-lr)
 
 
 def _update(state: State, grads: torch.Tensor, group: State, turn: int) -> torch.Tensor:
@@ -118,8 +108,10 @@ def _update(state: State, grads: torch.Tensor, group: State, turn: int) -> torch
     b1, b2 = group["betas"]
     state["n"] += 1
     n, bases = state["n"], state["Q"]
+    # a basis that shortens its mode goes first
+    modes = sorted(bases, key=lambda mode: bases[mode].shape[-1] / bases[mode].shape[-2])
     rotated = grads
-    for mode in _shrinking_first(bases):
+    for mode in modes:
         # turning the other modes leaves these products as they are, and shrinking makes them cheap
         state["L"][mode].lerp_(_products(rotated, mode), 1 - b2)
         rotated = _along(rotated, bases[mode], mode)
@@ -127,7 +119,7 @@ def _update(state: State, grads: torch.Tensor, group: State, turn: int) -> torch
     state["v"].lerp_(rotated.square_() if bases else rotated.square(), 1 - b2)
     root = (state["v"] / (1 - b2**n)).sqrt_().add_(group["eps"])
     update = (state["m"] / root).div_(1 - b1**n)
-    for mode in reversed(_shrinking_first(bases)):
+    for mode in reversed(modes):
         update = _along(update, bases[mode].mT, mode)
     if (n + turn) % group["freq"] == 0:
         for mode in bases:
@@ -184,10 +176,6 @@ def _unfolded(x: torch.Tensor, mode: int) -> torch.Tensor:
     return x.reshape(x.shape[0], prod(x.shape[1:mode]), x.shape[mode], -1)
 
 
-def _shrinking_first(bases: dict[int, torch.Tensor]) -> list[int]:
-    return sorted(bases, key=lambda mode: bases[mode].shape[-1] / bases[mode].shape[-2])
-
-
 def _batches(group: State) -> dict[Any, list[tuple[torch.Tensor, int]]]:
     """Parameter and offset of all blocks of one shape, ranks, type and device."""
     batches: dict[Any, list[tuple[torch.Tensor, int]]] = {}
@@ -203,14 +191,6 @@ def _part(
     if of is None:
         return p.new_zeros(shape)
     return of.reshape(-1)[offset : offset + prod(shape)].view(shape)
-
-
-def _comparable(blocks: Any) -> Any:
-    return None if blocks is None else [[tuple(map(_plain, b)) for b in bs] for bs in blocks]
-
-
-def _plain(part: Any) -> Any:
-    return part if isinstance(part, int) else tuple(part)
 
 
 def _check(group: State) -> None:

@@ -1,4 +1,4 @@
-"""`nequip-train ... optimizer=`: every optimiser trains, resumes to the last bit, and is checked."""
+"""`nequip-train optimizer=...`: each optimiser trains, resumes to the last bit, and is checked."""
 
 import importlib.util
 import subprocess
@@ -121,7 +121,8 @@ def test_numbers_that_cannot_be_meant_are_one_sentence(few_frames, tmp_path, ove
 
 def test_an_unknown_optimizer_is_refused_with_the_list():
     result = nequip_train("minimal", "/nowhere", "optimizer=sgd")
-    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
     assert all(name in result.stderr for name in ("optimizer/sgd", *OPTIMIZERS))
 
 

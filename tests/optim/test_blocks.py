@@ -65,7 +65,8 @@ def test_nequip_models_are_tiled(name, caplog):
         blocks = assert_tiled(nequip_model(NEQUIP[name]))
     assert "optimised as vectors" not in caplog.text
     flat = [b for n, b in blocks.items() if "linear_" in n]
-    assert flat and all(len(shape) == 2 for b in flat for _, shape, _ in b)
+    assert flat
+    assert all(len(shape) == 2 for b in flat for _, shape, _ in b)
 
 
 def test_self_connections_turn_among_as_many_directions_as_there_are_types():
