@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from eqplugin.data import DataError, check_files, raise_on_errors, read_e0s
 from eqplugin.nequip._workflow import one_sentence_errors
-from eqplugin.nequip.optimizers import check_learning_rates, check_resumed, chosen_optimizer
+from eqplugin.nequip.optimizers import check_optimizer, check_resumed, chosen_optimizer
 
 
 class CheckedASEDataModule(ASEDataModule):
@@ -79,11 +79,11 @@ class CheckedASEDataModule(ASEDataModule):
         return statistics
 
     def setup(self, stage: str) -> None:
-        """NequIP's; in a training it checks the learning rate as well."""
+        """NequIP's; in a training it checks the optimiser's numbers as well."""
         super().setup(stage)
         if self.trainer is not None and stage == "fit":
             with one_sentence_errors():
-                check_learning_rates(self.trainer.lightning_module.optimizer_config or {})
+                check_optimizer(self.trainer.lightning_module.optimizer_config or {})
 
     def state_dict(self) -> dict[str, Any]:
         """NequIP's, and the name of the optimiser."""

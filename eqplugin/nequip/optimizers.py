@@ -12,6 +12,7 @@ from nequip.train.schedulefree import ScheduleFreeLightningModule
 
 from eqplugin.errors import EqPluginError
 from eqplugin.nequip._workflow import one_sentence_errors
+from eqplugin.optim.soap import SOAP
 
 
 class ScheduleFreeModule(ScheduleFreeLightningModule):
@@ -57,15 +58,21 @@ class ScheduleFreeModule(ScheduleFreeLightningModule):
         return super().evaluation_model
 
 
-def check_learning_rates(optimizer: Mapping[str, Any]) -> None:
-    """Refuse learning rates that cannot be meant, wherever in an optimiser's config they stand.
+def check_optimizer(optimizer: Mapping[str, Any]) -> None:
+    """Refuse numbers that cannot be meant, before the trainer meets them deep inside.
+
+    Args:
+        optimizer: ``training_module.optimizer`` of a config, resolved.
 
     Raises:
-        EqPluginError: for one that is not positive.
+        EqPluginError: for learning rates that are not positive, and what SOAP refuses.
     """
     for name, value in _learning_rates(optimizer, "training_module.optimizer"):
         if not (isinstance(value, int | float) and value > 0):
             raise EqPluginError(f"{name}={value} is not valid: give a learning rate > 0.")
+    if optimizer.get("_target_") == "eqplugin.optim.SOAP":
+        options = {k: v for k, v in optimizer.items() if k not in ("_target_", "param_groups")}
+        SOAP([torch.nn.Parameter(torch.zeros(1))], **options)
 
 
 def _learning_rates(section: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,7 @@ import torch
 
 from eqplugin.errors import EqPluginError
 from eqplugin.optim.blocks import check_cover
+from eqplugin.optim.modes import along, eigenbasis, products, turned
 
 State = dict[str, Any]
 
@@ -42,12 +43,12 @@ class SOAP(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 0.02,
+        lr: float = 0.1,
         betas: tuple[float, float] = (0.95, 0.95),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
-        freq: int = 10,
-        warmup: int = 50,
+        freq: int = 20,
+        warmup: int = 20,
         max_dim: int = 256,
     ) -> None:
         if not lr > 0:
@@ -113,14 +114,14 @@ def _update(state: State, grads: torch.Tensor, group: State, turn: int) -> torch
     rotated = grads
     for mode in modes:
         # turning the other modes leaves these products as they are, and shrinking makes them cheap
-        state["L"][mode].lerp_(_products(rotated, mode), 1 - b2)
-        rotated = _along(rotated, bases[mode], mode)
+        state["L"][mode].lerp_(products(rotated, mode), 1 - b2)
+        rotated = along(rotated, bases[mode], mode)
     state["m"].lerp_(rotated, 1 - b1)
     state["v"].lerp_(rotated.square_() if bases else rotated.square(), 1 - b2)
     root = (state["v"] / (1 - b2**n)).sqrt_().add_(group["eps"])
     update = (state["m"] / root).div_(1 - b1**n)
     for mode in reversed(modes):
-        update = _along(update, bases[mode].mT, mode)
+        update = along(update, bases[mode].mT, mode)
     if (n + turn) % group["freq"] == 0:
         for mode in bases:
             _turn_basis(state, mode)
@@ -132,13 +133,11 @@ def _start(state: State, grads: torch.Tensor, ranks: tuple[int, ...], group: Sta
     shape = grads.shape[1:]
     longest = group["max_dim"] if len(shape) > 1 else 0
     modes = [i + 1 for i, d in enumerate(shape) if 1 < d <= longest]
-    state["L"] = {mode: _products(grads, mode) * (1 - group["betas"][1]) for mode in modes}
+    state["L"] = {mode: products(grads, mode) * (1 - group["betas"][1]) for mode in modes}
     state["Q"] = {}
     kept = list(grads.shape)
-    for mode, products in state["L"].items():
-        # rarely more than once in a training, and float32 may not converge
-        basis = torch.linalg.eigh(products.double())[1].flip(-1)[..., : ranks[mode - 1]]
-        state["Q"][mode] = basis.to(grads.dtype).contiguous()
+    for mode, inner in state["L"].items():
+        state["Q"][mode] = eigenbasis(inner)[..., : ranks[mode - 1]].contiguous()
         kept[mode] = ranks[mode - 1]
     state["m"], state["v"] = grads.new_zeros(kept), grads.new_zeros(kept)
     state["n"] = 0
@@ -148,32 +147,13 @@ def _turn_basis(state: State, mode: int) -> None:
     """One step of subspace iteration; moments follow, the second in the order of the vectors."""
     basis = state["Q"][mode]
     image = state["L"][mode] @ basis
-    order = (basis * image).sum(-2).argsort(-1, descending=True)
-    new = torch.linalg.qr(image.gather(-1, order.unsqueeze(-2).expand_as(image)))[0]
-    state["m"] = _along(state["m"], basis.mT @ new, mode)
+    values, order = (basis * image).sum(-2).sort(-1, descending=True)
+    columns = order.unsqueeze(-2).expand_as(image)
+    new = turned(basis.gather(-1, columns), image.gather(-1, columns), values)
+    state["m"] = along(state["m"], basis.mT @ new, mode)
     index = order.view(*(s if i in (0, mode) else 1 for i, s in enumerate(state["v"].shape)))
     state["v"] = state["v"].gather(mode, index.expand_as(state["v"]))
     state["Q"][mode] = new
-
-
-def _along(x: torch.Tensor, q: torch.Tensor, mode: int) -> torch.Tensor:
-    """Contract mode `mode` of x, (n, ..., d, ...), with q, (n, d, r)."""
-    flat = _unfolded(x, mode)
-    out = flat.squeeze(-1) @ q if flat.shape[-1] == 1 else q.mT.unsqueeze(1) @ flat
-    return out.reshape(*x.shape[:mode], q.shape[-1], *x.shape[mode + 1 :])
-
-
-def _products(x: torch.Tensor, mode: int) -> torch.Tensor:
-    """Inner products of the slices along a mode, (n, d, d)."""
-    flat = _unfolded(x, mode)
-    if flat.shape[-1] == 1:
-        return flat.squeeze(-1).mT @ flat.squeeze(-1)
-    return (flat @ flat.mT).sum(1)
-
-
-def _unfolded(x: torch.Tensor, mode: int) -> torch.Tensor:
-    """View of x as (n, modes before, d, modes after)."""
-    return x.reshape(x.shape[0], prod(x.shape[1:mode]), x.shape[mode], -1)
 
 
 def _batches(group: State) -> dict[Any, list[tuple[torch.Tensor, int]]]:

@@ -127,9 +127,12 @@ def test_an_unknown_optimizer_is_refused_with_the_list():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["soap", "muon"])
+@pytest.mark.parametrize("optimizer", ["adam", "soap"])
 def test_two_processes_equal_one_with_the_doubled_batch(few_frames, tmp_path, optimizer):
-    """NequIP's data parallelism on gloo: gradients, and with them the state, are the same."""
+    """NequIP's data parallelism on gloo: gradients, and with them the state, are the same.
+
+    Muon is left out: it rounds gradients to bfloat16, where the last bit becomes the eighth.
+    """
     common = (
         *few_frames, SMALL[2], f"optimizer={optimizer}", "model_dtype=float64", "max_epochs=2",
         "data.train_dataloader.shuffle=false", "data.val_dataloader.batch_size=2",

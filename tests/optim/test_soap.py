@@ -9,7 +9,7 @@ import torch
 from e3nn import o3
 
 from eqplugin.errors import EqPluginError
-from eqplugin.optim import SOAP, block_groups
+from eqplugin.optim import SOAP, block_groups, modes
 
 RECORDED = Path(__file__).with_name("soap_of_pytorch_optimizer.json")
 
@@ -72,7 +72,8 @@ def walked(optimizer, parameters, steps):
 
 
 @pytest.mark.parametrize("freq", [1, 4, 100])
-def test_update_on_a_matrix_is_the_papers(freq):
+def test_update_on_a_matrix_is_the_papers(freq, monkeypatch):
+    monkeypatch.setattr(modes, "SHIFT", 0.0)
     w = torch.randn(5, 4)
     paper = PaperSOAP(w, 0.1, 0.95, 1e-8, freq)
     p = torch.nn.Parameter(w.clone())
@@ -160,6 +161,21 @@ def test_weight_decay_warm_up_and_schedules_scale_steps():
     walked(SOAP([p], lr=0.1, warmup=10), [p], steps)
     walked(SOAP([q], lr=0.01, warmup=0), [q], steps)
     torch.testing.assert_close(p, q)
+
+
+def test_rounding_of_gradients_does_not_grow_where_they_leave_directions_out():
+    """Otherwise two processes, which sum in another order, would train another model than one."""
+    shapes = [(20, 3), (12, 1), (6, 8, 2)]
+    steps = [[torch.randn(s) for s in shapes] for _ in range(15)]
+    for part in steps:
+        part[0][:, 0] = part[0][0, 0]
+    other = [[g * (1 + 1e-15 * torch.randn_like(g)) for g in part] for part in steps]
+    ends = []
+    for grads in (steps, other):
+        parameters = [torch.nn.Parameter(torch.ones(s)) for s in shapes]
+        ends.append(walked(SOAP(parameters, lr=0.1, freq=4, warmup=0), parameters, grads))
+    for one, two in zip(*ends, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-10)
 
 
 def test_missing_gradients_frozen_parameters_and_closures():
