@@ -11,7 +11,7 @@ built; exports are made of the plain form. On the command line: ``eqplugin produ
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -118,8 +118,8 @@ def restore_products(model: torch.nn.Module) -> torch.nn.Module:
 
 
 @contextmanager
-def products_while(wanted: bool, model: torch.nn.Module) -> Iterator[None]:
-    """Faster products in `model` for the length of a block, where wanted.
+def products_while(wanted: bool, *models: torch.nn.Module) -> Iterator[None]:
+    """Faster products in models for the length of a block, where wanted.
 
     Raises:
         EqPluginError: as in :func:`compile_products`.
@@ -127,11 +127,11 @@ def products_while(wanted: bool, model: torch.nn.Module) -> Iterator[None]:
     if not wanted:
         yield
         return
-    compile_products(model)
-    try:
+    with ExitStack() as stack:
+        for model in models:
+            compile_products(model)
+            stack.callback(restore_products, model)
         yield
-    finally:
-        restore_products(model)
 
 
 def convert_products(path: str | Path, out: str | Path, back: bool = False) -> torch.nn.Module:

@@ -282,7 +282,9 @@ def _in_trainer(args: argparse.Namespace) -> AbstractContextManager[None]:
 
 
 def _run_loop(args: argparse.Namespace, arguments: dict[str, Any]) -> None:
-    with products_while(args.products, arguments["model"]):
+    # stage two copies weights and buffers into a model of its own
+    averaged = [arguments["swa"].model.module] if arguments.get("swa") else []
+    with products_while(args.products, arguments["model"], *averaged):
         TrainingLoop(args.restart_latest, arguments).run()
 
 

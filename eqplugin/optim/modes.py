@@ -6,7 +6,8 @@ from math import prod
 
 import torch
 
-SHIFT = 1e-6  # of the mean eigenvalue
+SHIFT = 1e-4  # of the mean eigenvalue
+_LEAST = 1e-6  # of the largest eigenvalue
 
 
 def along(x: torch.Tensor, q: torch.Tensor, mode: int) -> torch.Tensor:
@@ -32,14 +33,14 @@ def unfolded(x: torch.Tensor, mode: int) -> torch.Tensor:
 def eigenbasis(products: torch.Tensor) -> torch.Tensor:
     """Eigenvectors of symmetric matrices, (n, d, d), the largest value first.
 
-    One gradient often leaves directions out, and eigenvectors of the value zero are whatever
+    One gradient hardly reaches some directions, and eigenvectors of values near zero are whatever
     rounding makes of them. They are fixed here, so that two processes agree with one.
     """
     wide = products.double()  # float32 may not converge
     values, vectors = torch.linalg.eigh(wide)
     largest = values[:, -1:].clamp(min=torch.finfo(wide.dtype).tiny)
-    least = 10 * values.shape[-1] * torch.finfo(products.dtype).eps * largest
-    rest = vectors * (values <= least).unsqueeze(1)
+    noise = max(_LEAST, 10 * values.shape[-1] * torch.finfo(products.dtype).eps)
+    rest = vectors * (values <= noise * largest).unsqueeze(1)
     rest = rest @ rest.mT
     order = torch.linspace(1, 2, values.shape[-1], dtype=wide.dtype, device=wide.device)
     apart = wide / largest.unsqueeze(-1) - rest @ order.diag() @ rest

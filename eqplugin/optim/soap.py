@@ -88,8 +88,8 @@ class SOAP(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            if group["weight_decay"]:
-                decayed = [p for p in group["params"] if p.grad is not None]
+            decayed = [p for p in group["params"] if p.grad is not None]
+            if group["weight_decay"] and decayed:
                 torch._foreach_mul_(decayed, 1 - group["lr"] * group["weight_decay"])
             for turn, ((shape, ranks, *_), members) in enumerate(_batches(group).items()):
                 state = self.state[members[0][0]].setdefault(f"{shape} {ranks}", {})

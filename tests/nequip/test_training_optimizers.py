@@ -124,29 +124,3 @@ def test_an_unknown_optimizer_is_refused_with_the_list():
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert all(name in result.stderr for name in ("optimizer/sgd", *OPTIMIZERS))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["adam", "soap"])
-def test_two_processes_equal_one_with_the_doubled_batch(few_frames, tmp_path, optimizer):
-    """NequIP's data parallelism on gloo: gradients, and with them the state, are the same.
-
-    Muon is left out: it rounds gradients to bfloat16, where the last bit becomes the eighth.
-    """
-    common = (
-        *few_frames, SMALL[2], f"optimizer={optimizer}", "model_dtype=float64", "max_epochs=2",
-        "data.train_dataloader.shuffle=false", "data.val_dataloader.batch_size=2",
-        "+trainer.gradient_clip_val=1.0", "+trainer.log_every_n_steps=1",
-    )  # fmt: skip
-    one = nequip_train("minimal", tmp_path / "one", *common, "batch_size=4")
-    two = nequip_train(
-        "minimal", tmp_path / "two", *common, "batch_size=2", "+trainer.devices=2",
-        "+trainer.strategy={_target_: nequip.train.SimpleDDPStrategy, process_group_backend: gloo}",
-        "trainer.accelerator=cpu",
-    )  # fmt: skip
-    for result in (one, two):
-        assert result.returncode == 0, result.stderr[-2000:]
-    expected, found = (weights(tmp_path / name / "last.ckpt") for name in ("one", "two"))
-    for name, value in expected.items():
-        if name.startswith("model."):
-            torch.testing.assert_close(found[name], value, rtol=0, atol=1e-10, msg=name)
