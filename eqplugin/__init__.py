@@ -4,7 +4,7 @@ NequIP imports this package whenever it starts, and ``nequip-package`` traces it
 so nothing heavy may be imported here.
 """
 
-from eqplugin._extension import offer_modifiers
+from eqplugin._extension import extend_nequip
 from eqplugin._lazy import lazy_exports
 
 _HOMES = {
@@ -31,4 +31,4 @@ _HOMES = {
 }
 __getattr__, __dir__, __all__ = lazy_exports(__name__, _HOMES)
 
-offer_modifiers()
+extend_nequip()

@@ -1,8 +1,8 @@
-"""What NequIP's start triggers: our model modifiers, offered as soon as NequIP can take them.
+"""What NequIP's start triggers: our model modifiers and our guard of `nequip-train`, once loaded.
 
 NequIP imports `eqplugin` at the top of its own ``__init__``, before there is anything to hang a
 modifier on, and importing `eqplugin` alone has to stay cheap. So nothing is imported here: a finder
-waits for the module that applies modifiers and adds ours right after it has been loaded.
+waits for the modules of NequIP that we extend, and extends each right after it has been loaded.
 """
 
 from __future__ import annotations
@@ -16,30 +16,39 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
-_TARGET = "nequip.model.modify_utils"
-_MODIFIERS = "eqplugin.nequip.modifiers"
+# module of NequIP -> ours, whose `attach` extends it
+_EXTENDED = {
+    "nequip.model.modify_utils": "eqplugin.nequip.modifiers",
+    "nequip.scripts.train": "eqplugin.nequip.train",
+}
 
 
 def _attach(module: ModuleType) -> None:
     try:
         # not an import statement: nequip-package would follow it
-        import_module(_MODIFIERS).attach(module)
+        import_module(_EXTENDED[module.__name__]).attach(module)
     except (ImportError, AttributeError) as error:
         # another NequIP may have moved its classes: it has to start all the same
-        warnings.warn(f"eqplugin's model modifiers are not available: {error}", stacklevel=2)
+        warnings.warn(f"eqplugin cannot extend {module.__name__}: {error}", stacklevel=2)
 
 
-class _AfterModifyUtils(MetaPathFinder):
-    """Lets the other finders find the module, and calls :func:`_attach` once it is loaded."""
+class _AfterLoading(MetaPathFinder):
+    """Lets the other finders find a module, and calls :func:`_attach` once it is loaded."""
+
+    def __init__(self) -> None:
+        self._looking: set[str] = set()  # names that the other finders are being asked for
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The usual spec, with the last step added; None for every other module."""
-        if fullname != _TARGET:
+        if fullname not in _EXTENDED or fullname in self._looking:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(fullname)
+        self._looking.add(fullname)
+        try:
+            spec = find_spec(fullname)
+        finally:
+            self._looking.discard(fullname)
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
@@ -52,11 +61,11 @@ class _AfterModifyUtils(MetaPathFinder):
         return spec
 
 
-def offer_modifiers() -> None:
-    """Attach our modifiers now where NequIP is loaded already, else as soon as it is."""
+def extend_nequip() -> None:
+    """Extend the modules that are loaded already now, the others as soon as they are."""
     if __name__.startswith("<torch_package"):
         return  # this copy of eqplugin serves a packaged model
-    if _TARGET in sys.modules:
-        _attach(sys.modules[_TARGET])
-    else:
-        sys.meta_path.insert(0, _AfterModifyUtils())
+    for name in _EXTENDED:
+        if name in sys.modules:
+            _attach(sys.modules[name])
+    sys.meta_path.insert(0, _AfterLoading())

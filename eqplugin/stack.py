@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,24 @@ if TYPE_CHECKING:
 
     from eqplugin.costs import NequIPOptions
 
-__all__ = ["Recipe", "Stack", "TrainingFiles", "oldest_first"]
+__all__ = ["Recipe", "Stack", "TrainingFiles", "hydra_value", "oldest_first"]
+
+
+def hydra_value(value: object) -> str:
+    """A value as Hydra's command line takes it literally, whatever a path is made of.
+
+    >>> hydra_value("data/train.xyz"), hydra_value("T=300K/train.xyz"), hydra_value(None)
+    ('data/train.xyz', "'T=300K/train.xyz'", 'null')
+    """
+    if value is None:
+        return "null"
+    text = str(value)
+    if not isinstance(value, str | Path) or re.fullmatch(r"[\w./+-]+", text, re.ASCII):
+        return text
+    text = text.replace("${", r"\${")
+    # the grammar doubles the backslashes that stand before a quote, or at the end
+    text = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + (r"\'" if m[2] else ""), text)
+    return f"'{text}'"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, is_out_of_memory, reason_of
 from eqplugin.files import is_refusal
 
 
@@ -36,6 +36,14 @@ def user_errors() -> Iterator[None]:
             raise
         name = error.filename or "a file"
         print_error(f"{name} cannot be read or written: {error.strerror}.")
+        raise typer.Exit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print_error(
+            f"there is not enough memory ({reason_of(error).rstrip('.')}): use fewer atoms, "
+            f"smaller batches, or a machine with more memory."
+        )
         raise typer.Exit(1) from None
 
 

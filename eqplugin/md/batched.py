@@ -8,18 +8,19 @@ first structure starts with the velocities of a single run, so that NVE gives th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms, units
+from ase import Atoms
 from numpy.typing import NDArray
 
 from eqplugin.calculator.checks import parse_dtype
 from eqplugin.errors import EqPluginError
+from eqplugin.md._torch_sim import check_ensemble, generator, integrators, stepper
 from eqplugin.md.health import bad_numbers, close_pair, temperature_limit, too_hot
 from eqplugin.md.observables import Sample, frame_text, header
 from eqplugin.md.run import Breakdown, MdFiles, MdRun, Watch
@@ -29,10 +30,6 @@ from eqplugin.md.store import Restart, RunStore
 from eqplugin.quiet import quiet
 from eqplugin.stacks import file_kind, parse_device
 
-_UNSUPPORTED = {
-    "nvt-bussi": "torch-sim has no Bussi thermostat",
-    "npt": "torch-sim's barostat is not validated here",
-}
 # per atom or per structure, all float: what a restart keeps beside the random numbers
 _STATE = ("positions", "momenta", "forces", "energy")
 
@@ -48,12 +45,7 @@ def open_batch_model(model: str | Path, device: str = "cpu", dtype: str | None =
     Raises:
         EqPluginError: when torch-sim is not installed, and for files it cannot run.
     """
-    try:
-        import torch_sim  # noqa: F401
-    except ImportError:
-        raise EqPluginError(
-            "--engine torch-sim needs torch-sim: pip install torch-sim-atomistic."
-        ) from None
+    integrators()
     path, kind = Path(model), file_kind(model)
     parse_device(device)
     if kind == "mace":
@@ -88,11 +80,7 @@ def _nequip_batch(path: Path, device: str, compiled: bool) -> Any:
 
 def check_batch(structures: Sequence[Atoms], settings: MdSettings) -> None:
     """Refuse what torch-sim cannot run, naming the option or the structure."""
-    if why := _UNSUPPORTED.get(settings.ensemble):
-        raise EqPluginError(
-            f"--engine torch-sim does not run --ensemble {settings.ensemble}: {why}; use nve "
-            f"or nvt-langevin, or --engine ase."
-        )
+    check_ensemble(settings.ensemble)
     for index, atoms in enumerate(structures):
         if atoms.constraints:
             raise EqPluginError(
@@ -124,7 +112,7 @@ def run_batch(
     Args:
         structures: starts; not modified. All periodic in three directions, or none at all.
         model: torch-sim model, see :func:`open_batch_model`.
-        settings: ``nve`` or ``nvt-langevin``.
+        settings: ``nve`` or ``nvt-langevin``; from torch-sim 0.6 on ``nvt-bussi``.
         folder: gets a folder per structure, and one restart file.
         origin: further options that may not change between start and restart, by name.
         watch: called with the step, and at frames with the mean of the samples.
@@ -166,7 +154,7 @@ class _BatchRunner:
         restart = self.store.load()
         state = self._start() if restart is None else self._resume(restart)
         step = 0 if restart is None else restart.step
-        update = self._integrator()
+        update = stepper(self.model, self.settings)
         while step < self.settings.steps:
             for _ in range(self.settings.every):
                 state = update(state)
@@ -179,27 +167,12 @@ class _BatchRunner:
             for index, atoms in enumerate(self.structures)
         ]
 
-    def _integrator(self) -> Callable[[Any], Any]:
-        from torch_sim.integrators import nve, nvt_langevin
-
-        def tensor(value: float) -> torch.Tensor:
-            return torch.tensor(value, dtype=self.model.dtype, device=self.model.device)
-
-        common = {
-            "dt": tensor(self.settings.timestep * units.fs),  # ASE's unit of time is torch-sim's
-            "kT": tensor(self.settings.temperature * units.kB),
-        }
-        if self.settings.ensemble == "nve":
-            return nve(self.model, **common)[1]
-        gamma = tensor(self.settings.friction / units.fs)
-        return nvt_langevin(self.model, gamma=gamma, **common)[1]
-
     def _start(self) -> Any:
         for index, atoms in enumerate(self.structures):
             # of its own seed each: adding a structure does not change the others' velocities
             draw_momenta(atoms, self.settings, np.random.default_rng([self.settings.seed, index]))
-        torch.manual_seed(self.settings.seed)  # torch-sim draws from the global generator
         state = self._state()
+        generator(state).manual_seed(self.settings.seed)
         output = self._evaluate(state)
         state.energy, state.forces = output["energy"], output["forces"]
         self.store.begin({f"log{index}": header() for index in range(len(self.structures))})
@@ -212,11 +185,7 @@ class _BatchRunner:
         state = self._state()
         for name in _STATE:
             setattr(state, name, torch.as_tensor(restart.arrays[name]).to(state.positions))
-        noise = torch.as_tensor(restart.arrays["noise"])
-        if state.positions.is_cuda:
-            torch.cuda.set_rng_state(noise, state.positions.device)
-        else:
-            torch.set_rng_state(noise)
+        generator(state).set_state(torch.as_tensor(restart.arrays["noise"]))
         return state
 
     def _state(self) -> Any:
@@ -226,7 +195,7 @@ class _BatchRunner:
 
         batch = torch_sim.initialize_state(self.structures, self.model.device, self.model.dtype)
         momenta = np.concatenate([atoms.get_momenta() for atoms in self.structures])
-        return MDState(
+        state = MDState(
             positions=batch.positions,
             momenta=torch.as_tensor(momenta).to(batch.positions),
             energy=torch.zeros(len(self.structures)).to(batch.positions),
@@ -237,6 +206,10 @@ class _BatchRunner:
             system_idx=batch.system_idx,
             atomic_numbers=batch.atomic_numbers,
         )
+        # velocity rescaling counts 3N - 3 by default, which heats molecules that do not rotate
+        degrees = torch.tensor(self.degrees).to(batch.positions)
+        state.get_number_of_degrees_of_freedom = lambda: degrees
+        return state
 
     def _evaluate(self, state: Any) -> dict[str, torch.Tensor]:
         try:
@@ -268,15 +241,9 @@ class _BatchRunner:
             text = frame_text(self.structures[index], sample, forces[index], stresses[index])
             self.store.append(f"traj{index}", text)
             self.store.append(f"log{index}", sample.row())
-        self.store.commit(step, arrays | {"noise": self._noise(state)}, None)
+        self.store.commit(step, arrays | {"noise": generator(state).get_state().numpy()}, None)
         self.good = step
         self.watch(step, _mean(samples))
-
-    @staticmethod
-    def _noise(state: Any) -> NDArray:
-        if state.positions.is_cuda:
-            return torch.cuda.get_rng_state(state.positions.device).numpy()
-        return torch.get_rng_state().numpy()
 
     def _sample(
         self, index: int, step: int, energy: float, forces: NDArray, stress: NDArray | None

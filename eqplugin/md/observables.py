@@ -13,7 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from numpy.typing import ArrayLike, NDArray
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 
 _GRAMS = 1e24 / units.mol  # amu/A^3 to g/cm^3
 NOWHERE = float("nan")
@@ -111,10 +111,23 @@ def read_log(path: str | Path) -> pd.DataFrame:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise EqPluginError(f"the log {path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise EqPluginError(f"the log {path} is damaged: it is not text ({error}).") from error
     if not text.startswith(header()):
         raise EqPluginError(f"{path} is not a log of `eqplugin md`: its header line differs.")
-    whole_lines = StringIO(text[: text.rfind("\n") + 1])
-    return pd.read_csv(whole_lines, dtype=float, engine="python")  # exact
+    lines = text[: text.rfind("\n")].split("\n")
+    for number, line in enumerate(lines, 1):
+        if line.count(",") != lines[0].count(","):
+            raise EqPluginError(
+                f"the log {path} is damaged: line {number} has not the columns of the header; "
+                f"mend or remove it."
+            )
+    try:
+        return pd.read_csv(StringIO("\n".join(lines)), dtype=float, engine="python")  # exact
+    except ValueError as error:
+        raise EqPluginError(
+            f"the log {path} is damaged ({reason_of(error)}): mend or remove that line."
+        ) from error
 
 
 def frame_text(atoms: Atoms, sample: Sample, forces: NDArray, stress: NDArray | None = None) -> str:

@@ -8,6 +8,7 @@ writes it again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -81,19 +82,24 @@ class RunStore:
             with np.load(self.restart, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             meta = json.loads(str(arrays.pop("meta")))
-            known = meta["format"] == _FORMAT
+            known = meta.pop("format") == _FORMAT
+            written = meta.pop("sha256", None)  # eqplugin up to 0.2.0 did not record it
+            found = Restart(arrays=arrays, **meta) if known else None
         except Exception as error:  # zip, JSON and NumPy fail in their own ways
             raise EqPluginError(
                 f"the restart file {self.restart} cannot be read ({type(error).__name__}): delete "
                 f"it to start over, or give another --out."
             ) from error
-        if not known:
+        if found is None:
             raise EqPluginError(
                 f"the restart file {self.restart} was written by another version of eqplugin: "
                 f"give another --out."
             )
-        del meta["format"]
-        found = Restart(arrays=arrays, **meta)
+        if written not in (None, _digest(arrays, meta)):
+            raise EqPluginError(
+                f"the restart file {self.restart} was changed after the run wrote it: delete it to "
+                f"start over, or give another --out."
+            )
         self._check_options(found.options)
         return found
 
@@ -152,11 +158,21 @@ class RunStore:
 
     def commit(self, step: int, arrays: Mapping[str, NDArray], rng: object) -> None:
         """Replace the restart file: from now on the run would continue from here."""
-        meta = {"format": _FORMAT, "step": step, "rng": rng}
-        meta |= {"sizes": self._sizes, "options": self.options}
+        meta = {"step": step, "rng": rng, "sizes": self._sizes, "options": self.options}
+        meta |= {"sha256": _digest(arrays, meta), "format": _FORMAT}
         # frames may come every few milliseconds, and waiting for the disk takes longer than that
         with whole_file(self.restart, durable=False) as unfinished:
             np.savez(unfinished, meta=np.array(json.dumps(meta)), **arrays)
+
+
+def _digest(arrays: Mapping[str, NDArray], meta: Mapping[str, object]) -> str:
+    """Hash of everything that a restart file holds."""
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def _change(path: Path, mode: str, size: int = 0) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eqplugin.design import Design
 from eqplugin.resources import CONFIGS
-from eqplugin.stack import Recipe, TrainingFiles, oldest_first
+from eqplugin.stack import Recipe, TrainingFiles, hydra_value, oldest_first
 
 if TYPE_CHECKING:
     import torch
@@ -88,15 +88,15 @@ class NequIP:
             f"batch_size={recipe.batch_size}",
             f"lr={recipe.lr}",
             f"trainer.accelerator={'gpu' if recipe.device == 'cuda' else recipe.device}",
-            f"train_files={files.train}",
-            f"val_files={files.val}",
+            f"train_files={hydra_value(files.train)}",
+            f"val_files={hydra_value(files.val)}",
             f"seed={seed}",
             f"max_epochs={epochs}",
-            f"hydra.run.dir={folder}",
+            f"hydra.run.dir={hydra_value(folder)}",
         ]
         if files.e0s_file is not None:
             arguments += [
-                f"++data.isolated_atoms={files.e0s_file}",
+                f"++data.isolated_atoms={hydra_value(files.e0s_file)}",
                 "++training_module.model.per_type_energy_shifts="
                 "${training_data_stats:isolated_atom_energies}",
             ]
@@ -115,7 +115,7 @@ class NequIP:
             f"dataset={'_files_stress' if recipe.stress else '_files'}",
             f"type_names=[{','.join(species)}]",
             f"r_max={recipe.r_max}",
-            *(f"{key}={'null' if value is None else value}" for key, value in chosen.items()),
+            *(f"{key}={hydra_value(value)}" for key, value in chosen.items()),
             f"modifiers=[{','.join(recipe.modifiers)}]",
         ]
 
@@ -139,7 +139,7 @@ class NequIP:
     def resume(self, folder: Path) -> list[str]:
         """From the last epoch's checkpoint."""
         last = folder / "last.ckpt"
-        return [f"++ckpt_path={last}"] if last.is_file() else []
+        return [f"++ckpt_path={hydra_value(last)}"] if last.is_file() else []
 
     def model(self, folder: Path) -> Path:
         """The checkpoint of the best epoch."""
@@ -172,7 +172,8 @@ class NequIP:
 def _added(recipe: Recipe) -> list[str]:
     """Options in NequIP's own names, as overrides that may add to the config."""
     return [
-        f"{'' if key == 'optimizer' else '++'}{key}={value}"  # a group of configs, not a value
+        # the optimizer is a group of configs, not a value
+        f"{'' if key == 'optimizer' else '++'}{key}={'null' if value is None else value}"
         for key, value in recipe.options.items()
     ]
 

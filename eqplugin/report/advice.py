@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterator, Sequence
 
 from eqplugin.report.models import MATCHES, ModelResults, StudyResults
-from eqplugin.report.statistics import late_improvement
+from eqplugin.report.statistics import detectable_difference, late_improvement, seeds_needed
 from eqplugin.report.tables import ModelPair, pairs_along
 
 WORTH = 0.05  # relative: an error higher by less is not worth a slower model
@@ -89,18 +91,30 @@ def _finding_sentence(match: str, word: str, pairs: Sequence[ModelPair]) -> str:
     if not tested:
         return head + f"{len(pairs)} pairs, one seed: no test."
     decided = [pair for pair in tested if pair.difference.p < 0.05]
+    equal = _equal_pairs(tested)
+    same = f" {equal} of {len(tested)} are equal within {WORTH:.0%} (two one-sided tests, 5 %)."
     if not decided:
         widest = max(pair.difference.high - pair.difference.low for pair in tested) / 2
         return head + (
             f"none of {len(tested)} pairs differs at p < 0.05 (Holm); intervals reach up to "
-            f"± {widest:.1f} meV/Å, so smaller differences would not have been seen."
+            f"± {widest:.1f} meV/Å, so smaller differences would not have been seen.{same}"
         )
     decided.sort(key=lambda pair: -abs(pair.difference.mean))
     largest = "; ".join(_pair_text(pair) for pair in decided[:_SHOWN])
     among = ", among them" if len(decided) > _SHOWN else ":"
     return head + (
-        f"{len(decided)} of {len(tested)} pairs differ at p < 0.05 (Holm){among} {largest}."
+        f"{len(decided)} of {len(tested)} pairs differ at p < 0.05 (Holm){among} {largest}.{same}"
     )
+
+
+def _equal_pairs(tested: Sequence[ModelPair]) -> int:
+    """Number of pairs that are equal within the margin that is worth a slower model."""
+    count = 0
+    for pair in tested:
+        error = pair.first.spread(pair.test, "force_mae")
+        p = None if error is None else pair.difference.equivalence_p(WORTH * error.mean)
+        count += p is not None and p < 0.05
+    return count
 
 
 def _pair_text(pair: ModelPair) -> str:
@@ -114,6 +128,7 @@ def caveats(results: StudyResults) -> list[str]:
     """What the numbers do not show."""
     return [
         *_few_seeds(results),
+        *_power(results),
         *_divergence(results),
         *_convergence(results),
         *_missing_jobs(results),
@@ -130,6 +145,27 @@ def _few_seeds(results: StudyResults) -> Iterator[str]:
     if seeds and min(seeds) < ENOUGH_SEEDS:
         few = "One seed: no test" if max(seeds) == 1 else f"As few as {min(seeds)} seeds"
         yield f"{few}; the spread over seeds is badly known below {ENOUGH_SEEDS}."
+
+
+def _power(results: StudyResults) -> Iterator[str]:
+    """What differences these seeds could have shown, on the first test, between neighbours in L."""
+    pairs = [
+        pair
+        for match in MATCHES
+        for pair in pairs_along(results, match, "l_max")
+        if pair.test == results.tests[0] and pair.difference.sd
+    ]
+    if not pairs:
+        return
+    sd = math.sqrt(statistics.fmean(pair.difference.sd**2 for pair in pairs))
+    error = statistics.fmean(pair.first.spread(pair.test, "force_mae").mean for pair in pairs)
+    n = min(pair.difference.n for pair in pairs)
+    seen, needed = detectable_difference(sd, n), seeds_needed(WORTH * error, sd)
+    yield (
+        f"Power: {n} seeds show a difference of {seen:.1f} meV/Å ({seen / error:.0%}) between two "
+        f"L in 80 % of all studies, smaller ones less often; to show {WORTH:.0%} takes "
+        f"{needed or 'more than 999'} seeds."
+    )
 
 
 def _divergence(results: StudyResults) -> Iterator[str]:

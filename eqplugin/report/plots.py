@@ -10,6 +10,7 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, NullLocator
 
 from eqplugin.design import STACKS
+from eqplugin.report.efficiency import has_processor_time, time_curves
 from eqplugin.report.models import MATCHES, ModelResults, StudyResults
 from eqplugin.report.records import Quantiles
 from eqplugin.report.statistics import Spread
@@ -137,12 +138,38 @@ def plot_curves(results: StudyResults, path: Path) -> None:
         axes[0, 0].set_ylabel("validation force MAE (meV/Å)")
 
 
+def plot_time(results: StudyResults, path: Path) -> None:
+    """Lowest validation error so far against seconds of training, the mean over seeds."""
+    clock = has_processor_time(results)
+    with panels(path, 1, 1, figsize=(7.6, 4.0)) as (figure, axes):
+        axis = axes[0, 0]
+        for model in results.models:
+            curves = [np.array(curve) for curve in time_curves(model, clock).values() if curve]
+            if not curves:
+                continue
+            epochs = min(map(len, curves))
+            seconds, errors = np.mean([curve[:epochs] for curve in curves], axis=0).T
+            number = _all_series(results).index(model.series)
+            axis.plot(
+                seconds, errors, color=colour(model.l_max), ls=("-", "--", ":", "-.")[number % 4],
+                lw={"dimension": 1.8, "parameters": 1.0, "time": 0.6}[model.matches[0]],
+                label=model.label,
+            )  # fmt: skip
+        unit = "processor seconds" if clock else "seconds"
+        axis.set(xscale="log", yscale="log", xlabel=f"{unit} of training")
+        axis.set_ylabel("lowest validation force MAE so far (meV/Å)")
+        _set_readable_ticks(axis.xaxis, axis.yaxis)
+        figure.legend(loc="outside right center", fontsize=8)
+
+
 def _draw_curves(axis: plt.Axes, model: ModelResults) -> None:
     look = {
         "color": colour(model.l_max),
         "ls": {"dimension": "-", "parameters": "--", "time": ":"}[model.matches[0]],
     }
-    curves = [np.array(curve) for curve in model.curves().values()]
+    curves = [np.array(curve) for curve in model.curves().values() if curve]
+    if not curves:
+        return
     for curve in curves:
         axis.plot(*curve.T, lw=0.6, alpha=0.5, **look)
     epochs = min(map(len, curves))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Iterable
@@ -10,7 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from eqplugin.errors import EqPluginError
 from eqplugin.files import write_text
@@ -67,11 +75,20 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
+def _in_order(times: Quantiles) -> Quantiles:
+    if not 0 <= times.low <= times.median <= times.high < math.inf:
+        raise ValueError("three times from low to high are wanted")
+    return times
+
+
+Times = Annotated[Quantiles, AfterValidator(_in_order)]
+
+
 class Timing(_Part):
     """Time of a force call and of a training step."""
 
-    force_ms: Quantiles
-    step_ms: Quantiles
+    force_ms: Times
+    step_ms: Times
 
 
 class Measurement(Timing):
@@ -149,6 +166,13 @@ def _as_list(rules: object) -> object:
     return [rules] if isinstance(rules, str) else rules  # one rule an arm in old lines
 
 
+_Rules = Annotated[
+    list[Literal["dimension", "parameters", "time"]],
+    Field(min_length=1),
+    BeforeValidator(_as_list),
+]
+
+
 class JobRecord(_Line):
     """A job: what it is and what it ran under; one that is done is a :class:`FinishedJob`."""
 
@@ -165,7 +189,7 @@ class JobRecord(_Line):
     contraction: str | None  # at a reset
     feature_dim: int | None  # None where no dimension meets the match
     seed: int
-    arms: dict[str, Annotated[list[str], BeforeValidator(_as_list)]]  # -> rules that compare it
+    arms: Annotated[dict[str, _Rules], Field(min_length=1)]  # -> rules that compare it
     steps: int  # of the optimizer
     epochs: int
     frames: dict[str, int]  # set -> number
@@ -249,10 +273,17 @@ def read_records(folder: Path) -> list[Record]:
     records = [
         parse_record(line, f"{file}, line {number}")
         for file in files
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        for number, line in enumerate(_text(file).split("\n"), 1)
         if line.strip()
     ]
     return [record for record in records if record is not None]
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise EqPluginError(f"{file} is damaged: it is not UTF-8 ({error}).") from error
 
 
 def parse_record(line: str, where: str) -> Record | None:
@@ -278,7 +309,7 @@ def parse_record(line: str, where: str) -> Record | None:
 
 def read_speed(file: Path) -> SpeedRecord | None:
     """The common timing that ``speed.json`` holds; None where there is no such file."""
-    return _validated(SpeedRecord, file.read_text(), str(file)) if file.is_file() else None
+    return _validated(SpeedRecord, _text(file), str(file)) if file.is_file() else None
 
 
 def _validated(kind: type[_Kind], text: str, where: str) -> _Kind:

@@ -1,4 +1,4 @@
-"""The statistics of a report: spread over seeds, paired differences, convergence."""
+"""The statistics of a report: spread over seeds, paired differences, power, convergence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
+
+POWER = 0.8  # of a test: how often it sees a difference that is there
+_QUANTILES = 2000  # power to 1e-4
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,35 @@ class PairedDifference:
         return self.low is not None and (self.low > 0 or self.high < 0)
 
     @property
+    def sd(self) -> float | None:
+        """Standard deviation of the differences."""
+        if self.low is None or self.high is None:
+            return None
+        return (self.high - self.low) / 2 * math.sqrt(self.n) / stats.t.ppf(0.975, self.n - 1)
+
+    @property
+    def equal_within(self) -> float | None:
+        """The smallest margin within which the two models are equal at the 5 % level.
+
+        Two one-sided tests (Schuirmann 1987): the larger end of the 90 % interval.
+        """
+        if self.sd is None:
+            return None
+        half = stats.t.ppf(0.95, self.n - 1) * self.sd / math.sqrt(self.n)
+        return abs(self.mean) + float(half)
+
+    def equivalence_p(self, margin: float) -> float | None:
+        """P value of two one-sided tests that the true difference lies within ``± margin``."""
+        if self.sd is None:
+            return None
+        error = self.sd / math.sqrt(self.n)
+        if error == 0:
+            return float(abs(self.mean) >= margin)
+        below = stats.t.sf((self.mean + margin) / error, self.n - 1)
+        above = stats.t.cdf((self.mean - margin) / error, self.n - 1)
+        return float(max(below, above))
+
+    @property
     def interval(self) -> str:
         """The interval in words."""
         return "one seed: no test" if self.low is None else f"{self.low:+.1f} .. {self.high:+.1f}"
@@ -85,6 +117,32 @@ def holm_adjusted(differences: Sequence[PairedDifference]) -> list[PairedDiffere
         least = max(least, min(1.0, p * (len(tested) - rank)))
         adjusted[index] = replace(differences[index], p=least)
     return adjusted
+
+
+def power_of_test(difference: float, sd: float, n: int) -> float:
+    """How often a paired t test of n seeds sees this true difference (two-sided, 5 %).
+
+    Args:
+        difference: true mean difference.
+        sd: standard deviation of the differences.
+        n: number of seeds, at least 2.
+    """
+    # over the distribution of the estimated deviation: scipy's noncentral t fails at large shifts
+    quantiles = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    limit = stats.t.ppf(0.975, n - 1) * np.sqrt(stats.chi2.ppf(quantiles, n - 1) / (n - 1))
+    shift = difference / sd * math.sqrt(n)
+    return float(np.mean(stats.norm.cdf(shift - limit) + stats.norm.cdf(-shift - limit)))
+
+
+def detectable_difference(sd: float, n: int, power: float = POWER) -> float:
+    """The true difference that a paired t test of n seeds sees with this power."""
+    return float(optimize.brentq(lambda x: power_of_test(x, sd, n) - power, 1e-6 * sd, 200 * sd))
+
+
+def seeds_needed(difference: float, sd: float, power: float = POWER, most: int = 999) -> int | None:
+    """Number of seeds with which a paired t test sees the difference; None if above ``most``."""
+    seeds = range(2, most + 1)
+    return next((n for n in seeds if power_of_test(difference, sd, n) >= power), None)
 
 
 def late_improvement(curve: Sequence[float], share: float = 1 / 3) -> float | None:

@@ -10,7 +10,11 @@ import numpy as np
 
 from eqplugin.measure.tables import Table, cell
 from eqplugin.report.models import ModelResults, StudyResults, architecture_label
-from eqplugin.report.statistics import PairedDifference, holm_adjusted
+from eqplugin.report.statistics import (
+    PairedDifference,
+    detectable_difference,
+    holm_adjusted,
+)
 
 # metric -> (head, format)
 _METRICS = {
@@ -134,6 +138,34 @@ def pairs_table(pairs: Sequence[ModelPair]) -> Table:
         for pair in pairs
     ]
     heads = ("second - first\nmeV/Å", "95 % interval", "effect\nd_z", "p\nHolm", "seeds")
+    return Table(("test", "first", "second"), heads, rows)
+
+
+def equivalence_table(pairs: Sequence[ModelPair], margin: float) -> Table:
+    """Within which margin two models are equal, and the p value of the stated one.
+
+    Args:
+        pairs: compared models.
+        margin: relative to the first model's mean error.
+    """
+    rows = []
+    for pair in pairs:
+        error = pair.first.spread(pair.test, "force_mae")
+        within, sd = pair.difference.equal_within, pair.difference.sd
+        if error is None or within is None or sd is None:
+            continue
+        seen = detectable_difference(sd, pair.difference.n) if sd else 0.0
+        rows.append(
+            [
+                pair.test,
+                architecture_label(pair.first),
+                architecture_label(pair.second),
+                f"± {within:.1f} ({within / error.mean:.0%})",
+                _p_value_cell(pair.difference.equivalence_p(margin * error.mean)),
+                f"{seen:.1f} ({seen / error.mean:.0%})",
+            ]
+        )
+    heads = ("equal within\nmeV/Å", f"p, not within {margin:.0%}", "shown in 80 %\nmeV/Å")
     return Table(("test", "first", "second"), heads, rows)
 
 

@@ -8,15 +8,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import cast
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import OverrideType
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from eqplugin.design import STACKS
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.resources import CONFIGS, shipped_file
 from eqplugin.study.schema import AXES, MATCHES, Arm, Axes, Data, StudyConfig, register
 
@@ -26,6 +28,8 @@ _COUNTS = (
     "feature_dim", "speed_repeats", "train.steps", "train.batch_size", "train.threads",
     "data.train_frames", "data.val_frames", "data.test_frames",
 )  # fmt: skip
+# mappings with keys of the user's own
+_OPEN = ("data.test.", "data.key_mapping.", "nequip.options.", "mace.options.")
 _AMOUNTS = ("train.lr", "train.r_max", "tolerance.parameters", "tolerance.time")
 
 
@@ -57,11 +61,19 @@ def read_study(path: Path, overrides: Sequence[str] = (), sweep: bool = False) -
     """
     path = _config_file(Path(path))
     try:
-        plain, swept, hydra = _sort_overrides(overrides, sweep)
-        config = _compose(path, plain)
+        plain, swept, hydra, out = _sort_overrides(overrides, sweep)
+        config = _compose(path, plain, out)
         arms = {name: _axes(_arm(arm), config) for name, arm in config.arms.items()}
     except (HydraException, OmegaConfBaseException) as error:
         raise EqPluginError(f"{path.name}: {_first_sentence(error)}") from error
+    except yaml.YAMLError as error:
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        line = f", line {mark.line + 1}" if mark else ""
+        raise EqPluginError(f"{path.name}{line}: this is not YAML ({reason_of(error)}).") from error
+    except UnicodeDecodeError as error:
+        raise EqPluginError(f"{path.name} is not UTF-8 ({error}): save it as UTF-8.") from error
+    except OSError as error:
+        raise EqPluginError(f"{path} cannot be read: {error.strerror or error}.") from error
     if sweep:
         arms = {"sweep": {**_axes(Arm(), config), **swept}}
     if not arms:
@@ -82,17 +94,30 @@ def _config_file(path: Path) -> Path:
     )
 
 
-def _sort_overrides(overrides: Sequence[str], sweep: bool) -> tuple[list[str], Axes, list[str]]:
-    """Overrides for the config, values to sweep by axis, overrides for Hydra itself."""
-    plain, hydra = [], []
+def _sort_overrides(
+    overrides: Sequence[str], sweep: bool
+) -> tuple[list[str], Axes, list[str], str | None]:
+    """Overrides for the config, values to sweep by axis, overrides for Hydra itself, `out`."""
+    plain, hydra, out = [], [], None
     swept: Axes = {}
     for text in overrides:
-        (override,) = OverridesParser.create().parse_overrides([text])
+        try:
+            (override,) = OverridesParser.create().parse_overrides([text])
+        except OverrideParseException:
+            if not text.startswith("out="):
+                raise
+            out = text.removeprefix("out=")  # a path need not be quoted for Hydra
+            continue
         key = override.key_or_group
         if key.split("/")[0].split(".")[0] == "hydra":
             hydra.append(text)
+        elif key == "out" and not override.is_sweep_override():
+            # not Hydra's, which takes it for a config group where a folder of this name is at hand
+            out = str(override.value())
         elif not override.is_sweep_override():
-            plain.append(text)
+            # Hydra wants a + where a mapping gets a key that it does not have yet
+            is_open = f"{key}.".startswith(_OPEN) and override.type is OverrideType.CHANGE
+            plain.append(f"++{text}" if is_open else text)
             if key in AXES:
                 swept[key] = [override.value()]
         elif not sweep:
@@ -104,18 +129,16 @@ def _sort_overrides(overrides: Sequence[str], sweep: bool) -> tuple[list[str], A
             )
         else:
             swept[key] = list(override.sweep_iterator(transformer=lambda value: value))
-    return plain, swept, hydra
+    return plain, swept, hydra, out
 
 
-def _compose(path: Path, overrides: list[str]) -> StudyConfig:
+def _compose(path: Path, overrides: list[str], out: str | None) -> StudyConfig:
     register()
-    # where a folder of this name lies beside the config Hydra would take `out=` for a config group
-    out = [text.removeprefix("out=") for text in overrides if text.startswith("out=")]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(path.parent), version_base="1.3"):
-        composed = compose(path.stem, [t for t in overrides if not t.startswith("out=")])
-    if out:
-        OmegaConf.update(composed, "out", out[-1])
+        composed = compose(path.stem, overrides)
+    if out is not None:
+        OmegaConf.update(composed, "out", out)
     # a config that does not name the schema is held to it all the same
     typed = OmegaConf.merge(OmegaConf.structured(StudyConfig), composed)
     budget, budgets = typed.budget, typed.budgets

@@ -127,6 +127,11 @@ def _evenly(frames: list[LabelledFrame], most: int) -> list[LabelledFrame]:
 def _number_of_training_frames(data: Data, available: int, batch: int) -> int:
     """Whole batches only: MACE drops a short last batch, NequIP does not; steps must be equal."""
     wanted = data.train_frames
+    if batch > available:
+        raise EqPluginError(
+            f"train.batch_size={batch}, but {data.train} leaves {available} frames for training: "
+            f"lower it."
+        )
     if wanted is None:
         wanted = available - available % batch
     if wanted > available:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.files import write_json
 from eqplugin.report.records import SCHEMA
 from eqplugin.study.job import Job
@@ -50,9 +51,15 @@ class Plan:
         missing = [field.name for field in fields(cls) if field.name not in content]
         if missing:
             raise EqPluginError(f"{folder / PLAN} is damaged ({missing[0]} is missing): remove it.")
-        merged = OmegaConf.merge(OmegaConf.structured(StudyConfig), content["config"])
-        typed = {"config": (config := OmegaConf.to_object(merged))}
-        typed |= {"jobs": [Job.from_json(job, config) for job in content["jobs"]]}
+        try:
+            merged = OmegaConf.merge(OmegaConf.structured(StudyConfig), content["config"])
+            typed = {"config": (config := OmegaConf.to_object(merged))}
+            typed |= {"jobs": [Job.from_json(job, config) for job in content["jobs"]]}
+        except (OmegaConfBaseException, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise EqPluginError(
+                f"{folder / PLAN} is damaged ({reason_of(error, named=True)}): remove it, and run "
+                f"the study again."
+            ) from error
         return cls(**{field.name: content[field.name] for field in fields(cls)} | typed)
 
 
@@ -73,6 +80,8 @@ def _content(folder: Path) -> dict[str, Any] | None:
         content = json.loads(file.read_text())
     except ValueError as error:
         raise EqPluginError(f"{file} is damaged ({error}): remove it.") from error
+    if not isinstance(content, dict):
+        raise EqPluginError(f"{file} is damaged: it is no JSON object; remove it.")
     if content.get("schema") != SCHEMA:
         raise EqPluginError(
             f"{folder} holds a study of schema {content.get('schema')}, but this version writes "

@@ -13,7 +13,7 @@ from typing import Any
 import hydra
 from rich.console import Console
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.exchange import exchanged
 from eqplugin.files import write_json
 from eqplugin.report.records import (
@@ -24,6 +24,7 @@ from eqplugin.report.records import (
     read_speed,
     write_records,
 )
+from eqplugin.stack import hydra_value
 from eqplugin.study.config import Study, read_study
 from eqplugin.study.frames import Frames, check_frames
 from eqplugin.study.job import Job, axes_of, reference_of
@@ -70,7 +71,7 @@ def plan_study(
     config = study.config
     matches: dict[MatchedGroup, dict[int, Match]] = {}
     cache = study.out / "matches.json"
-    stored: dict[str, Any] = json.loads(cache.read_text()) if cache.is_file() else {}
+    stored = _stored_matches(cache)
     for group, degrees in matches_to_find(requests).items():
         known: dict[int, Any] = {
             degree: stored.get(_match_key(config, group, degree)) for degree in degrees
@@ -90,6 +91,20 @@ def plan_study(
         f"{match.reason}." for found in matches.values() for match in found.values() if match.reason
     ]
     return write_plan(study.out, config, frames, jobs_of(config, requests, matches), notes)
+
+
+def _stored_matches(cache: Path) -> dict[str, Any]:
+    """What was measured before, by :func:`_match_key`."""
+    try:
+        stored = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
+        for match in stored.values():
+            Match(**match)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise EqPluginError(
+            f"{cache} is damaged ({reason_of(error)}): remove it, and times are measured again, "
+            f"which may give other dimensions."
+        ) from error
+    return stored
 
 
 def _match_key(config: StudyConfig, group: MatchedGroup, degree: int) -> str:
@@ -153,7 +168,7 @@ def _multirun(study: Study, storage: Storage, names: list[str], overrides: list[
     arguments = [
         "--multirun",
         f"job={','.join(names)}",
-        f"hydra.sweep.dir={storage.out / HYDRA}",
+        f"hydra.sweep.dir={hydra_value(storage.out / HYDRA)}",
         "hydra.sweep.subdir=${job}",
         "hydra/hydra_logging=disabled",
         "hydra/job_logging=disabled",

@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from eqplugin.errors import EqPluginError, reason_of
+from eqplugin.files import disk_refusals
 from eqplugin.report.records import (
     RESULT,
     FinishedJob,
@@ -54,13 +55,15 @@ def run_job(storage: Storage, job: Job) -> JobRecord:
         return done
     folder = storage.folder(job)
     try:
-        result = _train_and_measure(storage, job)
+        with disk_refusals(folder):
+            result = _train_and_measure(storage, job)
         record = record_of(storage, job, "done", **result)
     except EqPluginError as error:
         record = record_of(storage, job, "failed", error=str(error))
     except Exception as error:  # a fault of ours must not end the study either
         reason = f"{type(error).__name__}: {reason_of(error)}"
-        (folder / "traceback.log").write_text(traceback.format_exc())
+        with disk_refusals(folder / "traceback.log"):
+            (folder / "traceback.log").write_text(traceback.format_exc())
         record = record_of(
             storage, job, "failed", error=f"{reason}; see {folder / 'traceback.log'}"
         )

@@ -125,7 +125,7 @@ def test_a_fast_model_that_disagrees_is_refused(key, dtype):
         ]
         atoms.calc = calculator
         if refused:
-            with pytest.raises(EqPluginError, match=f"fast is refused: its {key} differ .* by"):
+            with pytest.raises(EqPluginError, match=f"fast is refused: its {key} differ by"):
                 atoms.get_forces()
             with pytest.raises(EqPluginError, match="is refused"):  # and again
                 atoms.get_forces()

@@ -168,7 +168,7 @@ def test_heads():
     ("options", "message"),
     [
         ({"compile": "aoti"}, "it is for NequIP models, and a MACE model runs eagerly"),
-        ({"modifiers": ["enable_OpenEquivariance"]}, "they are NequIP's"),
+        ({"modifiers": ["enable_OpenEquivariance"]}, "they are for NequIP models"),
         ({"species_to_type": {"H": "H"}}, "a MACE model knows its elements"),
     ],
 )

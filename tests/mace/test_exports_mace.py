@@ -56,7 +56,7 @@ def saved(model, tmp_path):
 def test_one_opener_for_files_of_either_stack(name, tmp_path):
     path = saved(built(name), tmp_path)
     assert type(eqplugin.load_model(path)) is type(load_model(path)) is type(built(name))
-    with pytest.raises(EqPluginError, match="modifiers are NequIP's"):
+    with pytest.raises(EqPluginError, match="modifiers are for NequIP"):
         eqplugin.load_model(path, modifiers=["enable_CompiledTP"])
 
 

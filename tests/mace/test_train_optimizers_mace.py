@@ -61,7 +61,10 @@ def test_float32_stage_two_and_freezing_work_with_soap(ethanol, tmp_path):
         ({"lr": -1.0}, ["lr=-1.0"]),
         ({"lr": "nan"}, ["lr=nan"]),
         ({"swa": True, "start_swa": 1, "swa_lr": 0.0}, ["swa_lr=0.0"]),
-        ({"products": True, "enable_cueq": "True", "model": "MACE"}, ["--products", "--enable_cueq"]),
+        (
+            {"products": True, "enable_cueq": "True", "model": "MACE"},
+            ["--products", "--enable_cueq"],
+        ),
     ],
 )
 def test_bad_options_are_one_sentence(ethanol, tmp_path, changes, words):

@@ -106,7 +106,6 @@ def test_mistakes_are_sentences(mace_file, ethanol, tmp_path):
         ((mace_file, tmp_path / "close.xyz"), "close.xyz, frame 0: atoms 0 (O) and 1 (H) are 0.2"),
         ((mace_file, ethanol, "--ensemble", "nvt"), "--ensemble nvt is not known"),
         ((mace_file, ethanol, "--traj", "run.traj"), "--traj run.traj is not valid"),
-        ((mace_file, several, *batch, "--ensemble", "nvt-bussi"), "no Bussi thermostat"),
         ((mace_file, several, *batch, "--ensemble", "npt"), "not validated"),
         ((mace_file, several, *batch, "--skin", "1"), "--skin 1.0 cannot be used with"),
     ):

@@ -67,4 +67,6 @@ def trained(folder, processes):
 def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
     one, two = trained(tmp_path, 1), trained(tmp_path, 2)
     for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
+        torch.testing.assert_close(
+            two[name], value, rtol=0, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}"
+        )

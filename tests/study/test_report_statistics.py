@@ -6,9 +6,12 @@ from scipy import stats
 
 from eqplugin.report.statistics import (
     PairedDifference,
+    detectable_difference,
     holm_adjusted,
     late_improvement,
     paired_difference,
+    power_of_test,
+    seeds_needed,
     spread,
 )
 
@@ -82,3 +85,60 @@ def test_late_fall():
     assert late_improvement([100, 50, 40, 30, 20, 10, 10, 10, 10, 5]) == pytest.approx(0.5)
     assert late_improvement([100, 50, 10, 10, 10, 10, 10, 10, 11, 10]) == 0
     assert late_improvement([2, 1]) is None
+
+
+# --- power and equivalence
+
+
+def test_equivalence_by_hand():
+    found = paired_difference({1: 0.0, 2: 0.0, 3: 0.0}, {1: 1.0, 2: 2.0, 3: 3.0})
+    assert found.sd == pytest.approx(1)
+    # t(0.95, 2) = 2.919986
+    assert found.equal_within == pytest.approx(2 + 2.919986 / 3**0.5)
+    assert found.equivalence_p(found.equal_within) == pytest.approx(0.05)
+    # two one-sided tests, one of which decides
+    below = stats.ttest_1samp([1, 2, 3], -5, alternative="greater").pvalue
+    above = stats.ttest_1samp([1, 2, 3], 5, alternative="less").pvalue
+    assert found.equivalence_p(5) == pytest.approx(max(below, above))
+
+
+def test_one_seed_is_not_equal_to_anything():
+    found = paired_difference({1: 5.0}, {1: 5.0})
+    assert (found.sd, found.equal_within, found.equivalence_p(1.0)) == (None, None, None)
+    alike = paired_difference({1: 5.0, 2: 6.0}, {1: 6.0, 2: 7.0})
+    assert (alike.sd, alike.equal_within) == (0, 1)
+    assert (alike.equivalence_p(2.0), alike.equivalence_p(0.5)) == (0, 1)
+
+
+def test_models_that_differ_by_the_margin_are_called_equal_as_rarely_as_it_says():
+    rng = np.random.default_rng(2)
+    called = 0
+    for _ in range(1000):
+        values = rng.normal(1.0, 0.3, 5)
+        found = paired_difference(dict.fromkeys(range(5), 0.0), dict(enumerate(values)))
+        called += found.equivalence_p(1.0) < 0.05
+    # 50 +- 7
+    assert 25 < called < 75
+
+
+@pytest.mark.parametrize("n, shift", [(2, 8.0), (3, 2.0), (5, 1.2), (20, 0.5)])
+def test_power_is_how_often_a_difference_is_seen(n, shift):
+    rng = np.random.default_rng(3)
+    values = rng.normal(shift, 1.0, (4000, n))
+    seen = (stats.ttest_1samp(values, 0, axis=1).pvalue < 0.05).mean()
+    assert power_of_test(shift, 1.0, n) == pytest.approx(seen, abs=0.03)
+    # where it works, scipy's noncentral t says the same
+    critical, skew = stats.t.ppf(0.975, n - 1), shift * n**0.5
+    exact = stats.nct.sf(critical, n - 1, skew)
+    assert power_of_test(shift, 1.0, n) == pytest.approx(exact, abs=2e-3)
+
+
+def test_seeds_and_differences_that_go_together():
+    assert power_of_test(0.0, 1.0, 4) == pytest.approx(0.05, abs=1e-3)
+    for n in (2, 3, 10):
+        seen = detectable_difference(2.0, n)
+        assert power_of_test(seen, 2.0, n) == pytest.approx(0.8, abs=1e-3)
+        assert seeds_needed(1.001 * seen, 2.0) == n
+    # the textbook's number for half a standard deviation
+    assert seeds_needed(0.5, 1.0) == 34
+    assert seeds_needed(1e-3, 1.0) is None

@@ -29,7 +29,7 @@ def test_the_report_stands_alone(tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "Recommendation" in result.stdout
     page = (folder / "report/report.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 3
+    assert page.count('src="data:image/png;base64,') == 4
     assert not re.search(r'(src|href)="(?!data:)', page)
     text = (folder / "report/report.md").read_text()
     for name in re.findall(r"!\[.*?\]\((.*?)\)", text):
