@@ -93,12 +93,13 @@ def test_resumed_training_equals_uninterrupted_training(few_frames, tmp_path, op
 
 
 def test_resuming_with_another_optimizer_is_refused(few_frames, tmp_path):
-    first = nequip_train("minimal", tmp_path, *few_frames, "max_epochs=1", "optimizer=soap")
+    common = (*few_frames, SMALL[2])
+    first = nequip_train("minimal", tmp_path, *common, "max_epochs=1", "optimizer=soap")
     assert first.returncode == 0, first.stderr[-2000:]
     before = (tmp_path / "last.ckpt").read_bytes()
     for optimizer in ("adam", "muon"):
         second = nequip_train(
-            "minimal", tmp_path, *few_frames, "max_epochs=2", f"optimizer={optimizer}",
+            "minimal", tmp_path, *common, "max_epochs=2", f"optimizer={optimizer}",
             f"++ckpt_path={tmp_path / 'last.ckpt'}",
         )  # fmt: skip
         check_refusal(second, ["optimizer=soap", f"optimizer={optimizer}"])
