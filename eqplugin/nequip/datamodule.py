@@ -27,7 +27,7 @@ from eqplugin.nequip.checks import (
     partial_keys,
     unused_results,
 )
-from eqplugin.nequip.optimizers import check_optimizer, check_resumed, chosen_optimizer
+from eqplugin.nequip.optimizers import check_optimizer
 
 _FIT = ("train_file_path", "val_file_path")
 _NOT_FIT = ("test_file_path", "predict_file_path")
@@ -114,10 +114,6 @@ class CheckedASEDataModule(ASEDataModule):
             }
         return statistics
 
-    def state_dict(self) -> dict[str, Any]:
-        """NequIP's, and the name of the optimiser."""
-        return super().state_dict() | {"eqplugin_optimizer": chosen_optimizer()}
-
     def _leave_out_partial_labels(self) -> None:
         """A batch cannot be made of frames of which some have a label and some have not."""
         if self._report is None:
@@ -157,13 +153,11 @@ class CheckedASEDataModule(ASEDataModule):
         return loaders
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the data order of the interrupted run, and with its optimiser.
+        """Go on with the data order of the interrupted run.
 
         Lightning restores the state after ``setup`` has already made the generators, so NequIP
         0.19 would shuffle a resumed run's epochs like its first ones.
         """
-        with one_sentence_errors():
-            check_resumed(state_dict.get("eqplugin_optimizer"))
         super().load_state_dict(state_dict)
         if hasattr(self, "train_generator"):
             self.train_generator.set_state(self.train_generator_state)

@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from nequip.train.schedulefree import ScheduleFreeLightningModule
 
 from eqplugin.errors import EqPluginError
@@ -82,27 +81,3 @@ def _learning_rates(section: Mapping[str, Any], path: str) -> Iterator[tuple[str
             yield from _learning_rates(value, name)
         elif key == "lr":
             yield name, value
-
-
-def chosen_optimizer() -> str | None:
-    """``optimizer=`` of the running ``nequip-train``; None where its config has no such group."""
-    if not HydraConfig.initialized():
-        return None
-    return HydraConfig.get().runtime.choices.get("optimizer")
-
-
-def check_resumed(then: str | None) -> None:
-    """Refuse to resume with another optimiser, which NequIP would ignore.
-
-    Args:
-        then: :func:`chosen_optimizer` of the interrupted run; None where it is not known.
-
-    Raises:
-        EqPluginError: naming both.
-    """
-    now = chosen_optimizer()
-    if then is not None and now is not None and then != now:
-        raise EqPluginError(
-            f"The checkpoint was trained with optimizer={then}, and optimizer={now} cannot "
-            f"continue it: resume with optimizer={then}, or start a new training from its model."
-        )
