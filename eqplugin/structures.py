@@ -5,7 +5,9 @@ A file then means the same to every command, and the same mistake gets the same 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ from eqplugin.errors import EqPluginError, reason_of
 
 MAX_COORDINATE = 1e6  # A; beyond it float64 no longer resolves bond lengths to 1e-9 A
 SAME_PLACE = 0.1  # A; atoms nearer than this are the same atom written twice
+MANY_ATOMS = 100_000  # ASE itself says so where smaller frames are cut short
 MIN_LENGTH = 1e-6  # A, of a periodic lattice vector
 MIN_INDEPENDENCE = 1e-6  # volume spanned by the unit vectors along the periodic lattice vectors
 MIN_VOLUME = 1e-6  # A^3
@@ -62,6 +65,7 @@ def read_frames(
     if not path.stat().st_size:
         raise _no_frame(path, 0)
     options = {"do_not_split_by_at_sign": True, **options}
+    _refuse_endless_frame(path, options, index)
     count = 0
     try:
         for atoms in iread(path, index, parallel=False, **options):
@@ -81,10 +85,37 @@ def read_frames(
         raise _no_frame(path, index)
 
 
+def _refuse_endless_frame(path: Path, options: Mapping[str, Any], index: str | int) -> None:
+    """Refuse an XYZ frame of more atoms than the file has lines, for which ASE counts for hours."""
+    if not _is_extxyz(path, options):
+        return
+    # ASE counts the lines of the frame after the last one that is wanted as well
+    last = index + 1 if isinstance(index, int) and index >= 0 else None
+    with open_with_compression(str(path), "rb") as file:
+        frame = 0
+        while (last is None or frame <= last) and (head := file.readline().strip()).isdigit():
+            wanted = int(head)
+            found = sum(1 for _ in islice(file, min(wanted + 1, sys.maxsize))) - 1
+            if wanted > max(found, MANY_ATOMS):
+                raise ReadError(
+                    f"{path}, frame {frame}: its first line says {wanted} atoms, but only "
+                    f"{max(found, 0)} follow: correct the number.",
+                    "unreadable",
+                    frame,
+                )
+            frame += 1
+
+
+def _is_extxyz(path: Path, options: Mapping[str, Any]) -> bool:
+    try:
+        return (options.get("format") or filetype(str(path))) == "extxyz"
+    except Exception:  # not known to ASE, which then says so itself
+        return False
+
+
 def _refuse_ignored_tail(path: Path, options: Mapping[str, Any], frame: int) -> None:
     """Refuse an empty line, after which ASE drops the rest of an XYZ file without a word."""
-    kind = options.get("format") or filetype(str(path))
-    if kind != "extxyz":
+    if not _is_extxyz(path, options):
         return
     with open_with_compression(str(path), "rb") as file:
         lines = file.read().decode("utf-8", errors="replace").split("\n")

@@ -1,5 +1,6 @@
 """One reader and one judge of structures."""
 
+import gzip
 import io
 
 import numpy as np
@@ -172,3 +173,21 @@ def test_constraints_are_kept_where_they_are_asked_for(tmp_path):
     write(tmp_path / "fixed.xyz", fixed_water(FixAtoms([0, 1]))[0])
     (read,) = read_frames(tmp_path / "fixed.xyz", constraints=True)
     assert list(read.constraints[0].index) == [0, 1]
+
+
+# --- a wrong number of atoms ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["typo.xyz", "typo.extxyz", "typo.xyz.gz"])
+@pytest.mark.parametrize("number", ["40000000000", "4" * 40])
+def test_a_frame_of_more_atoms_than_lines_is_refused_at_once(tmp_path, three, name, number):
+    lines = three.read_text().splitlines(keepends=True)
+    second = int(lines[0]) + 2
+    lines[second] = number + "\n"
+    opened = gzip.open if name.endswith("gz") else open
+    with opened(tmp_path / name, "wt") as file:
+        file.writelines(lines)
+    with pytest.raises(ReadError, match=f"frame 1: its first line says {number} atoms, but only"):
+        list(read_frames(tmp_path / name))
+    with pytest.raises(ReadError, match="correct the number"):
+        read_structure(tmp_path / name)  # ASE counts one frame ahead

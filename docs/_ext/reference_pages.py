@@ -28,6 +28,7 @@ PACKAGES: dict[str, list[str]] = {
     "eqplugin.data": [],
     "eqplugin.theory": ["sites", "stabilizer", "canonical", "capture", "congruence", "structures"],
     "eqplugin.md": ["run", "settings"],
+    "eqplugin.lammps": ["driver"],
     "eqplugin.measure": ["forces", "comparison", "models", "speed"],
     "eqplugin.study": ["config", "run"],
 }

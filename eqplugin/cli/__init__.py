@@ -13,6 +13,7 @@ from eqplugin.cli.budget import budget
 from eqplugin.cli.data import app as data_app
 from eqplugin.cli.demo import demo
 from eqplugin.cli.doctor import doctor
+from eqplugin.cli.lammps import lammps
 from eqplugin.cli.mace import (
     PASS_ON,
     TRAIN_SETTINGS,
@@ -87,7 +88,7 @@ for command in (budget, configs, demo, doctor):
 app.command(context_settings=PASS_ON)(mace)
 app.command()(mace_convert)
 app.command(context_settings=TRAIN_SETTINGS, add_help_option=False)(mace_train)
-for command in (mace_export, md, products):
+for command in (mace_export, md, lammps, products):
     app.command()(command)
 app.command(context_settings=STUDY_SETTINGS)(study)
 for command in (report, template):

@@ -72,6 +72,7 @@ def check(
     from eqplugin.data.check import check_files
     from eqplugin.files import write_json
 
+    mapping = _mapping(key or [])
     wanted = {"energy": True, "forces": forces, "stress": stress}
     report = check_files(
         files,
@@ -79,8 +80,9 @@ def check(
         r_max=r_max,
         species=None if species is None else [s.strip() for s in species.split(",") if s.strip()],
         isolated_atoms=e0s,
-        key_mapping=_mapping(key or []),
+        key_mapping=mapping,
         exclude_keys=exclude or (),
+        mace_keys=not mapping,
         ase_args={"format": format} if format else None,
     )
     if json:

@@ -11,7 +11,26 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from eqplugin.data._labels import Labels, is_valid_label, label_faults, label_keys
+from eqplugin.data._labels import (
+    Labels,
+    is_valid_label,
+    label_faults,
+    label_keys,
+    same_numbers,
+)
+from eqplugin.data._magnitudes import (
+    FAR,
+    MANY,
+    MAX_FORCE,
+    MAX_FORCE_RMS,
+    MAX_STRESS,
+    MIN_FORCE_RMS,
+    SPAN,
+    Energy,
+    energy_of,
+    outlying,
+    widest_span,
+)
 from eqplugin.data.errors import Problem
 from eqplugin.data.report import FileSummary
 from eqplugin.structures import ReadError, read_frames, structure_faults
@@ -29,6 +48,32 @@ _ODDITIES = {
         "warning",
         f"have a net force above {NET_FORCE} eV/A per atom; a model that conserves momentum "
         "cannot fit it",
+    ),
+    "large_forces": (
+        "warning",
+        f"have forces above {MAX_FORCE:g} eV/A; check the unit, or remove frames that no model is "
+        "to learn from",
+    ),
+    "large_stress": (
+        "warning",
+        f"have a stress above {MAX_STRESS:g} eV/A^3; convert it if it is in GPa (divide by 160.2) "
+        "or kbar (by 1602)",
+    ),
+    "other_energies": (
+        "warning",
+        f"have an energy more than {FAR:g} eV per atom from others of the same composition; use "
+        "one method and one unit",
+    ),
+    "mace_keys": (
+        "note",
+        "have labels under MACE's keys (REF_energy, REF_forces, REF_stress); mace-train reads them "
+        "as they are, nequip-train with the key mapping {REF_energy: total_energy, REF_forces: "
+        "forces, REF_stress: stress}",
+    ),
+    "two_labels": (
+        "warning",
+        "have other labels under REF_energy, REF_forces or REF_stress than under the plain keys; "
+        "mace-train reads the former, nequip-train the latter, so name yours with --key",
     ),
     "box": ("note", "have a cell although pbc is F; the cell is ignored"),
     "isolated": ("warning", "are isolated atoms; move them to a separate file"),
@@ -63,7 +108,7 @@ class FileCheck:
         self._keys_when_missing: dict[str, Counter[str]] = defaultdict(Counter)
         self._frames_with: dict[str, list[int]] = defaultdict(list)
         self._atoms: list[int] = []
-        self._energies: list[float] = []
+        self.energies: list[Energy] = []
         self._squares, self._components, self._largest = 0.0, 0, 0.0
         self._periodic: set[str] = set()
 
@@ -87,6 +132,7 @@ class FileCheck:
         self._atoms.append(len(atoms))
         self._describe(atoms, index)
         found, conflicts = self.labels.find(atoms)
+        self._note_mace_keys(atoms, found, index)
         for fault in (*structure_faults(atoms), *label_faults(atoms, found)):
             self._add_frame_error(*fault, index)
         for label, keys in conflicts.items():
@@ -123,6 +169,15 @@ class FileCheck:
         else:
             self.digests[digest] = index
 
+    def _note_mace_keys(self, atoms: Atoms, found: Mapping[str, object], index: int) -> None:
+        for label, key in self.labels.fallbacks.items():
+            value = (atoms.arrays if label == "forces" else atoms.info).get(key)
+            if value is None:
+                continue
+            code = "mace_keys" if same_numbers(value, found[label]) else "two_labels"
+            if index not in self._frames_with[code][-1:]:
+                self._frames_with[code].append(index)
+
     def _note_missing(self, atoms: Atoms, found: Mapping[str, object], index: int) -> None:
         keys = label_keys(atoms)
         for key in keys:
@@ -138,13 +193,20 @@ class FileCheck:
         if not size:
             return
         if is_valid_label("energy", found.get("energy"), size):
-            self._energies.append(float(np.ravel(np.asarray(found["energy"]))[0]) / size)
+            energy = float(np.ravel(np.asarray(found["energy"]))[0])
+            self.energies.append(energy_of(index, energy, atoms))
+        stress = found.get("stress")
+        if is_valid_label("stress", stress, size) and np.abs(np.asarray(stress)).max() > MAX_STRESS:
+            self._frames_with["large_stress"].append(index)
         if not is_valid_label("forces", found.get("forces"), size):
             return
         forces = np.asarray(found["forces"], dtype=float)
         self._squares += float((forces**2).sum())
         self._components += forces.size
-        self._largest = max(self._largest, float(np.linalg.norm(forces, axis=1).max()))
+        largest = float(np.linalg.norm(forces, axis=1).max())
+        self._largest = max(self._largest, largest)
+        if largest > MAX_FORCE:
+            self._frames_with["large_forces"].append(index)
         if size > 1 and not forces.any():
             self._frames_with["zero_forces"].append(index)
         if np.linalg.norm(forces.sum(axis=0)) / size > NET_FORCE:
@@ -160,8 +222,9 @@ class FileCheck:
             return
         for label in self.required:
             self._report_missing(label)
-        self._report_oddities()
         self._summarise()
+        self._judge_sizes()
+        self._report_oddities()
 
     def _report_missing(self, label: str) -> None:
         missing, total = self._missing[label], len(self._atoms)
@@ -181,6 +244,25 @@ class FileCheck:
             if frames and not (code == "isolated" and len(frames) == total):
                 self._add(level, code, f": {_frames_phrase(frames, total)} {what}.", frames[0])
 
+    def _judge_sizes(self) -> None:
+        """Warn of energies and forces that are of another unit or method."""
+        self._frames_with["other_energies"] = [record.frame for record in outlying(self.energies)]
+        span = widest_span(self.energies)
+        if span > SPAN and not self._frames_with["other_energies"]:
+            text = (
+                f": energies of the same composition span {span:.1f} eV per atom; use one method "
+                "and one unit."
+            )
+            self._add("warning", "energy_span", text)
+        rms = self.summary.force_rms
+        if rms > MAX_FORCE_RMS:  # one sentence is enough
+            self._frames_with["large_forces"] = []
+            text = f": the rms force is {rms:.3g} eV/A; convert the forces if they are in meV/A."
+            self._add("warning", "force_unit", text)
+        if 0 < rms < MIN_FORCE_RMS and len(self._atoms) >= MANY:
+            text = f": the rms force is {rms:.2g} eV/A; convert the forces if they are in keV/A."
+            self._add("warning", "force_unit", text)
+
     def _summarise(self) -> None:
         summary = self.summary
         summary.frames = len(self._atoms)
@@ -188,8 +270,9 @@ class FileCheck:
         summary.species = tuple(sorted(self.symbols, key=chemical_symbols.index))
         summary.periodic = self._periodic.pop() if len(self._periodic) == 1 else "mixed"
         summary.duplicates = len(self._frames_with["duplicate"])
-        if self._energies:
-            summary.energy_per_atom = (min(self._energies), max(self._energies))
+        if self.energies:
+            values = [record.per_atom for record in self.energies]
+            summary.energy_per_atom = (min(values), max(values))
         if self._components:
             summary.force_rms = float(np.sqrt(self._squares / self._components))
             summary.force_max = self._largest

@@ -16,9 +16,11 @@ LABELS = ("energy", "forces", "stress")
 _SAME = {"total_energy": "energy"}  # NequIP's name for the energy of a frame, and ours
 
 # ``stress`` and the like, alone or with a method's name around it: REF_energy, dft_forces
-_LABEL_LIKE = re.compile(r"energy|energies|force|stress|virial", re.IGNORECASE)
+_LABEL_LIKE = re.compile(r"energy|energies|force|stress|virial|dipole|polariz", re.IGNORECASE)
 _SHORT = {"E", "F", "S", "e", "f"}
 _STRESS_SHAPES = ((6,), (9,), (3, 3))
+# where MACE looks for labels unless it is told otherwise
+MACE_KEYS = {"energy": "REF_energy", "forces": "REF_forces", "stress": "REF_stress"}
 
 
 def normalized_mapping(key_mapping: Mapping[str, str] | None) -> dict[str, str]:
@@ -47,7 +49,7 @@ def label_keys(atoms: Atoms) -> list[str]:
     return [
         key
         for key in (*results, *atoms.info, *atoms.arrays)
-        if key in _SHORT or _LABEL_LIKE.search(key)
+        if key in _SHORT or (_LABEL_LIKE.search(key) and not key.endswith("_weight"))
     ]
 
 
@@ -60,11 +62,22 @@ class Labels:
     Args:
         key_mapping: key in the file -> label, from :func:`normalized_mapping`
         exclude_keys: keys in the file that are not looked at
+        fallbacks: label -> key in the file, of a frame that has the label nowhere else
     """
 
-    def __init__(self, key_mapping: Mapping[str, str], exclude_keys: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        key_mapping: Mapping[str, str],
+        exclude_keys: Collection[str] = (),
+        fallbacks: Mapping[str, str] | None = None,
+    ) -> None:
         self.targets = {"energy": "energy", "forces": "forces", "stress": "stress", **key_mapping}
         self.exclude_keys = frozenset(exclude_keys)
+        self.fallbacks = {
+            label: key
+            for label, key in (fallbacks or {}).items()
+            if key not in self.exclude_keys and key not in key_mapping
+        }
 
     def find(self, atoms: Atoms) -> tuple[dict[str, Any], dict[str, list[str]]]:
         """Label -> value (unchecked), and label -> keys that offered *different* values."""
@@ -78,13 +91,19 @@ class Labels:
                     continue
                 if target not in found:
                     origin[target] = [key]
-                elif not _equal(found[target], value):
+                elif not same_numbers(found[target], value):
                     origin[target].append(key)
                 found[target] = value
+        for label, key in self.fallbacks.items():
+            if label not in found:
+                value = (atoms.arrays if label == "forces" else atoms.info).get(key)
+                if value is not None:
+                    found[label] = value
         return found, {label: keys for label, keys in origin.items() if len(keys) > 1}
 
 
-def _equal(one: object, other: object) -> bool:
+def same_numbers(one: object, other: object) -> bool:
+    """Whether two labels are the same numbers in the same shape."""
     try:
         return bool(np.array_equal(np.asarray(one, float), np.asarray(other, float), True))
     except (TypeError, ValueError):
@@ -98,6 +117,8 @@ def is_valid_label(label: str, value: object, num_atoms: int) -> bool:
     except (TypeError, ValueError):
         return False
     shapes = {"energy": ((), (1,)), "forces": ((num_atoms, 3),), "stress": _STRESS_SHAPES}[label]
+    if np.asarray(value).dtype.kind == "b":  # a key without a value reads as True
+        return False
     return array.shape in shapes and bool(np.isfinite(array).all())
 
 

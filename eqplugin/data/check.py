@@ -10,10 +10,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
 from eqplugin.data._file_check import FileCheck
-from eqplugin.data._labels import LABELS, Labels, is_valid_label, normalized_mapping
+from eqplugin.data._labels import (
+    LABELS,
+    MACE_KEYS,
+    Labels,
+    is_valid_label,
+    normalized_mapping,
+)
+from eqplugin.data._magnitudes import e0_warning, offset_between
 from eqplugin.data.errors import DataError, Problem
 from eqplugin.data.report import DataReport
 from eqplugin.structures import ReadError, read_frames
@@ -30,6 +38,7 @@ def check_files(
     isolated_atoms: Mapping[str, float] | StrPath | None = None,
     key_mapping: Mapping[str, str] | None = None,
     exclude_keys: Collection[str] = (),
+    mace_keys: bool = False,
     ase_args: Mapping[str, Any] | None = None,
 ) -> DataReport:
     """Check data files and describe them.
@@ -46,6 +55,8 @@ def check_files(
             species in the data must be among them
         key_mapping: key in the file -> ``total_energy``/``energy``, ``forces`` or ``stress``
         exclude_keys: keys in the file that are to be ignored
+        mace_keys: also look under ``REF_energy``, ``REF_forces`` and ``REF_stress``, as MACE does,
+            where a frame has a label under no other key
         ase_args: for :func:`ase.io.iread`, without ``index`` and ``filename``
 
     Raises:
@@ -67,7 +78,8 @@ def check_files(
                 f"ase_args may not contain '{forbidden}': the whole file is read; split the file "
                 "instead."
             )
-    labels = Labels(normalized_mapping(key_mapping), exclude_keys)
+    fallbacks = MACE_KEYS if mace_keys else {}
+    labels = Labels(normalized_mapping(key_mapping), exclude_keys, fallbacks)
     problems = _option_problems(r_max, species)
     checks = [
         FileCheck(name, labels, tuple(required), options).run() for name in dict.fromkeys(names)
@@ -78,9 +90,9 @@ def check_files(
     if species is not None:
         problems += _unused_species(checks, species)
     if isolated_atoms is not None:
-        problems += _missing_e0s(checks, isolated_atoms, labels)
+        problems += _e0_problems(checks, isolated_atoms, labels)
     for one, other in combinations(checks, 2):
-        problems += _overlap(one, other)
+        problems += [*_overlap(one, other), *_offset(one, other)]
     return DataReport([check.summary for check in checks], problems)
 
 
@@ -122,9 +134,10 @@ def _unused_species(checks: list[FileCheck], species: Sequence[str]) -> list[Pro
     return [Problem("note", "unused_species", text)]
 
 
-def _missing_e0s(
+def _e0_problems(
     checks: list[FileCheck], isolated_atoms: Mapping[str, float] | StrPath, labels: Labels
 ) -> list[Problem]:
+    """E0s that are missing, or that are not of the method of the data."""
     try:
         energies = read_e0s(isolated_atoms, labels)
     except DataError as error:
@@ -138,11 +151,28 @@ def _missing_e0s(
                 f"{known}); add the missing energies, computed with the method of the data."
             )
             problems.append(Problem("error", "missing_e0", text, check.path))
+        warning = e0_warning(check.energies, energies)
+        if warning:
+            text = f"{check.path}: {warning}."
+            problems.append(Problem("warning", "e0s_of_another_method", text, check.path))
     return problems
 
 
+def _offset(one: FileCheck, other: FileCheck) -> list[Problem]:
+    offset = offset_between(one.energies, other.energies)
+    if not offset:
+        return []
+    text = (
+        f"{other.path}: the energies are {offset:+.1f} eV per atom from those of {one.path} at the "
+        f"same composition; use one method and one unit."
+    )
+    return [Problem("warning", "energy_offset", text, other.path)]
+
+
 def read_e0s(
-    source: Mapping[str, float] | StrPath, labels: Labels | None = None
+    source: Mapping[str, float] | StrPath,
+    labels: Labels | None = None,
+    energy_keys: Sequence[str] = (),
 ) -> dict[str, float]:
     """Read isolated-atom energies: chemical symbol -> energy (eV).
 
@@ -150,6 +180,7 @@ def read_e0s(
         source: a mapping symbol -> energy (eV), the same as JSON text, a ``.json`` file of it
             (atomic numbers as keys are understood), or a file of single atoms with energies
         labels: finds the energy in a frame; plain ``energy`` by default
+        energy_keys: keys of the energy in the file, tried before that; ``REF_energy`` is tried last
 
     Raises:
         DataError: unreadable, not an element, or not a finite energy
@@ -164,7 +195,7 @@ def read_e0s(
         raise DataError(f"The file of isolated-atom energies {path} is missing: check the path.")
     if path.suffix == ".json":
         return _checked_e0s(_json(path.read_text(encoding="utf-8"), str(path)), str(path))
-    return _e0s_from_frames(path, labels or Labels({}))
+    return _e0s_from_frames(path, labels or Labels({}), energy_keys)
 
 
 def _json(text: str, name: str) -> Mapping:
@@ -192,7 +223,7 @@ def _checked_e0s(energies: Mapping, name: str) -> dict[str, float]:
     return checked
 
 
-def _e0s_from_frames(path: Path, labels: Labels) -> dict[str, float]:
+def _e0s_from_frames(path: Path, labels: Labels, energy_keys: Sequence[str]) -> dict[str, float]:
     try:
         frames = list(read_frames(path))
     except ReadError as error:
@@ -201,7 +232,7 @@ def _e0s_from_frames(path: Path, labels: Labels) -> dict[str, float]:
     for index, atoms in enumerate(frames):
         if len(atoms) != 1:
             continue
-        symbol, energy = atoms.get_chemical_symbols()[0], labels.find(atoms)[0].get("energy")
+        symbol, energy = atoms.get_chemical_symbols()[0], _energy_of(atoms, labels, energy_keys)
         if energy is None or not is_valid_label("energy", energy, 1):
             raise DataError(
                 f"{path}, frame {index}: the isolated {symbol} atom has no usable energy; add one."
@@ -213,6 +244,14 @@ def _e0s_from_frames(path: Path, labels: Labels) -> dict[str, float]:
     if not energies:
         raise DataError(f"{path} contains no isolated atoms: give a file of single-atom frames.")
     return energies
+
+
+def _energy_of(atoms: Atoms, labels: Labels, energy_keys: Sequence[str]) -> Any:
+    results = atoms.calc.results if atoms.calc else {}
+    for key in energy_keys:
+        if key in atoms.info or key in results:
+            return atoms.info.get(key, results.get(key))
+    return labels.find(atoms)[0].get("energy", atoms.info.get(MACE_KEYS["energy"]))
 
 
 def _overlap(one: FileCheck, other: FileCheck) -> list[Problem]:

@@ -19,5 +19,5 @@ __getattr__, __dir__, __all__ = lazy_exports(__name__, _HOMES)
 
 compat.apply()
 # after the repair: these import MACE's modules
-for _name in ("_guards", "_reading"):
+for _name in ("_guards", "_neighborhood", "_reading"):
     import_module(f"{__name__}.{_name}").install()

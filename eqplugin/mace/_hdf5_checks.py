@@ -10,6 +10,8 @@ import h5py
 import numpy as np
 
 from eqplugin.errors import EqPluginError
+from eqplugin.mace._label_checks import LABELS, label_fault, weight_fault
+from eqplugin.mace._losses import LOSSES
 
 _SUFFIXES = (".h5", ".hdf5")
 
@@ -22,20 +24,21 @@ def hdf5_files(path: str | Path) -> list[Path]:
     return [path] if path.suffix.lower() in _SUFFIXES else []
 
 
-def check_hdf5(path: str | Path, needed: Sequence[str], allow_missing: bool) -> None:
-    """Refuse preprocessed data without the labels that the loss needs.
+def check_hdf5(path: str | Path, needed: Sequence[str], loss: str, allow_missing: bool) -> int:
+    """Refuse preprocessed data without the labels that the loss needs; return how many frames.
 
     Args:
         path: a file, or a folder of shards, which are taken together.
-        needed: labels by MACE's names (``energy``, ``forces``, ``stress``, ``virials``).
+        needed: labels by MACE's names (``energy``, ``forces``, ``stress``, ``virials``, ...).
+        loss: name of the loss.
         allow_missing: accept single frames without them, at zero weight.
 
     Raises:
         EqPluginError: for a file that is not such data; for labels that no frame has, that some
-            lack, or that are not finite.
+            lack, that are misshapen or not finite.
     """
     frames = [
-        (where, {label: _is_labelled(frame, label, where) for label in needed})
+        (where, {label: _is_labelled(frame, label, where, needed) for label in LABELS})
         for file in hdf5_files(path)
         for where, frame in _frames(file)
     ]
@@ -48,12 +51,20 @@ def check_hdf5(path: str | Path, needed: Sequence[str], allow_missing: bool) -> 
                 f"{path}: no frame has the label {label}: prepare it again with "
                 f"mace_prepare_data --{label}_key KEY, the key of your file."
             )
-        if missing and not allow_missing:
+        heeded = label in LOSSES[loss].own_weight
+        if missing and not (allow_missing and heeded):
+            what = f"{path}: {len(missing)} of {len(frames)} frames (first: {missing[0]})"
+            if not heeded:
+                raise EqPluginError(
+                    f"{what} have no {label} and would be trained towards zero, because --loss "
+                    f"{loss} ignores weights of the {label}: label or remove them and prepare the "
+                    f"data again."
+                )
             raise EqPluginError(
-                f"{path}: {len(missing)} of {len(frames)} frames (first: {missing[0]}) have no "
-                f"{label} and would get zero weight: label or remove them and prepare the data "
-                f"again, or add --allow_missing_labels."
+                f"{what} have no {label} and would get zero weight: label or remove them and "
+                f"prepare the data again, or add --allow_missing_labels."
             )
+    return len(frames)
 
 
 def _frames(file: Path) -> Iterator[tuple[str, Any]]:
@@ -78,16 +89,19 @@ def _is_isolated_atom(frame: Any) -> bool:
     return len(frame["atomic_numbers"]) == 1 and kind == b"IsolatedAtom"
 
 
-def _is_labelled(frame: Any, label: str, where: str) -> bool:
+def _is_labelled(frame: Any, label: str, where: str, needed: Sequence[str]) -> bool:
+    """Whether a frame has a label that counts; refuses one that would stop or spoil a training."""
+    weights = {f"config_{label}_weight": _stored(frame["property_weights"], label)}
+    if "weight" in frame:
+        weights["config_weight"] = frame["weight"][()]
     values = _stored(frame["properties"], label)
-    if values is None or _stored(frame["property_weights"], label) == 0.0:
-        return False
-    if not np.isfinite(values).all():
-        raise EqPluginError(
-            f"{where}: the {label} holds NaN or infinity: remove or relabel this frame, and "
-            f"prepare the data again."
-        )
-    return True
+    num_atoms = len(frame["atomic_numbers"])
+    faults = [weight_fault(name, weight) for name, weight in weights.items() if weight is not None]
+    if values is not None:
+        faults.append(label_fault(label, values, num_atoms, label in needed))
+    for fault in filter(None, faults):
+        raise EqPluginError(f"{where}: {fault}, and prepare the data again.")
+    return values is not None and bool(np.any(weights[f"config_{label}_weight"]))
 
 
 def _stored(group: Any, label: str) -> Any:

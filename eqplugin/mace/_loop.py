@@ -3,14 +3,16 @@
 MACE 0.3.16 keeps the best model only: under EMA the averaged weights instead of the raw ones,
 without the EMA itself, the data order, the lowest loss or the patience, and it repeats the epoch
 of the checkpoint. Here the same steps run in the same order (``mace/tools/train.py``, MIT), and
-``TAG_resume.pt`` beside MACE's own checkpoints holds what those lack.
+``TAG_resume.pt`` beside MACE's own checkpoints holds what those lack. It is written before the
+first epoch and after each, and a checkpoint that MACE would remove stays until that is done: a run
+that is killed at any moment goes on as if it had not been.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from mace.tools.checkpoint import CheckpointState
+from numpy.typing import NDArray
 
 from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
+from eqplugin.mace._finite import FiniteLoss, NotFinite, require_finite
 from eqplugin.mace.optimizers import kind_of
 
 # `mace.tools.train` as an attribute is the function of the same name
@@ -31,6 +35,30 @@ _TRAIN = importlib.import_module("mace.tools.train")
 def resume_path(checkpoint_handler: Any) -> Path:
     """Where the full state of a run lies: beside MACE's checkpoints, under the same tag."""
     return Path(checkpoint_handler.io.directory) / f"{checkpoint_handler.io.tag}_resume.pt"
+
+
+def checkpoints_of(io: Any) -> list[Path]:
+    """Checkpoints of a run that MACE's own files hold, those of stage two among them."""
+    paths = sorted(map(Path, io._list_file_paths()))
+    found = [(path, io._parse_checkpoint_path(str(path))) for path in paths]
+    return [path for path, info in found if info is not None and info.tag == io.tag]
+
+
+def _set_aside(files: list[Path]) -> None:
+    """Keep what an earlier run under the same name left: MACE takes its latest for this run's."""
+    if not files:
+        return
+    folder = files[0].parent
+    number = 1
+    while (aside := folder / f"before-{number}").exists():
+        number += 1
+    aside.mkdir()
+    for file in files:
+        file.rename(aside / file.name)
+    logging.warning(
+        f"Checkpoints of an earlier run under this name are now in {aside}; --restart_latest goes "
+        f"on with what is in {folder}."
+    )
 
 
 @dataclass
@@ -53,10 +81,18 @@ class TrainingLoop:
 
     resume: bool  # continue from the full state if there is one
     arguments: dict[str, Any]  # keyword arguments of ``mace.tools.train``
+    name_frame: Callable[[NDArray], str]  # of a frame, by its positions
     progress: Progress = field(init=False)
+    _replaced: list[Path] = field(init=False, default_factory=list)  # checkpoints to be removed
 
     def __post_init__(self) -> None:
         self.progress = Progress(self.arguments["start_epoch"])
+        self.arguments["loss_fn"] = self._finite(self.arguments["loss_fn"])
+        if self.arguments.get("swa") is not None:
+            self.swa.loss_fn = self._finite(self.swa.loss_fn)
+
+    def _finite(self, loss: torch.nn.Module) -> FiniteLoss:
+        return FiniteLoss(loss, lambda: f"epoch {self.progress.epoch}", self.name_frame)
 
     def __getattr__(self, name: str) -> Any:
         # only reached for names that are not fields: the arguments of mace.tools.train
@@ -73,7 +109,7 @@ class TrainingLoop:
         if self.resume and path.is_file():
             self._load(path)
         else:
-            self._first_validation()
+            self._begin(path)
         progress = self.progress
         while progress.epoch < self.max_num_epochs:
             self._before_epoch()
@@ -86,9 +122,24 @@ class TrainingLoop:
             progress.stepped = True
             if self.rank == 0:
                 self._save(path)
+                self._remove_replaced()
             if stop:
                 break
         logging.info("Training complete")
+
+    def _begin(self, path: Path) -> None:
+        """Start at the first epoch, or at the one of MACE's checkpoint where there is no more."""
+        checkpoints = checkpoints_of(self.checkpoint_handler.io)
+        if not self.resume and self.rank == 0:
+            _set_aside([*checkpoints, *([path] if path.is_file() else [])])
+        elif self.resume and checkpoints:
+            logging.warning(
+                f"{path} is missing: going on from MACE's checkpoint alone, without the data "
+                f"order and averages, so the weights will not be those of an uninterrupted run."
+            )
+        self._first_validation()
+        if self.rank == 0:
+            self._save(path)
 
     def _first_validation(self) -> None:
         logging.info("===========TRAINING===========")
@@ -214,12 +265,25 @@ class TrainingLoop:
         return over and not skips
 
     def _checkpoint(self, keep_last: bool) -> None:
-        with self._averaged():
-            self.checkpoint_handler.save(
-                state=CheckpointState(self.model, self.optimizer, self.lr_scheduler),
-                epochs=self.progress.epoch,
-                keep_last=keep_last,
-            )
+        """What MACE's handler saves, but the last checkpoint stays until the full state is saved.
+
+        A kill in between would leave neither, or one that the full state does not know.
+        """
+        handler = self.checkpoint_handler
+        io = handler.io
+        if io.old_path and not (io.keep or keep_last):
+            self._replaced.append(Path(io.old_path))
+        name = io._get_checkpoint_filename(self.progress.epoch, io.swa_start)
+        with self._averaged(), whole_file(Path(io.directory) / name) as unfinished:
+            parts = CheckpointState(self.model, self.optimizer, self.lr_scheduler)
+            torch.save(handler.builder.create_checkpoint(parts), unfinished)
+        io.old_path = str(Path(io.directory) / name)
+
+    def _remove_replaced(self) -> None:
+        for path in self._replaced:
+            if str(path) != self.checkpoint_handler.io.old_path:
+                path.unlink(missing_ok=True)
+        self._replaced.clear()
 
     def _agree(self, stop: bool) -> bool:
         """Let the first process decide for all; skipping to stage two has to be told as well."""
@@ -244,6 +308,9 @@ class TrainingLoop:
         return parts
 
     def _save(self, path: Path) -> None:
+        require_finite(
+            self.model.parameters(), f"The weights after epoch {self.progress.epoch - 1}"
+        )
         self.progress.old_checkpoint = self.checkpoint_handler.io.old_path
         state = {name: part.state_dict() for name, part in self._parts().items()}
         state["optimizer_kind"] = kind_of(self.optimizer)
@@ -269,11 +336,19 @@ class TrainingLoop:
                     f"{path} belongs to another model or optimizer ({name} does not fit): resume "
                     f"with the options of the interrupted run, or start again under another --name."
                 ) from error
+        try:
+            require_finite(self.model.state_dict().values(), f"{path}: its weights")
+        except NotFinite as error:
+            raise EqPluginError(
+                f"{path} holds weights that are not finite: remove it, and start anew."
+            ) from error
         self.progress = Progress(**state["progress"])
         io = self.checkpoint_handler.io
         if self.progress.old_checkpoint:  # MACE removes it, wherever the folder lies by now
             best = Path(io.directory) / Path(self.progress.old_checkpoint).name
             io.old_path = str(best) if best.is_file() else None
+        if self.rank == 0:
+            self._forget_later_epochs()
         torch.set_rng_state(state["torch_rng"].cpu())
         self.train_loader.generator.set_state(state["data_order"].cpu())
         logging.info(f"Resuming from {path} at epoch {self.progress.epoch}")
@@ -286,6 +361,13 @@ class TrainingLoop:
                 f"{path} belongs to a training with the optimizer {then}, which {now} cannot "
                 f"continue: resume with the same --optimizer, or start again under another --name."
             )
+
+    def _forget_later_epochs(self) -> None:
+        """Checkpoints that a killed process wrote after the full state; they are written again."""
+        io = self.checkpoint_handler.io
+        for path in checkpoints_of(io):
+            if io._parse_checkpoint_path(str(path)).epochs >= self.progress.epoch:
+                path.unlink()
 
     def _read(self, path: Path) -> dict[str, Any]:
         try:

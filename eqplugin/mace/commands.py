@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from eqplugin.errors import EqPluginError
+from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.exchange import exchanged
 from eqplugin.mace import compat
 
+_LOGGER = logging.getLogger(__name__)
 _PREFIX = "mace_"
 
 
@@ -27,10 +29,10 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         arguments: its command line.
 
     Returns:
-        the exit status. What the command raises is not caught.
+        the exit status.
 
     Raises:
-        EqPluginError: when MACE has no such command.
+        EqPluginError: when MACE has no such command, and whatever stops it.
     """
     commands = available_commands()
     script = commands.get(name) or commands.get(_PREFIX + name)
@@ -39,6 +41,21 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         raise EqPluginError(f"MACE has no command {name}; choose one of: {known}.")
     compat.apply()
     main = script.load()
-    with exchanged((sys, "argv", [script.name, *arguments])):
-        status = main()
+    exchanges: list[tuple[object, str, object]] = [(sys, "argv", [script.name, *arguments])]
+    if script.name == "mace_eval_configs":
+        from eqplugin.mace import _evaluation
+
+        exchanges.append((_evaluation.eval_configs, "run", _evaluation.evaluate))
+    with exchanged(*exchanges):
+        try:
+            status = main()
+        except EqPluginError:
+            raise
+        except (AssertionError, ValueError, LookupError, TypeError, AttributeError) as error:
+            # what a user's mistake ends in; a full disk and the like the command line knows
+            _LOGGER.debug("The traceback:", exc_info=True)
+            raise EqPluginError(
+                f"{script.name} stopped with {reason_of(error, named=True)[:200]}: check its "
+                f"options and files."
+            ) from error
     return status if isinstance(status, int) else 0

@@ -15,7 +15,7 @@ from ase.data import atomic_numbers
 from eqplugin.design import Design
 from eqplugin.errors import EqPluginError
 from eqplugin.exchange import default_dtype
-from eqplugin.mace._data_checks import e0s_for_mace
+from eqplugin.mace._e0_checks import e0s_for_mace
 from eqplugin.mace.batch import batch_of
 from eqplugin.mace.build import build_untrained
 from eqplugin.mace.loading import read_model
@@ -122,7 +122,7 @@ class MACE:
 
     def resume(self, folder: Path) -> list[str]:
         """From the last checkpoint."""
-        return ["--restart_latest"] if any(folder.glob("checkpoints/*")) else []
+        return ["--restart_latest"] if any(folder.glob("checkpoints/*.pt")) else []
 
     def model(self, folder: Path) -> Path:
         """The file that training writes at its end."""

