@@ -49,6 +49,7 @@ class Recipe:
     device: str = "cpu"  # `cpu` or `cuda`
     stress: bool = False  # train on stress too
     modifiers: tuple[str, ...] = ()  # NequIP model modifiers to train with
+    products: bool = False  # train MACE models with compiled products
     # further ones, in the stack's own names; they win
     options: Mapping[str, Any] = field(default_factory=dict)
 

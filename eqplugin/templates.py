@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ __all__ = ["UserFiles", "template", "template_names"]
 Blocks = dict[str, str]  # top-level key -> its text, with the comments above it
 
 _OLD = "# Old name of"
+_OPTIMIZER = "# @package training_module.optimizer\n"  # first line of such a config
 _COMMANDS = {
     "nequip": "nequip-train -cn {}        # in the folder of this file",
     "mace": "eqplugin mace-train --config {}.yaml",
@@ -117,11 +119,22 @@ def _standing_alone(path: Path, skip: int = 0) -> Blocks:
             merged = _merged(merged, own)
         elif entry != "study_schema":
             name = entry if isinstance(entry, str) else "/".join(*entry.items())
-            merged = _merged(merged, _standing_alone(path.parent / f"{name}.yaml"))
+            chosen = path.parent / f"{name}.yaml"
+            if chosen.read_text().startswith(_OPTIMIZER):
+                merged = _with_optimizer(merged, chosen.read_text().removeprefix(_OPTIMIZER))
+            else:
+                merged = _merged(merged, _standing_alone(chosen))
     blocks = {key: merged[key] for key in sorted(merged, key=lambda key: key in own)}
     if "study_schema" in listed:
         return {"defaults": "defaults: [study_schema, _self_]\n\n", **blocks}
     return blocks
+
+
+def _with_optimizer(blocks: Blocks, text: str) -> Blocks:
+    """The blocks with an optimizer in ``training_module``, above the schedule of its rate."""
+    section = "  optimizer:\n" + indent(text, "    ")
+    above, schedule, rest = blocks["training_module"].partition("  lr_scheduler:\n")
+    return {**blocks, "training_module": above + section + schedule + rest}
 
 
 def _merged(low: Blocks, high: Blocks) -> Blocks:

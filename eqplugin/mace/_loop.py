@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from eqplugin.errors import EqPluginError
 from eqplugin.files import whole_file
 from eqplugin.mace._finite import FiniteLoss, NotFinite, require_finite
+from eqplugin.mace.optimizers import kind_of
 from eqplugin.modelfile.pickles import HostileFileError
 from eqplugin.modelfile.trust import check_pickle_file
 
@@ -314,6 +315,7 @@ class TrainingLoop:
         )
         self.progress.old_checkpoint = self.checkpoint_handler.io.old_path
         state = {name: part.state_dict() for name, part in self._parts().items()}
+        state["optimizer_kind"] = kind_of(self.optimizer)
         state["progress"] = dict(vars(self.progress))
         state["torch_rng"] = torch.get_rng_state()
         state["data_order"] = self.train_loader.generator.get_state()
@@ -322,6 +324,7 @@ class TrainingLoop:
 
     def _load(self, path: Path) -> None:
         state = self._read(path)
+        self._check_optimizer(path, state.get("optimizer_kind"))
         for name, part in self._parts().items():
             if name not in state:
                 raise EqPluginError(
@@ -351,6 +354,15 @@ class TrainingLoop:
         torch.set_rng_state(state["torch_rng"].cpu())
         self.train_loader.generator.set_state(state["data_order"].cpu())
         logging.info(f"Resuming from {path} at epoch {self.progress.epoch}")
+
+    def _check_optimizer(self, path: Path, then: str | None) -> None:
+        """PyTorch would take another optimizer's state; older files do not name theirs."""
+        now = kind_of(self.optimizer)
+        if then not in (None, now):
+            raise EqPluginError(
+                f"{path} belongs to a training with the optimizer {then}, which {now} cannot "
+                f"continue: resume with the same --optimizer, or start again under another --name."
+            )
 
     def _forget_later_epochs(self) -> None:
         """Checkpoints that a killed process wrote after the full state; they are written again."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -17,7 +21,7 @@ from e3nn.o3 import Irreps
 from mace.modules import gate_dict, interaction_classes, readout_classes, symmetric_contraction
 from mace.modules.models import MACE, ScaleShiftMACE
 
-from eqplugin.errors import reason_of
+from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.exchange import default_dtype, exchanged
 from eqplugin.mace.batch import batch_of
 from eqplugin.mace.compat.convention import ATTRIBUTE as CONVENTION
@@ -26,10 +30,12 @@ from eqplugin.mace.inert import View, read_inert
 from eqplugin.mace.models import FAMILIES
 from eqplugin.mace.plan import family_name
 from eqplugin.mace.products import compile_products, count_converted
-from eqplugin.modelfile.eqm import EqmError, EqmHeader, fill, read_eqm, write_eqm
+from eqplugin.modelfile.eqm import SUFFIX, EqmError, EqmHeader, fill, read_eqm, write_eqm
 from eqplugin.modelfile.pickles import HostileFileError
 from eqplugin.nn.product.compiled import load_operators
 from eqplugin.process import loading
+
+_LOGGER = logging.getLogger(__name__)
 
 BUILDERS: dict[str, Callable[..., torch.nn.Module]] = {
     "mace.MACE": MACE,
@@ -312,3 +318,20 @@ def _probed(model: torch.nn.Module) -> dict[str, torch.Tensor]:
             for name, values in found.items():
                 values.append(out[name].detach().double().cpu())
     return {name: torch.cat(values) for name, values in found.items()}
+
+
+def write_without_code(args: argparse.Namespace) -> None:
+    """Write the models of a run beside its ``.model`` files; where that cannot be, say why."""
+    if int(os.environ.get("RANK", 0)) != 0:
+        return
+    extra = {}
+    if isinstance(args.train_file, str) and Path(args.train_file).is_file():
+        with open(args.train_file, "rb") as file:
+            extra["training_data"] = hashlib.file_digest(file, "sha256").hexdigest()
+    for name in (args.name, f"{args.name}_stagetwo"):
+        path = Path(args.model_dir or args.work_dir) / f"{name}.model"
+        if path.is_file():
+            try:
+                convert(path, path.with_suffix(SUFFIX), extra)
+            except EqPluginError as error:
+                _LOGGER.warning("No %s is written: %s", path.with_suffix(SUFFIX), error)

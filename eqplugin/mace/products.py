@@ -10,6 +10,8 @@ built; exports are made of the plain form. On the command line: ``eqplugin produ
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -113,6 +115,23 @@ def restore_products(model: torch.nn.Module) -> torch.nn.Module:
         block.conv_tp.__class__ = o3.TensorProduct
     restore_contractions(model)
     return model
+
+
+@contextmanager
+def products_while(wanted: bool, *models: torch.nn.Module) -> Iterator[None]:
+    """Faster products in models for the length of a block, where wanted.
+
+    Raises:
+        EqPluginError: as in :func:`compile_products`.
+    """
+    if not wanted:
+        yield
+        return
+    with ExitStack() as stack:
+        for model in models:
+            compile_products(model)
+            stack.callback(restore_products, model)
+        yield
 
 
 def convert_products(path: str | Path, out: str | Path, back: bool = False) -> torch.nn.Module:

@@ -101,7 +101,8 @@ class MACE:
             "lr_scheduler_gamma": f"{_FINAL_LR ** (1 / epochs):.6f}",
         }
         won = {key: value for key, value in recipe.options.items() if key != "max_ell"}
-        return ["eqplugin", "mace-train", *_argv(options | won)]
+        flags = ["--products"] if recipe.products else []
+        return ["eqplugin", "mace-train", *_argv(options | won), *flags]
 
     def _model_options(self, design: Design, recipe: Recipe) -> dict[str, Any]:
         chosen = {k: v for k, v in design_arguments(design).items() if v is not None}

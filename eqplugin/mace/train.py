@@ -7,10 +7,8 @@ Every option and YAML config of ``mace_run_train`` is accepted; the work is done
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 import math
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -44,10 +42,12 @@ from eqplugin.mace.build import (
     in_stock_words,
 )
 from eqplugin.mace.compat import opening
-from eqplugin.mace.eqm import convert
+from eqplugin.mace.eqm import write_without_code
 from eqplugin.mace.models import FAMILIES, check_degrees
+from eqplugin.mace.optimizers import OPTIMIZERS, check_optimizer, exchanges
 from eqplugin.mace.plan import design_from, plan_layers
-from eqplugin.modelfile.eqm import SUFFIX
+from eqplugin.mace.products import products_while
+from eqplugin.nn.product.compiled import load_operators
 from eqplugin.resources import shipped_file
 
 # no warning through `logging` itself before MACE has set its log up: every line would come twice
@@ -81,6 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
     for action in parser._actions:
         if action.dest == "model":
             action.choices = [*action.choices, *FAMILIES]
+        elif action.dest == "optimizer":
+            action.choices = OPTIMIZERS
     ours = parser.add_argument_group("eqplugin", "options of SteerableMACE")
     ours.add_argument(
         "--feature_dim",
@@ -103,6 +105,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--allow_missing_labels",
         action="store_true",
         help="accept frames without energy or forces; such labels get zero weight in the loss",
+    )
+    ours.add_argument(
+        "--products",
+        action="store_true",
+        help="train with compiled products on a CPU: the same losses to rounding, in less time; "
+        "files are those of a training without it",
     )
     parser.error = _one_sentence
     return parser
@@ -137,6 +145,8 @@ def _checked(argv: Sequence[str]) -> tuple[argparse.Namespace, Findings]:
     _check_name(args)
     check_model(args)
     _check_numbers(args)
+    check_optimizer(args)
+    _check_products(args)
     check_loss(args)
     findings = check_training_data(args)
     defaults = build_parser().parse_args(["--name", args.name])
@@ -267,6 +277,18 @@ def _check_numbers(args: argparse.Namespace) -> None:
         raise EqPluginError("--device cuda: PyTorch sees no CUDA device here; use --device cpu.")
 
 
+def _check_products(args: argparse.Namespace) -> None:
+    if not args.products:
+        return
+    if args.device != "cpu":
+        raise EqPluginError(f"--products is for the CPU: leave it out with --device {args.device}.")
+    if args.enable_cueq or args.only_cueq or args.enable_oeq:
+        raise EqPluginError("--products replaces what --enable_cueq and --enable_oeq do: give one.")
+    reason = load_operators()
+    if reason is not None:
+        raise EqPluginError(f"--products: {reason}")
+
+
 def _check_literals(args: argparse.Namespace) -> None:
     """Options that MACE reads as Python: it fails over some, and leaves others out silently."""
     refusal = f"--radial_MLP {args.radial_MLP} cannot be read: write a list such as [64, 64, 64]."
@@ -303,24 +325,7 @@ def train(argv: Sequence[str]) -> None:
         _in_trainer(args, findings),
     ):
         run_train.run(in_stock_words(args))
-    _write_without_code(args)
-
-
-def _write_without_code(args: argparse.Namespace) -> None:
-    """Write the models of a run beside its ``.model`` files; where that cannot be, say why."""
-    if int(os.environ.get("RANK", 0)) != 0:
-        return
-    extra = {}
-    if isinstance(args.train_file, str) and Path(args.train_file).is_file():
-        with open(args.train_file, "rb") as file:
-            extra["training_data"] = hashlib.file_digest(file, "sha256").hexdigest()
-    for name in (args.name, f"{args.name}_stagetwo"):
-        path = Path(args.model_dir or args.work_dir) / f"{name}.model"
-        if path.is_file():
-            try:
-                convert(path, path.with_suffix(SUFFIX), extra)
-            except EqPluginError as error:
-                _LOGGER.warning("No %s is written: %s", path.with_suffix(SUFFIX), error)
+    write_without_code(args)
 
 
 def _in_trainer(args: argparse.Namespace, findings: Findings) -> AbstractContextManager[None]:
@@ -328,12 +333,16 @@ def _in_trainer(args: argparse.Namespace, findings: Findings) -> AbstractContext
     name_frame = frame_namer([path for files in findings.files.values() for path in files])
 
     def loop(**arguments: Any) -> None:
-        TrainingLoop(args.restart_latest, arguments, name_frame).run()
+        # stage two copies weights and buffers into a model of its own
+        averaged = [arguments["swa"].model.module] if arguments.get("swa") else []
+        with products_while(args.products, arguments["model"], *averaged):
+            TrainingLoop(args.restart_latest, arguments, name_frame).run()
 
     neighborhood = data.atomic_data.get_neighborhood
     if args.model in _LONG_RANGE:
         neighborhood = _neighborhood.STOCK
     return exchanged(
+        *exchanges(run_train),
         (run_train, "configure_model", configure_model),
         (run_train, "init_distributed", _init_distributed),
         (run_train, "DDP", _ddp),

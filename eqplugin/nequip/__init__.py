@@ -10,5 +10,6 @@ _HOMES = {
     "datamodule": "CheckedASEDataModule",
     "loading": "load_calculator",
     "models": "KHopInvariantModel SteerableModel",
+    "optimizers": "ScheduleFreeModule",
 }
 __getattr__, __dir__, __all__ = lazy_exports(__name__, _HOMES)

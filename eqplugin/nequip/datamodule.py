@@ -27,6 +27,7 @@ from eqplugin.nequip.checks import (
     partial_keys,
     unused_results,
 )
+from eqplugin.nequip.optimizers import check_optimizer
 
 _FIT = ("train_file_path", "val_file_path")
 _NOT_FIT = ("test_file_path", "predict_file_path")
@@ -99,6 +100,9 @@ class CheckedASEDataModule(ASEDataModule):
                 if stage == "fit":
                     files = [file for file in self._report.files if file.path in self._fit_files]
                     check_labels(module, files, self._labels)
+        if module is not None and stage == "fit":
+            with one_sentence_errors():
+                check_optimizer(module.optimizer_config or {})
         super().setup(stage)
 
     def get_statistics(self, dataset: str = "train", dataset_idx: int = 0) -> dict[str, Any]:

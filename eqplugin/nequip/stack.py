@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _FOLDER = CONFIGS / "nequip"
 _CURVE = "val0_epoch/forces_mae"
+_DEFAULT_OPTIMIZERS = ("adam", "amsgrad")  # of the three grades
 
 
 class NequIP:
@@ -144,6 +145,8 @@ class NequIP:
         """The grade's config, what it starts from, and the data set's."""
         grades = {"minimal", "realistic", recipe.grade}
         names = [*sorted(grades), "dataset/_files", "dataset/_files_stress"]
+        chosen = recipe.options.get("optimizer")
+        names += [f"optimizer/{name}" for name in ([chosen] if chosen else _DEFAULT_OPTIMIZERS)]
         files = [_FOLDER / f"{name}.yaml" for name in names]
         return [file for file in files if file.is_file()]
 
@@ -182,8 +185,11 @@ class NequIP:
 
 def _added(recipe: Recipe) -> list[str]:
     """Options in NequIP's own names, as overrides that may add to the config."""
-    options = recipe.options.items()
-    return [f"++{key}={'null' if value is None else value}" for key, value in options]
+    return [
+        # the optimizer is a group of configs, not a value
+        f"{'' if key == 'optimizer' else '++'}{key}={'null' if value is None else value}"
+        for key, value in recipe.options.items()
+    ]
 
 
 STACK = NequIP()

@@ -168,4 +168,7 @@ def config_sentence(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"the config is not UTF-8 ({reason_of(error)}): save it as UTF-8."
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    options = getattr(error, "options", None)  # of a name that is none of a group, as dataset=none
+    if options:
+        return f"the config cannot be used: {lines[0]}: choose {', '.join(options)}."
     return f"the config cannot be used: {' '.join(lines[:2]) or type(error).__name__}"

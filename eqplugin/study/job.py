@@ -69,6 +69,7 @@ def recipe_for(config: StudyConfig, stack: str) -> Recipe:
         device=train.device,
         stress=config.data.stress,
         modifiers=tuple(settings.modifiers),
+        products=getattr(settings, "products", False),
         options=settings.options,
     )
 

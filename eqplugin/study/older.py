@@ -24,6 +24,8 @@ def made_by_older_version(record: FinishedJob) -> bool:
 def find_older_folder(storage: Storage, job: Job) -> Path | None:
     """Folder in which eqplugin 0.1 finished a job under settings like the study's; None: none."""
     config = asdict(storage.config)
+    if not config["mace"]["products"]:  # newer than those records
+        del config["mace"]["products"]
     wanted = {key: config[key] for key in _DECIDES_WEIGHTS}
     for folder in sorted((storage.out / "jobs").glob(f"{job.name}-????????")):
         try:

@@ -58,6 +58,13 @@ class StackSettings:
 
 
 @dataclass
+class MACESettings(StackSettings):
+    """What MACE is told beside the design."""
+
+    products: bool = False  # train with compiled products: faster, same numbers to rounding
+
+
+@dataclass
 class Arm:
     """A part of a study: every combination of these; null: the value at the top of the config."""
 
@@ -99,7 +106,7 @@ class StudyConfig:
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
     nequip: StackSettings = field(default_factory=StackSettings)
-    mace: StackSettings = field(default_factory=StackSettings)
+    mace: MACESettings = field(default_factory=MACESettings)
     tolerance: Tolerance = field(default_factory=Tolerance)
     # name: an Arm; not typed here, since typed lists cannot wait for the budgets they point to
     arms: dict[str, Any] = field(default_factory=dict)
