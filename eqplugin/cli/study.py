@@ -64,7 +64,7 @@ def study(
     """
     from eqplugin.report.records import read_records
     from eqplugin.study.estimate import print_estimate
-    from eqplugin.study.run import plan_study, prepare, run_study
+    from eqplugin.study.run import plan_study, prepare, restore_finished, run_study
 
     console = Console(markup=False)
     chosen, frames, requests = prepare(config, context.args, multirun)
@@ -77,6 +77,8 @@ def study(
     if plan_only:
         console.print(f"{len(storage.jobs)} jobs planned in {storage.out}")
         return
+    if restored := restore_finished(storage):
+        console.print(f"{restored} finished jobs are taken from {storage.out / 'results.jsonl'}")
     lines = run_study(storage, chosen, workers, console)
     _tell_failures(read_records(lines))
     console.print(f"written: {lines}; next: eqplugin report {storage.out}")

@@ -18,8 +18,11 @@ from eqplugin.exchange import exchanged
 from eqplugin.files import write_json
 from eqplugin.report.records import (
     LINES,
+    RESULT,
+    FinishedJob,
     JobRecord,
     Record,
+    SpeedRecord,
     read_records,
     read_speed,
     write_records,
@@ -45,7 +48,7 @@ from eqplugin.study.speed import models_to_time, time_models
 from eqplugin.study.storage import Storage, write_plan
 from eqplugin.study.task import HYDRA, finished_record, record_of, stored_record, task
 
-__all__ = ["gather", "plan_study", "prepare", "run_study"]
+__all__ = ["gather", "plan_study", "prepare", "restore_finished", "run_study"]
 
 
 def prepare(
@@ -117,6 +120,27 @@ def _match_key(config: StudyConfig, group: MatchedGroup, degree: int) -> str:
         [wanted, degree, to_meet, config.reset_width, settings,
          asdict(config.train) | {"steps": None}, config.tolerance.time]
     )  # fmt: skip
+
+
+def restore_finished(storage: Storage) -> int:
+    """Take finished jobs from ``results.jsonl`` where only that file was kept; how many.
+
+    Where folders of jobs are there, they decide: a folder that was removed is trained again.
+    """
+    if (storage.out / "jobs").exists() or not (storage.out / LINES).is_file():
+        return 0
+    records = read_records(storage.out)
+    done = {record.job: record for record in records if isinstance(record, FinishedJob)}
+    found = 0
+    for job in storage.jobs:
+        record = done.get(job.name)
+        if record is not None and job.attainable and record.fingerprint == storage.fingerprint(job):
+            write_records(storage.folder(job) / RESULT, [record])
+            found += 1
+    speed = next((record for record in records if isinstance(record, SpeedRecord)), None)
+    if speed is not None and not (storage.out / "speed.json").exists():
+        write_json(storage.out / "speed.json", speed.to_json())
+    return found
 
 
 def run_study(storage: Storage, study: Study, workers: int | None, console: Console) -> Path:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from eqplugin.study import run, steps, task
 from eqplugin.study.config import read_study
 from eqplugin.study.job import Job
 from eqplugin.study.matching import match_by_time, search_dimension
-from eqplugin.study.run import gather, plan_study, prepare
+from eqplugin.study.run import gather, plan_study, prepare, restore_finished
 from eqplugin.study.storage import Storage
 from eqplugin.study.training import TrainingResult
 
@@ -103,6 +104,36 @@ def test_a_finished_job_is_reused(study, trained):
     run_all(planned(study, "train.steps=20"))  # another budget is another training
     assert len(trained) == 8
     run_all(planned(study))  # and the first is still there
+    assert len(trained) == 8
+
+
+def test_a_study_goes_on_from_its_lines_alone(study, trained, tmp_path):
+    storage = planned(study)
+    run_all(storage)
+    kept = gather(storage).read_text()
+    for path in storage.out.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (storage.out / "results.jsonl").write_text(kept)
+    again = planned(study)
+    assert restore_finished(again) == 4
+    run_all(again)
+    assert len(trained) == 4
+    assert gather(again).read_text() == kept
+    # what was removed on purpose is trained again
+    shutil.rmtree(again.folder(again.jobs[0]))
+    assert restore_finished(again) == 0
+    run_all(again)
+    assert len(trained) == 5
+
+
+def test_lines_of_another_training_do_not_count(study, trained):
+    storage = planned(study)
+    run_all(storage)
+    gather(storage)
+    shutil.rmtree(storage.out / "jobs")
+    other = planned(study, "train.lr=0.02")
+    assert restore_finished(other) == 0
+    run_all(other)
     assert len(trained) == 8
 
 
