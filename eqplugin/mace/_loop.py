@@ -342,7 +342,7 @@ class TrainingLoop:
             require_finite(self.model.state_dict().values(), f"{path}: its weights")
         except NotFinite as error:
             raise EqPluginError(
-                f"{path} holds weights that are not finite: remove it, and start anew."
+                f"{path} holds weights that are not finite: remove it, and start again."
             ) from error
         self.progress = Progress(**state["progress"])
         io = self.checkpoint_handler.io

@@ -120,13 +120,13 @@ def read_log(path: str | Path) -> pd.DataFrame:
         if line.count(",") != lines[0].count(","):
             raise EqPluginError(
                 f"the log {path} is damaged: line {number} has not the columns of the header; "
-                f"mend or remove it."
+                f"correct or remove it."
             )
     try:
         return pd.read_csv(StringIO("\n".join(lines)), dtype=float, engine="python")  # exact
     except ValueError as error:
         raise EqPluginError(
-            f"the log {path} is damaged ({reason_of(error)}): mend or remove that line."
+            f"the log {path} is damaged ({reason_of(error)}): correct or remove that line."
         ) from error
 
 

@@ -42,5 +42,5 @@ def damage(path: str | Path, what: str) -> EqPluginError:
     """The sentence for a file that is not what was written."""
     return EqPluginError(
         f"{path} is damaged and cannot be read (corrupt: {what.rstrip('.')}): copy it again from "
-        f"where it came, or write it anew."
+        f"where it came, or write it again."
     )

@@ -30,7 +30,7 @@ def trusted(trust: bool | None) -> bool | None:
     """
     if trust is not None:
         if not isinstance(trust, bool):
-            raise EqPluginError(f"trust={trust!r} is not possible: give True, False or None.")
+            raise EqPluginError(f"trust={trust!r} is not valid: give True, False or None.")
         return trust
     word = os.environ.get(VARIABLE, "").strip().lower()
     if word not in _WORDS:

@@ -160,11 +160,11 @@ def config_sentence(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return (
-            f"the config {mark.name}, line {mark.line + 1}, is not YAML ({error.problem}): mend "
+            f"the config {mark.name}, line {mark.line + 1}, is not YAML ({error.problem}): correct "
             f"the line."
         )
     if isinstance(error, yaml.YAMLError):
-        return f"the config is not YAML ({reason_of(error)}): mend it."
+        return f"the config is not YAML ({reason_of(error)}): correct it."
     if isinstance(error, UnicodeDecodeError):
         return f"the config is not UTF-8 ({reason_of(error)}): save it as UTF-8."
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
