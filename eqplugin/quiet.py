@@ -12,6 +12,21 @@ from eqplugin.errors import TrustWarning
 
 
 @contextlib.contextmanager
+def logging_kept() -> Iterator[None]:
+    """Give the root logger its level and handlers back, which trainers and Hydra make their own."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        for handler in [h for h in root.handlers if h not in handlers]:
+            root.removeHandler(handler)
+            with contextlib.suppress(OSError):  # of a full disk, which the caller hears of already
+                handler.close()
+
+
+@contextlib.contextmanager
 def quiet(log_level: int = logging.WARNING, stdout: bool = False) -> Iterator[None]:
     """Hold back Python warnings, log messages and, if asked, what is printed.
 

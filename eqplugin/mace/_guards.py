@@ -1,4 +1,5 @@
 """MACE's places that assume equal irreps in every layer: answered for our models, or refused.
+And one that assumes torch's default dtype to be the model's.
 
 Left alone, conversions to accelerated kernels log the mismatch at debug level and leave weights
 random, and ``get_descriptors`` cuts features at the wrong columns.
@@ -19,6 +20,7 @@ from mace.cli import (
     convert_e3nn_oeq,
     convert_oeq_e3nn,
 )
+from mace.modules import irreps_tools
 from mace.modules.models import ScaleShiftMACE
 from mace.tools import scripts_utils
 
@@ -37,6 +39,7 @@ _CONVERSIONS = {
 }
 _STOCK_CONFIG = scripts_utils.extract_config_mace_model
 _STOCK_MODEL = scripts_utils.extract_model
+_STOCK_MASK = irreps_tools.mask_head
 _STOCK_DESCRIPTORS = calculators.MACECalculator.get_descriptors
 
 
@@ -46,7 +49,13 @@ def install() -> None:
         module.extract_config_mace_model = functools.partial(_config_for, backend)
     rebind(_STOCK_CONFIG, _extract_config)
     rebind(_STOCK_MODEL, _extract_model)
+    rebind(_STOCK_MASK, _mask_head)
     calculators.MACECalculator.get_descriptors = _get_descriptors
+
+
+def _mask_head(x: torch.Tensor, head: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """In the dtype of the features: stock MACE takes torch's default one, whatever the model's."""
+    return _STOCK_MASK(x, head, num_heads).to(x.dtype)
 
 
 def _config_for(backend: str, model: torch.nn.Module) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,18 @@ from filelock import FileLock, Timeout
 from mace import tools
 
 from eqplugin.errors import EqPluginError, is_out_of_memory, reason_of
-from eqplugin.exchange import exchanged
+from eqplugin.exchange import default_dtype, exchanged
 from eqplugin.files import whole_file
+from eqplugin.quiet import logging_kept
 
 
 @contextmanager
 def surroundings_kept() -> Iterator[None]:
     """MACE sets torch's default dtype and adds log handlers; a Python caller gets its own back."""
-    root = logging.getLogger()
-    previous, handlers, level = torch.get_default_dtype(), list(root.handlers), root.level
-    try:
-        # a full disk must not print a traceback for every line of the log
-        with exchanged((logging, "raiseExceptions", False)):
-            yield
-    finally:
-        torch.set_default_dtype(previous)
-        root.setLevel(level)
-        for handler in [h for h in root.handlers if h not in handlers]:
-            root.removeHandler(handler)
-            with suppress(OSError):  # of a full disk, which the caller hears of already
-                handler.close()
+    # a full disk must not print a traceback for every line of the log
+    silent = exchanged((logging, "raiseExceptions", False))
+    with logging_kept(), default_dtype(torch.get_default_dtype()), silent:
+        yield
 
 
 def folders_of(args: argparse.Namespace) -> tuple[Path, Path]:

@@ -33,6 +33,7 @@ _PACKAGES = ("nequip", "eqplugin", "allegro", "torch", "lightning", "pytorch_lig
 # where its functions stand
 _BUILDERS = (
     "eqplugin.nequip.models",
+    "eqplugin.optim.blocks",
     "nequip.model.modify_utils",
     "nequip.model.nequip_models",
     "nequip.model.pair_potential",
@@ -46,6 +47,8 @@ _FUNCTIONS = {
     "nequip.model.saved_models.ModelFromCheckpoint",
     "nequip.model.saved_models.ModelFromPackage",
     "nequip.train.lightning._default_param_group_factory",
+    # a package of its own, which need not be there to open a model
+    "schedulefree.AdamWScheduleFree",
 }
 _DOTTED = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+")
 # parts of a run's config that are not built when the model is opened

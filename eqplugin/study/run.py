@@ -16,6 +16,7 @@ from rich.console import Console
 from eqplugin.errors import EqPluginError, reason_of
 from eqplugin.exchange import exchanged
 from eqplugin.files import write_json
+from eqplugin.quiet import logging_kept
 from eqplugin.report.records import (
     LINES,
     RESULT,
@@ -196,13 +197,16 @@ def _multirun(study: Study, storage: Storage, names: list[str], overrides: list[
         "hydra.sweep.subdir=${job}",
         "hydra/hydra_logging=disabled",
         "hydra/job_logging=disabled",
+        # or every logger of this process would be silent from now on
+        "hydra.hydra_logging.disable_existing_loggers=false",
+        "hydra.job_logging.disable_existing_loggers=false",
         *overrides,
     ]
     register()
     application = hydra.main(
         version_base="1.3", config_path=str(study.path.parent), config_name=study.path.stem
     )(task)
-    with exchanged((sys, "argv", ["eqplugin-study", *arguments])):
+    with logging_kept(), exchanged((sys, "argv", ["eqplugin-study", *arguments])):
         application()
 
 

@@ -3,6 +3,8 @@
 The capture is a stand-in that reads and writes the same memory each time, as a graph does.
 """
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -190,7 +192,12 @@ def test_the_option_wants_a_gpu():
 def test_the_option_reaches_the_compiled_model(wanted, monkeypatch, tmp_path):
     eager = NequIPBackend(shared(), "model", torch.device("cpu"))
     plain, alone = object(), object()
-    monkeypatch.setattr(compiled, "_compile", lambda _eager, _paired, path: path.touch())
+
+    def compile_nothing(_eager, _paired, path):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("empty", "")
+
+    monkeypatch.setattr(compiled, "_compile", compile_nothing)
     monkeypatch.setattr(compiled, "load_compiled_model", lambda *_: (plain, {}))
     monkeypatch.setattr(compiled, "_without_locks", lambda path: alone)
     run = compiled.compile_backend(eager, tmp_path, cuda_graphs=wanted)._run

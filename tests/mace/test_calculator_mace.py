@@ -13,6 +13,7 @@ from mace_under_test import khop, redraw, steerable, stock
 from eqplugin import EqCalculator
 from eqplugin.calculator import StressError
 from eqplugin.errors import EqPluginError
+from eqplugin.exchange import default_dtype
 
 IRREPS = "8x0e+8x1o"
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
@@ -147,12 +148,16 @@ def test_descriptors_are_those_of_macecalculator():
     np.testing.assert_allclose(EqCalculator(model).get_descriptors(turned), expected, atol=1e-10)
 
 
-def test_heads():
+def of_two_heads():
     model = stock(IRREPS, heads=["first", "second"],
                   atomic_energies=np.array([[-13.0, -1029.0, -2042.0], [-1.0, -2.0, -3.0]]),
                   atomic_inter_scale=[1.0, 2.0], atomic_inter_shift=[0.0, 0.1])  # fmt: skip
     redraw(model, 0)
-    atoms = structure("molecule")
+    return model
+
+
+def test_heads():
+    model, atoms = of_two_heads(), structure("molecule")
     for head in ("first", "second"):
         reference = MACECalculator(models=copy.deepcopy(model), default_dtype="float64", head=head)
         found = evaluate(atoms, EqCalculator(model, head=head), ["energy", "forces"])
@@ -161,6 +166,17 @@ def test_heads():
         EqCalculator(model)
     with pytest.raises(EqPluginError, match="has no head 'third': it has first, second"):
         EqCalculator(model, head="third")
+
+
+@pytest.mark.parametrize("default", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_several_heads_in_any_default_dtype(dtype, default):
+    model, atoms = of_two_heads(), structure("molecule")
+    expected = evaluate(atoms, EqCalculator(model, head="first"), ["energy", "forces"])
+    with default_dtype(default):
+        calculator = EqCalculator(model, head="first", dtype=dtype)
+        found = evaluate(atoms, calculator, ["energy", "forces"])
+    assert_same(found, expected, 1e-10 if dtype == "float64" else 1e-4)
 
 
 @pytest.mark.parametrize(

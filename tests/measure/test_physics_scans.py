@@ -116,7 +116,7 @@ def test_mistakes_are_one_sentence(tmp_path):
     for name, words in (
         ("missing.xyz", "is missing"),
         ("short.xyz", "holds 2 frames"),
-        ("mixed.xyz", "frame 3: other atoms"),
+        ("mixed.xyz", "frame 3: its atoms differ"),
         ("broken.xyz", "cannot be read"),
     ):
         scan = tmp_path / name

