@@ -14,8 +14,7 @@ from eqplugin.errors import EqPluginError
 @user_errors()
 def lammps(
     model: Path = typer.Argument(
-        help="NequIP (.ckpt, .nequip.zip, .nequip.pt2) or MACE (.model) file, from a source "
-        "you trust."
+        help="NequIP (.ckpt, .nequip.zip, .nequip.pt2) or MACE (.model) file, or .eqm of either."
     ),
     script: Path = typer.Argument(
         metavar="INPUT", help="LAMMPS input, with the line: include ${eqplugin}"
