@@ -24,7 +24,8 @@ VARIABLE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 def run(code, *arguments, **variables):
-    environment = {key: value for key, value in os.environ.items() if key != VARIABLE}
+    # tests before this one may have trained in this process
+    environment = {k: v for k, v in os.environ.items() if k != VARIABLE and k[:3] != "PL_"}
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
         env=environment | variables, capture_output=True, text=True, check=False,
