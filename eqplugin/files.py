@@ -122,7 +122,7 @@ def _temporary_file(folder: Path, target: Path) -> Iterator[Path]:
 
 def _remove_leftovers(target: Path) -> None:
     """Delete what killed writers of this file left behind."""
-    pattern = f".{_literal(target.stem)}.*.tmp{_literal(target.suffix)}"
+    pattern = f".{literal_pattern(target.stem)}.*.tmp{literal_pattern(target.suffix)}"
     for leftover in target.parent.glob(pattern):
         try:
             if time.time() - leftover.stat().st_mtime < _YOUNG:
@@ -134,7 +134,7 @@ def _remove_leftovers(target: Path) -> None:
             continue
 
 
-def _literal(name: str) -> str:
+def literal_pattern(name: str) -> str:
     """Write a name such that a pattern of :meth:`Path.glob` matches just this."""
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 

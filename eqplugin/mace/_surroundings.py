@@ -16,7 +16,7 @@ from mace import tools
 
 from eqplugin.errors import EqPluginError, is_out_of_memory, reason_of
 from eqplugin.exchange import default_dtype, exchanged
-from eqplugin.files import whole_file
+from eqplugin.files import literal_pattern, whole_file
 from eqplugin.quiet import logging_kept
 
 
@@ -54,7 +54,7 @@ def folders_held(args: argparse.Namespace) -> Iterator[None]:
         for folder, name in ((models, args.name), (checkpoints, tag)):
             held.enter_context(_lock(folder, name))
             for kind in (".", "_stagetwo.", "_resume.", "_epoch-"):
-                for leftover in folder.glob(f".{_literally(name)}{kind}*.tmp*"):
+                for leftover in folder.glob(f".{literal_pattern(name)}{kind}*.tmp*"):
                     leftover.unlink(missing_ok=True)
         yield
 
@@ -71,11 +71,6 @@ def _lock(folder: Path, name: str) -> Any:
             f"another training writes {name} to {folder}: wait for it, or give this one another "
             f"--name or --work_dir."
         ) from None
-
-
-def _literally(name: str) -> str:
-    """For glob patterns."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _rank() -> int:

@@ -30,7 +30,15 @@ from eqplugin.mace.inert import View, read_inert
 from eqplugin.mace.models import FAMILIES
 from eqplugin.mace.plan import family_name
 from eqplugin.mace.products import compile_products, count_converted
-from eqplugin.modelfile.eqm import SUFFIX, EqmError, EqmHeader, fill, read_eqm, write_eqm
+from eqplugin.modelfile.eqm import (
+    SUFFIX,
+    EqmError,
+    EqmHeader,
+    check_builder,
+    fill,
+    read_eqm,
+    write_eqm,
+)
 from eqplugin.modelfile.pickles import HostileFileError
 from eqplugin.nn.product.compiled import load_operators
 from eqplugin.process import loading
@@ -232,11 +240,7 @@ def _built(
     header: EqmHeader, tensors: Mapping[str, torch.Tensor], path: str | Path
 ) -> torch.nn.Module:
     """The model of a header with the tensors of its file."""
-    if header.stack != "mace" or header.builder not in BUILDERS:
-        raise EqmError(
-            f"{path} is of {header.builder}, which this version does not know: it knows "
-            f"{', '.join(BUILDERS)}."
-        )
+    check_builder(header, "mace", BUILDERS, path)
     if header.dtype not in ("float32", "float64"):
         raise EqmError(f"{path} is in {header.dtype}: MACE models are float32 or float64.")
     try:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,6 +202,21 @@ def _digest(texts: Mapping[str, str], table: Mapping[str, Any], body: bytes) -> 
     digest = hashlib.sha256(json.dumps([texts, table], sort_keys=True).encode())
     digest.update(body)
     return digest.hexdigest()
+
+
+def check_builder(
+    header: EqmHeader, stack: str, builders: Collection[str], path: str | Path
+) -> None:
+    """Refuse a file whose builder is none of the stack's.
+
+    Raises:
+        EqmError: naming the builder, and those that are known.
+    """
+    if header.stack != stack or header.builder not in builders:
+        raise EqmError(
+            f"{path} is of {header.builder}, which this version does not know: it knows "
+            f"{', '.join(builders)}."
+        )
 
 
 def fill(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:

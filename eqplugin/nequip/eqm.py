@@ -15,7 +15,7 @@ from nequip.data import AtomicDataDict
 from nequip.nn import graph_model
 
 from eqplugin.errors import EqPluginError, reason_of
-from eqplugin.modelfile.eqm import EqmError, EqmHeader, fill, read_eqm, write_eqm
+from eqplugin.modelfile.eqm import EqmError, EqmHeader, check_builder, fill, read_eqm, write_eqm
 from eqplugin.nequip.loading import nequip_session, read_config, read_information, read_model
 
 _STOCK = "nequip.model"
@@ -128,11 +128,7 @@ def _built(
     header: EqmHeader, tensors: Mapping[str, torch.Tensor], path: str | Path
 ) -> torch.nn.Module:
     """The model of a header with the tensors of its file."""
-    if header.stack != "nequip" or header.builder not in BUILDERS:
-        raise EqmError(
-            f"{path} is of {header.builder}, which this version does not know: it knows "
-            f"{', '.join(BUILDERS)}."
-        )
+    check_builder(header, "nequip", BUILDERS, path)
     config = _plain(header.config)  # again: somebody else may have written the file
     try:
         with nequip_session():
